@@ -1,0 +1,70 @@
+# Every command that this project is worked with; CI calls these targets and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+FLAVOR ?= mariadb
+REPLICAS ?= 1
+# Gigabytes of data on the master.
+SIZE ?= 0.2
+ID ?= auto
+
+BIN := .venv/bin
+LAB := PYTHONPATH=fixtures $(BIN)/python -m lab --dir .lab
+SOURCES := $(shell find orchestrator playbooks -type f -not -path '*/__pycache__/*') pyproject.toml
+PYTHON_CODE := orchestrator fixtures tests
+PYTEST_OPTIONS ?=
+
+.PHONY: help
+help:  ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | column -t -s $$'\t'
+
+.PHONY: packages
+packages:  ## Install the Debian packages that are missing; starts no server.
+	@fixtures/install-packages.sh
+
+# With hashes: what was locked is what is installed.
+.venv/.dependencies: requirements.lock requirements-dev.lock | packages
+	[ -x $(BIN)/python ] || "$$(command -v python3.11 || command -v python3)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-dev.lock
+	touch $@
+
+# The wheel and not the checkout, so that tests meet what users get.
+.venv/.wheel: .venv/.dependencies $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall .
+	touch $@
+
+.PHONY: install
+install: packages .venv/.wheel  ## Make .venv with everything in it.
+
+.PHONY: lab-up
+lab-up: install  ## Bring the laboratory up in .lab (REPLICAS=1 SIZE=0.2 ID=auto).
+	$(LAB) up --id $(ID) --flavor $(FLAVOR) --replicas $(REPLICAS) --size $(SIZE) $(LAB_OPTIONS)
+
+.PHONY: lab-down
+lab-down: .venv/.dependencies  ## Take it down; nothing of it remains.
+	$(LAB) down
+
+.PHONY: lab-exec
+lab-exec:  ## Run CMD='…' as root on HOST=master.
+	@$(LAB) exec $(or $(HOST),master) $(call quote,$(or $(CMD),$(error say what to run: CMD='…')))
+
+.PHONY: demo
+demo: install  ## Clone a server while it is written to, in a laboratory of its own.
+	SIZE=$(SIZE) fixtures/lab/demo.sh
+
+.PHONY: check
+check: install  ## Lint, format, types, layers.
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/mypy $(PYTHON_CODE)
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: check  ## Everything that must hold before a push.
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
+
+# One shell word, whatever is in it.
+quote = '$(subst ','\'',$(1))'

@@ -1,0 +1,210 @@
+"""What commands call below the command line, imported when first called.
+
+Importing click alone takes 0.04 s, the engine half a second: so every import of ours that costs
+stands inside a method. It is also the seam of the tests, which hand in another `Backend`.
+"""
+# ruff: noqa: PLC0415 - late imports are what this module is for
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from orchestrator.config import Config
+    from orchestrator.durable import RunRecord
+    from orchestrator.models import Check, Plan, Secret
+    from orchestrator.playbook import Playbook
+    from orchestrator.steps.registry import StepInfo
+    from orchestrator.vault import Vault
+    from orchestrator.vault_setup import Change
+
+ORCHESTRATOR = "orchestrator"
+"""Stands for the orchestrator's own token where a host's is named otherwise."""
+
+
+class Backend:
+    """The rooms under the command line, each behind one method."""
+
+    def find_config(self, option: str | None) -> Path:
+        """Return the configuration file that is meant."""
+        from orchestrator import config
+
+        return config.find_file(option)
+
+    def load_config(self, path: Path) -> Config:
+        """Read and check the configuration."""
+        from orchestrator import config, log
+
+        # unless it is set up, structlog prints to stdout whatever the rooms below log
+        log.configure()
+        return config.load(path)
+
+    def subscribe(self, listener: Callable[[Any], None]) -> Callable[[], None]:
+        """Hand every event of this process to a listener; the answer ends it."""
+        from orchestrator import log
+
+        log.configure()
+        return log.subscribe(listener)
+
+    def load_playbook(self, name_or_path: str) -> Playbook:
+        """Read and check a playbook against the registered steps."""
+        from orchestrator import playbook, steps
+
+        steps.load()
+        return playbook.load_playbook(name_or_path)
+
+    def parse_playbook(self, text: str) -> Playbook:
+        """Check the text of a playbook, as a run has stored it."""
+        from orchestrator import playbook, steps
+
+        steps.load()
+        return playbook.parse_playbook(text)
+
+    def list_playbooks(self) -> Sequence[Playbook]:
+        """Return the shipped playbooks."""
+        from orchestrator import playbook, steps
+
+        steps.load()
+        return playbook.list_playbooks()
+
+    def find_step(self, name: str) -> StepInfo:
+        """Return a registered step."""
+        from orchestrator.steps import registry
+
+        return registry.REGISTRY[name]
+
+    def make_plan(
+        self,
+        config: Config,
+        donor: str,
+        recipient: str,
+        *,
+        parallel: int | None,
+        replace: bool,
+        require_encryption: bool,
+        checksums: str | None,
+    ) -> tuple[Plan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of a clone, and what the preflight found."""
+        from orchestrator import plan
+
+        options = plan.CloneOptions(
+            parallel=parallel,
+            replace=replace,
+            require_encryption=require_encryption,
+            checksums=checksums,
+        )
+        return plan.make_plan(config, donor, recipient, options=options)
+
+    def raise_for(self, checks: Sequence[Check]) -> None:
+        """Raise when a finding of the preflight is bad, with all bad ones listed."""
+        from orchestrator.facts import preflight
+
+        preflight.raise_for(tuple(checks))
+
+    def check_host(self, config: Config, name: str) -> Sequence[Check]:
+        """Return what is right and wrong with one host."""
+        from orchestrator import plan
+
+        return plan.check_host(config, name)
+
+    def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
+        """Do a run from its beginning to its end."""
+        from orchestrator import durable
+        from orchestrator.steps import session
+
+        return durable.begin_run(config, plan, playbook, session.open_session)
+
+    def resume_run(self, config: Config, run_id: str) -> RunRecord:
+        """Go on with a run."""
+        from orchestrator import durable, steps
+        from orchestrator.steps import session
+
+        steps.load()
+        return durable.resume_run(config, run_id, session.open_session)
+
+    def cancel_run(self, config: Config, run_id: str, playbook: Playbook) -> RunRecord:
+        """Cancel a run for good, and take back what it changed."""
+        from orchestrator import durable
+        from orchestrator.steps import session
+
+        return durable.cancel_run(config, run_id, session.open_session, playbook)
+
+    def undo_run(self, config: Config, run_id: str, playbook: Playbook) -> RunRecord:
+        """Undo a run that succeeded."""
+        from orchestrator import durable
+        from orchestrator.steps import session
+
+        return durable.undo_run(config, run_id, session.open_session, playbook)
+
+    def forget_run(self, config: Config, run_id: str, playbook: Playbook) -> RunRecord:
+        """Remove what is kept so that a run could be undone."""
+        from orchestrator import durable
+        from orchestrator.steps import session
+
+        return durable.forget_run(config, run_id, session.open_session, playbook)
+
+    def list_runs(self, config: Config, limit: int) -> Sequence[RunRecord]:
+        """Return the newest runs."""
+        from orchestrator import durable
+
+        return durable.list_runs(config, limit)
+
+    def read_run(self, config: Config, run_id: str) -> RunRecord:
+        """Return one run."""
+        from orchestrator import durable
+
+        return durable.read_run(config, run_id)
+
+    def open_vault(self, config: Config) -> Vault:
+        """Return a connection to Vault with the orchestrator's own token."""
+        from orchestrator import vault
+
+        return vault.Vault.from_config(config.vault)
+
+    def open_admin_vault(self, config: Config, token_file: str) -> Vault:
+        """Return a connection with an administrator's token: from the file, else VAULT_TOKEN."""
+        from orchestrator import vault
+
+        # the orchestrator's own token file must not be taken for the administrator's
+        settings = config.vault.model_copy(update={"token_file": token_file})
+        return vault.Vault.from_config(settings)
+
+    def plan_vault_setup(self, vault: Vault, config: Config) -> tuple[Change, ...]:
+        """Return what is missing or different in Vault."""
+        from orchestrator import vault_setup
+
+        return vault_setup.plan_setup(vault, config)
+
+    def apply_vault_setup(self, vault: Vault, config: Config, shown: tuple[Change, ...]) -> None:
+        """Write what was shown."""
+        from orchestrator import vault_setup
+
+        vault_setup.apply_setup(vault, config, shown=shown)
+
+    def check_vault_setup(self, vault: Vault, config: Config) -> Sequence[Check]:
+        """Return what the orchestrator's own token finds in Vault."""
+        from orchestrator import vault_setup
+
+        return vault_setup.check_setup(vault, config)
+
+    def render_renewal(self, config: Config, host: str, address: str) -> dict[str, str]:
+        """Return the files that renew a host's own token, by their paths there."""
+        from orchestrator import vault_setup
+
+        return vault_setup.render_renewal(config, host, vault_address=address)
+
+    def issue_token(self, vault: Vault, holder: str, path: Path, *, replace: bool) -> None:
+        """Write a new periodic token of a host, or of the orchestrator, to a file of mode 0600."""
+        from orchestrator import vault as vaults
+        from orchestrator import vault_setup
+
+        def issue() -> Secret:
+            if holder == ORCHESTRATOR:
+                return vault_setup.issue_orchestrator_token(vault)
+            return vault_setup.issue_host_token(vault, holder)
+
+        name = "" if holder == ORCHESTRATOR else "VAULT_TOKEN"
+        vaults.write_token_file(path, issue, name=name, replace=replace)

@@ -1,0 +1,136 @@
+"""``xbvault clone``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator import models, summary
+from orchestrator.cli import follow, output
+from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
+from orchestrator.cli.playbook import describe_steps
+from orchestrator.errors import PreconditionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orchestrator.config import Config
+    from orchestrator.models import Check, Plan
+    from orchestrator.playbook import Playbook
+
+PLAYBOOK = "clone"
+
+
+@click.command()
+@click.argument("donor")
+@click.argument("recipient")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would happen, and end.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Copy threads of the backup tool; else clone.parallel of the configuration.",
+)
+@click.option(
+    "--replace", is_flag=True, help="Set aside whatever datadir the recipient has, for `runs undo`."
+)
+@click.option(
+    "--require-encryption", is_flag=True, help="Refuse a donor that is not encrypted at rest."
+)
+@click.option(
+    "--checksums",
+    type=click.Choice(["all", "sample", "none"]),
+    help="InnoDB tables compared at the end; else clone.checksums of the configuration.",
+)
+@json_option
+@verbose_option
+@yes_option
+@pass_call
+def clone(
+    call: Call, /, donor: str, recipient: str, *, only_plan: bool, yes: bool, **options: Any
+) -> None:
+    """Clone the server of DONOR to the host RECIPIENT, as a replica under keys of its own."""
+    config = call.load_config()
+    call.document = summary.build_empty_document()
+    config.host(donor)
+    config.host(recipient)
+    if donor == recipient:
+        raise PreconditionError(
+            f"{recipient} is donor and recipient at once",
+            host=recipient,
+            hint="name two different hosts; nothing was contacted",
+        )
+    if not only_plan:
+        output.require_consent(call, yes=yes)
+    playbook = call.backend.load_playbook(PLAYBOOK)
+    plan, checks = call.backend.make_plan(config, donor, recipient, **options)
+    call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
+    if only_plan:
+        _show_plan(call, config, plan, playbook, checks)
+        return
+    call.document["checks"] = [models.as_json(check) for check in checks]
+    call.backend.raise_for(checks)
+    if not yes:
+        output.talk(describe_change(plan))
+        output.confirm(f"Clone {donor} to {recipient}?")
+    record = follow.go(
+        call,
+        plan.run_id,
+        follow.list_steps(playbook),
+        lambda: call.backend.begin_run(config, plan, playbook),
+    )
+    follow.report(call, record, "succeeded")
+
+
+def describe_change(plan: Plan) -> str:
+    """Return what a clone will do to the recipient, for the person who is asked."""
+    lines = [
+        f"donor      {plan.donor} ({plan.flavor} {plan.server_version}), only read",
+        f"recipient  {plan.recipient}, datadir {plan.datadir}",
+    ]
+    if plan.replace:
+        lines.append(f"replace    whatever datadir is there is set aside as {plan.old_datadir}")
+        lines.append("           nothing of it is deleted; `xbvault runs undo` brings it back")
+    else:
+        lines.append("replace    no: a recipient with data is refused")
+    lines.append(f"run        {plan.run_id}")
+    return "\n".join(lines)
+
+
+def _show_plan(
+    call: Call, config: Config, plan: Plan, playbook: Playbook, checks: Sequence[Check]
+) -> None:
+    """Print the plan and the findings of the preflight.
+
+    Raises:
+        OrchestratorError: A precondition does not hold.
+    """
+    paths = summary.list_vault_paths(config, plan)
+    steps = describe_steps(call, playbook.steps)
+    document = summary.build_plan_document(plan, paths, steps, checks)
+    if not call.as_json:
+        click.echo("\n".join(format_plan(document)))
+        click.echo("")
+        click.echo(output.format_checks(checks))
+    call.document = {**document, "status": "failed"}
+    call.backend.raise_for(checks)
+    if call.as_json:
+        output.print_document(document)
+
+
+def format_plan(document: dict[str, Any]) -> Iterator[str]:
+    """Return the plan for a reader: facts first, then the steps with their commands."""
+    facts = [(k, v) for k, v in document["plan"].items() if k != "commands"]
+    yield output.format_table(("plan", ""), [(name, _show(value)) for name, value in facts])
+    yield ""
+    yield output.format_table(("vault path", ""), list(document["vault_paths"].items()))
+    yield ""
+    total = len(document["steps"])
+    for number, step in enumerate(document["steps"], 1):
+        yield f"[{number:{len(str(total))}}/{total}] {step['name']} ({step['role']}): {step['summary']}"
+        yield from (f"{'':{len(str(total)) * 2 + 4}}$ {command}" for command in step["commands"])
+
+
+def _show(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

@@ -1,0 +1,199 @@
+"""Doing a run in front of a person: the view, Ctrl-C, and the report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from orchestrator import errors, summary
+from orchestrator.cli import output, view
+from orchestrator.errors import ConfigError, OrchestratorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from orchestrator.cli.call import Call
+    from orchestrator.durable import RunRecord
+    from orchestrator.playbook import Playbook
+
+DETACHED = 130
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+def go(
+    call: Call,
+    run_id: str,
+    steps: Iterable[view.StepView],
+    act: Callable[[], RunRecord],
+) -> RunRecord:
+    """Do what goes on with a run, and show its steps meanwhile.
+
+    Args:
+        call: The call.
+        run_id: The run.
+        steps: The steps to show, in order.
+        act: Does it; returns the run's record at the end.
+
+    Raises:
+        OrchestratorError: As `act` does; with ``--json`` the document of the failure then tells
+            how far the run came.
+    """
+    call.run_id = run_id
+    shown = view.choose_view(steps, as_json=call.as_json, verbose=call.verbose)
+    shown.open()
+    begun = threading.Event()
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event.get("event") == "run.began":
+            begun.set()
+        shown.feed(event)
+
+    unsubscribe = call.backend.subscribe(listen)
+    try:
+        with _detachable(run_id, begun):
+            return act()
+    except OrchestratorError as error:
+        with contextlib.suppress(OrchestratorError):
+            _tell_way_on(call, error, call.backend.read_run(call.load_config(), run_id))
+        raise
+    finally:
+        unsubscribe()
+        shown.close()
+
+
+def report(call: Call, record: RunRecord, wanted: str) -> None:
+    """Print how a run ended.
+
+    Args:
+        call: The call.
+        record: The run's record.
+        wanted: The status that means success of this command.
+
+    Raises:
+        OrchestratorError: The run ended otherwise.
+    """
+    document = summary.build_document(record)
+    if record.status != wanted:
+        call.document.update(document)
+        if not call.as_json:
+            print_findings(record)
+        raise read_error(record)
+    if call.as_json:
+        output.print_document(document)
+    else:
+        print_findings(record)
+        click.echo(describe_end(record))
+
+
+def read_error(record: RunRecord) -> OrchestratorError:
+    """Return why a run is not where it should be, as the error that it recorded."""
+    if record.error:
+        return errors.from_json(record.error)
+    if record.status == "cancelled":
+        return errors.CancelledError(f"run {record.run_id} was cancelled")
+    return errors.InterruptedWorkError(
+        f"run {record.run_id} is {record.status}",
+        hint=f"xbvault runs resume {record.run_id}",
+    )
+
+
+def list_steps(playbook: Playbook, flow: str = "run") -> list[view.StepView]:
+    """Return the steps of a playbook and of its clean-up, as lines of a view."""
+    return [view.StepView(step.use, flow) for step in playbook.steps] + [
+        view.StepView(step.use, "cleanup") for step in playbook.cleanup
+    ]
+
+
+def list_done_steps(call: Call, record: RunRecord) -> list[view.StepView]:
+    """Return the steps of a run as they stand, as lines of a view."""
+    found: dict[tuple[str, str], view.StepView] = {}
+    ordered = sorted(record.steps, key=lambda step: step.index)
+    parts = [(step, part.kind) for part in record.parts for step in part.steps]
+    for step, flow in [*((step, "run") for step in ordered), *parts]:
+        is_done = step.status == "succeeded"
+        found[step.name, flow] = view.StepView(
+            step.name,
+            flow,
+            status="succeeded" if is_done else "pending",
+            seconds=step.seconds if is_done else 0.0,
+        )
+    # a clean-up that has not begun stands in the playbook alone
+    with contextlib.suppress(ConfigError):
+        for line in list_steps(call.backend.parse_playbook(record.playbook_text)):
+            found.setdefault((line.name, line.flow), line)
+    return list(found.values())
+
+
+def describe_end(record: RunRecord) -> str:
+    """Return the last line of a report."""
+    words = [f"{record.status}: {record.run_id}"]
+    total = summary.read_seconds(record)["total"]
+    if record.status == "succeeded":
+        words.append(f"{record.plan.donor} → {record.plan.recipient}")
+        words.append(f"{output.format_seconds(total)} in steps")
+    return ", ".join(words)
+
+
+def print_findings(record: RunRecord) -> None:
+    """Print the table of checks and the facts of replication on stdout."""
+    document = summary.build_document(record)
+    checks = summary.collect_checks(record.steps)
+    if checks:
+        click.echo(output.format_checks(checks))
+    facts = {**(document["coordinates"] or {}), **(document["replication"] or {})}
+    if facts:
+        click.echo("")
+        rows = [(name, _show(value)) for name, value in facts.items() if value not in ("", None)]
+        click.echo(output.format_table(("replication", ""), rows))
+    if checks or facts:
+        click.echo("")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+def _tell_way_on(call: Call, error: OrchestratorError, record: RunRecord) -> None:
+    """Add to a failure how far the run came, and how it goes on."""
+    call.document.update(summary.build_document(record))
+    if not error.hint and record.status in ("failed", "interrupted", "cleaning"):
+        error.hint = f"`xbvault runs resume {record.run_id}` goes on from here"
+
+
+@contextlib.contextmanager
+def _detachable(run_id: str, begun: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM leave the run as it is, to be resumed.
+
+    The engine's thread cannot be interrupted, and an ordinary exit would wait for it to the end
+    of the run: so the process ends at once. What is under way on the hosts goes on there.
+    """
+
+    def detach(_number: int, _frame: Any) -> NoReturn:
+        text = (
+            "detached: the run goes on where remote jobs run; "
+            f"resume with: xbvault runs resume {run_id}"
+            if begun.is_set()
+            else "ended before anything was done"
+        )
+        # written past rich and click, whose locks the interrupted thread may hold
+        restore = _SHOW_CURSOR if sys.stderr.isatty() else ""
+        with contextlib.suppress(OSError):
+            os.write(2, f"{restore}\n{text}\n".encode())
+        os._exit(DETACHED)
+
+    before = {number: signal.signal(number, detach) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""``xbvault hosts check``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator import models
+from orchestrator.cli import output
+from orchestrator.cli.call import Call, json_option, pass_call
+from orchestrator.errors import OrchestratorError, PreconditionError
+from orchestrator.models import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.config import Config
+
+AT_ONCE = 8
+
+
+@click.group()
+def hosts() -> None:
+    """Check the hosts of the configuration."""
+
+
+@hosts.command()
+@click.argument("names", metavar="[HOST]...", nargs=-1)
+@json_option
+@pass_call
+def check(call: Call, names: Sequence[str]) -> None:
+    """Check that each HOST (all without one) can be reached and has what a clone needs."""
+    config = call.load_config()
+    wanted = tuple(names) or tuple(sorted(config.hosts))
+    for name in wanted:
+        config.host(name)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(lambda name: _check(call, config, name), wanted))
+    checks = [found for answer, _error in answers for found in answer]
+    raised = [error for _answer, error in answers if error is not None]
+    report_checks(call, checks, raised[0] if raised else None)
+
+
+def report_checks(
+    call: Call,
+    checks: Sequence[Check],
+    error: OrchestratorError | None = None,
+    kind: type[OrchestratorError] = PreconditionError,
+) -> None:
+    """Print findings, and fail when one does not hold.
+
+    Args:
+        call: The call.
+        checks: The findings.
+        error: An error that kept a finding from being made; its class decides the exit status.
+        kind: The class of the failure otherwise.
+
+    Raises:
+        OrchestratorError: A finding does not hold.
+    """
+    wrong = [found for found in checks if not found.ok]
+    document = {"ok": not wrong, "checks": [models.as_json(found) for found in checks]}
+    if not call.as_json:
+        click.echo(output.format_checks(checks))
+    if wrong:
+        call.document = document
+        raise (type(error) if error else kind)(
+            f"{len(wrong)} of {len(checks)} checks do not hold",
+            problems=[output.format_finding(found) for found in wrong],
+        )
+    if call.as_json:
+        output.print_document({**document, "status": "ok"})
+
+
+def _check(
+    call: Call, config: Config, name: str
+) -> tuple[Sequence[Check], OrchestratorError | None]:
+    try:
+        return call.backend.check_host(config, name), None
+    except OrchestratorError as error:
+        evidence = error.message
+        return (
+            Check(name="host-readable", ok=False, evidence=evidence, host=name, hint=error.hint),
+        ), error

@@ -1,0 +1,246 @@
+"""``xbvault runs list | show | watch | resume | cancel | undo | forget``."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator import summary
+from orchestrator.cli import follow, output, view
+from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.config import Config
+    from orchestrator.durable import RunRecord, StepRecord
+
+POLL_SECONDS = 0.2
+ASK_JOURNAL_SECONDS = 1.0
+RESTED = 2
+"""A watched run has ended when the journal says so this often in a row."""
+UNDO_PLAYBOOK = "undo"
+FORGET_PLAYBOOK = "forget"
+
+
+@click.group()
+def runs() -> None:
+    """List, show and watch runs; resume, cancel, undo or forget one."""
+
+
+@runs.command("list")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest N.")
+@json_option
+@pass_call
+def list_(call: Call, limit: int) -> None:
+    """List runs, the newest first."""
+    found = call.backend.list_runs(call.load_config(), limit)
+    items = [summary.build_list_item(record) for record in found]
+    if call.as_json:
+        output.print_document(items)
+        return
+    rows = [
+        (
+            item["run_id"],
+            item["playbook"],
+            item["donor"],
+            item["recipient"],
+            item["status"],
+            _shorten_moment(item["began_at"]),
+            "" if item["seconds"] is None else output.format_seconds(item["seconds"]),
+        )
+        for item in items
+    ]
+    header = ("run_id", "playbook", "donor", "recipient", "status", "began", "seconds")
+    click.echo(output.format_table(header, rows) if rows else "no runs")
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@pass_call
+def show(call: Call, run: str) -> None:
+    """Show what RUN did: its steps, checks, replication facts and error."""
+    record = call.backend.read_run(call.load_config(), run)
+    call.run_id = record.run_id
+    if call.as_json:
+        output.print_document(summary.build_full_document(record))
+        return
+    click.echo("\n".join(_format_run(record)))
+    click.echo("")
+    follow.print_findings(record)
+    if record.error:
+        click.echo(output.format_error(follow.read_error(record), record.run_id))
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@verbose_option
+@pass_call
+def watch(call: Call, run: str) -> None:
+    """Watch RUN, which another process does, until it ends."""
+    config = call.load_config()
+    record = call.backend.read_run(config, run)
+    call.run_id = record.run_id
+    pending = [view.StepView(step.name, step.flow) for step in follow.list_done_steps(call, record)]
+    shown = view.choose_view(pending, as_json=call.as_json, verbose=call.verbose)
+    shown.open()
+    try:
+        for event in _tail(call, config, record.run_id):
+            shown.feed(event)
+    finally:
+        shown.close()
+    record = call.backend.read_run(config, record.run_id)
+    wanted = record.status if record.status in ("undone", "forgotten") else "succeeded"
+    follow.report(call, record, wanted)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@verbose_option
+@pass_call
+def resume(call: Call, run: str) -> None:
+    """Go on with RUN where it was interrupted or failed; finished steps are not done again."""
+    config = call.load_config()
+    record = call.backend.read_run(config, run)
+    steps = follow.list_done_steps(call, record)
+    ended = follow.go(
+        call, record.run_id, steps, lambda: call.backend.resume_run(config, record.run_id)
+    )
+    # a run that was forgotten has succeeded before
+    follow.report(call, ended, "forgotten" if ended.status == "forgotten" else "succeeded")
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@verbose_option
+@yes_option
+@pass_call
+def cancel(call: Call, run: str, *, yes: bool) -> None:
+    """Cancel RUN for good: its jobs end, what it changed is taken back, and it is cleaned up."""
+    _end(call, run, ("cancel_run", UNDO_PLAYBOOK, "cancelled"), "Cancel {} for good?", yes=yes)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@verbose_option
+@yes_option
+@pass_call
+def undo(call: Call, run: str, *, yes: bool) -> None:
+    """Undo RUN: the recipient gets back the datadir that RUN set aside."""
+    question = "Undo {}: put the recipient's earlier datadir back?"
+    _end(call, run, ("undo_run", UNDO_PLAYBOOK, "undone"), question, yes=yes)
+
+
+@runs.command()
+@click.argument("run")
+@json_option
+@verbose_option
+@yes_option
+@pass_call
+def forget(call: Call, run: str, *, yes: bool) -> None:
+    """Forget RUN: remove the datadir that it set aside, and what only that needed. No way back."""
+    question = "Forget {}: delete the recipient's earlier datadir for good?"
+    _end(call, run, ("forget_run", FORGET_PLAYBOOK, "forgotten"), question, yes=yes)
+
+
+def _end(call: Call, run: str, what: tuple[str, str, str], question: str, *, yes: bool) -> None:
+    method, playbook_name, wanted = what
+    config = call.load_config()
+    output.require_consent(call, yes=yes)
+    record = call.backend.read_run(config, run)
+    call.run_id = record.run_id
+    playbook = call.backend.load_playbook(playbook_name)
+    if not yes:
+        output.talk(
+            f"{record.run_id}: {record.playbook}, {record.plan.donor} → {record.plan.recipient}, "
+            f"{record.status}; earlier datadir: {record.plan.old_datadir}"
+        )
+        output.confirm(question.format(record.run_id))
+    act = getattr(call.backend, method)
+    steps = follow.list_steps(playbook, method.removesuffix("_run"))
+    ended = follow.go(call, record.run_id, steps, lambda: act(config, record.run_id, playbook))
+    follow.report(call, ended, wanted)
+
+
+def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run's file, and wait for more while the run goes on.
+
+    Whether it goes on is for the journal to say: a process that was killed writes no last event.
+    It is asked twice, because for a moment between a run and its clean-up neither is running.
+    """
+    path: Path = config.state_directory / "logs" / f"{run_id}.jsonl"
+    position, rest, asked_at, rested = 0, b"", -math.inf, 0
+    while True:
+        # asked before the file is read, so that nothing that is written in between is lost
+        if time.monotonic() - asked_at >= ASK_JOURNAL_SECONDS:
+            rested = 0 if _is_going(call.backend.read_run(config, run_id)) else rested + 1
+            asked_at = time.monotonic()
+        chunk = _read_from(path, position)
+        position += len(chunk)
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (json.loads(line) for line in lines if line.strip())
+        if rested == RESTED:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _is_going(record: RunRecord) -> bool:
+    return record.status == "running" or any(part.status == "running" for part in record.parts)
+
+
+def _read_from(path: Path, position: int) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(position)
+        return stream.read()
+
+
+def _format_run(record: RunRecord) -> Iterator[str]:
+    plan = record.plan
+    facts = [
+        ("run", record.run_id),
+        ("playbook", record.playbook),
+        ("status", record.status),
+        ("donor", plan.donor),
+        ("recipient", f"{plan.recipient}, datadir {plan.datadir}"),
+        ("backup_id", plan.backup_id),
+        ("began", _shorten_moment(record.began_at)),
+        ("ended", _shorten_moment(record.ended_at)),
+    ]
+    yield output.format_table(("", ""), facts).lstrip("\n")
+    yield ""
+    yield _format_steps(record.steps)
+    for part in record.parts:
+        yield ""
+        yield f"{part.name}: {part.status}"
+        yield _format_steps(part.steps)
+
+
+def _format_steps(steps: tuple[StepRecord, ...]) -> str:
+    rows = [
+        (
+            str(step.index + 1),
+            step.name,
+            step.status,
+            output.format_seconds(step.seconds) if step.status != "pending" else "",
+            str((step.error or {}).get("message", "")),
+        )
+        for step in steps
+    ]
+    return output.format_table(("#", "step", "status", "seconds", ""), rows)
+
+
+def _shorten_moment(moment: str) -> str:
+    """Return an ISO moment to the second."""
+    return moment.partition(".")[0].removesuffix("Z").replace("T", " ")

@@ -1,0 +1,273 @@
+"""``xbvault.toml``, checked whole, as frozen models.
+
+Unknown keys are errors, every problem is reported at once with its path, and no secret stands in
+the file: only the paths of token files and mounts in Vault. ``config example`` and the reference
+page are printed from the descriptions here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestrator.errors import ConfigError
+
+HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+DEFAULT_FILES = ("xbvault.toml", "/etc/xbvault/xbvault.toml")
+
+
+def _check_mount(value: str) -> str:
+    if not _MOUNT.fullmatch(value):
+        raise ValueError("must be a path of letters, digits, '.', '_', '-' and inner '/'")
+    return value
+
+
+def _check_absolute(value: str) -> str:
+    if value and (not value.startswith("/") or any(c in value for c in "\n\r\0")):
+        raise ValueError("must be an absolute path on the host")
+    return value
+
+
+VaultMount = Annotated[str, pydantic.AfterValidator(_check_mount)]
+HostPath = Annotated[str, pydantic.AfterValidator(_check_absolute)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class VaultConfig(_Model):
+    """HashiCorp Vault or OpenBao, as the orchestrator reaches it."""
+
+    address: str = Field("", description="URL; else VAULT_ADDR")
+    ca_file: str = Field("", description="CA certificate on this machine; else VAULT_CACERT")
+    namespace: str = Field("", description="Vault namespace; else VAULT_NAMESPACE")
+    token_file: str = Field(
+        "", description="file with the orchestrator's token; else VAULT_TOKEN, else ~/.vault-token"
+    )
+    mount: VaultMount = Field("xbvault", description="KV version 2 mount of our own records")
+    transition_mount: VaultMount = Field(
+        "xbvault-transition", description="prefix under which transition mounts are made"
+    )
+    ssh_mount: VaultMount = Field("xbvault-ssh", description="SSH secrets engine used as CA")
+
+
+class JournalConfig(_Model):
+    """Where runs are remembered."""
+
+    directory: str = Field(
+        "", description="journal and logs; else $XDG_STATE_HOME/xbvault, ~/.local/state/xbvault"
+    )
+
+
+class SshConfig(_Model):
+    """Control connections of the orchestrator."""
+
+    config_file: str = Field("", description="ssh_config to resolve hosts with; else OpenSSH's own")
+    connect_timeout_seconds: int = Field(10, ge=1, le=600, description="time to connect")
+
+
+class ServiceConfig(_Model):
+    """How the database server of a host is started and stopped.
+
+    Without `start` and `stop`, systemd does it by `unit`.
+    """
+
+    unit: str = Field("mariadb", description="systemd unit")
+    start: tuple[str, ...] = Field((), description="command that starts the server and waits")
+    stop: tuple[str, ...] = Field((), description="command that stops the server and waits")
+    environment_file: HostPath = Field(
+        "/run/xbvault/server.env",
+        description="file that `start` sources last, if it is there; it holds the transition token",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _both_or_none(self) -> ServiceConfig:
+        if bool(self.start) != bool(self.stop):
+            raise ValueError("start and stop go together")
+        return self
+
+
+class ServerConfig(_Model):
+    """The database server (instance) of a host."""
+
+    socket: HostPath = Field("", description="socket; else the client's own default")
+    defaults_file: HostPath = Field("", description="client option file for the administrator")
+    port: Port = Field(3306, description="port that replicas connect to")
+    datadir: HostPath = Field("", description="data directory; else from the server's options")
+    config_dir: HostPath = Field(
+        "/etc/mysql/mariadb.conf.d", description="directory of drop-ins read by the server"
+    )
+    owner: str = Field("mysql", description="user that the server runs as")
+    replication_address: str = Field(
+        "", description="name or address that replicas connect to; else the SSH address"
+    )
+    account_host: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9.:%_/-]*$",
+        description="host part of the replica's account on its source; else its own address",
+    )
+    replication_ca_file: HostPath = Field(
+        "", description="CA on this host that the source's certificate is checked with"
+    )
+
+
+class HostConfig(_Model):
+    """A machine reached over SSH, with the one database server that it runs."""
+
+    address: str = Field("", description="SSH address; else as `ssh -G NAME` says")
+    ssh_port: Port | None = Field(None, description="SSH port; else as `ssh -G NAME` says")
+    ssh_user: str = Field("", description="SSH login; else as `ssh -G NAME` says")
+    become: bool = Field(False, description="run commands with `sudo -n`")
+    receive_user: str = Field("root", description="login that takes the stream, as recipient")
+    flavor: Literal["mariadb"] = Field("mariadb", description="kind of server")
+    vault_mount: VaultMount = Field(description="the host's own KV version 2 mount")
+    vault_address: str = Field("", description="Vault as the host reaches it; else vault.address")
+    vault_ca_file: HostPath = Field("", description="Vault's CA certificate on the host")
+    vault_env_file: HostPath = Field(
+        "/etc/mysql/vault.env", description="file on the host with VAULT_TOKEN=… of its own token"
+    )
+    server: ServerConfig = Field(default_factory=ServerConfig)
+    service: ServiceConfig = Field(default_factory=ServiceConfig)
+
+
+class CloneConfig(_Model):
+    """Defaults and bounds of clones."""
+
+    parallel: int = Field(2, ge=1, le=64, description="copy threads of the backup tool")
+    coordinates: Literal["auto", "gtid", "position"] = Field(
+        "auto", description="how replication is wired; auto takes GTID where the donor has it"
+    )
+    read_only: bool = Field(True, description="the released replica stays read_only")
+    events: Literal["replica", "disabled"] = Field(
+        "replica", description="events on the released replica: SLAVESIDE_DISABLED, or DISABLED"
+    )
+    checksums: Literal["all", "sample", "none"] = Field("all", description="tables compared")
+    sample_bytes: int = Field(
+        1_000_000_000, ge=0, description="with checksums=sample: compare tables up to this in all"
+    )
+    stall_seconds: int = Field(300, ge=5, description="a stream with no new byte this long ends")
+    stream_seconds: int = Field(86_400, ge=60, description="longest time for the stream")
+    catch_up_seconds: int = Field(3_600, ge=10, description="longest time to catch up")
+    re_encrypt_seconds: int = Field(86_400, ge=60, description="longest time to re-encrypt")
+    clock_skew_seconds: float = Field(5.0, gt=0, description="clocks may differ by this")
+    lock_lease_seconds: int = Field(60, ge=5, description="a dead holder's lock lasts this long")
+    transition_token_seconds: int = Field(3_600, ge=60, description="period of that token")
+
+
+class Config(_Model):
+    """The whole configuration."""
+
+    vault: VaultConfig = Field(default_factory=VaultConfig)
+    journal: JournalConfig = Field(default_factory=JournalConfig)
+    ssh: SshConfig = Field(default_factory=SshConfig)
+    clone: CloneConfig = Field(default_factory=CloneConfig)
+    hosts: dict[str, HostConfig] = Field(min_length=1)
+
+    @pydantic.field_validator("hosts")
+    @classmethod
+    def _check_names(cls, hosts: dict[str, HostConfig]) -> dict[str, HostConfig]:
+        for name in hosts:
+            if not HOST_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no host name")
+        mounts: dict[str, str] = {}
+        for name, host in hosts.items():
+            other = mounts.setdefault(host.vault_mount, name)
+            if other != name:
+                raise ValueError(f"{name} and {other} share the vault_mount {host.vault_mount!r}")
+        return hosts
+
+    def host(self, name: str) -> HostConfig:
+        """Return a host's configuration.
+
+        Raises:
+            ConfigError: No such host.
+        """
+        if name not in self.hosts:
+            known = ", ".join(sorted(self.hosts))
+            raise ConfigError(
+                f"unknown host {name!r}", hint=f"add [hosts.{name}] to xbvault.toml; known: {known}"
+            )
+        return self.hosts[name]
+
+    @property
+    def state_directory(self) -> Path:
+        """The folder of journal and logs on this machine."""
+        if self.journal.directory:
+            return Path(self.journal.directory).expanduser()
+        state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(state).expanduser() / "xbvault"
+
+
+def find_file(option: str | None) -> Path:
+    """Return the configuration file: ``--config``, XBVAULT_CONFIG, ./xbvault.toml, /etc/xbvault.
+
+    Raises:
+        ConfigError: None of them exists.
+    """
+    named = option or os.environ.get("XBVAULT_CONFIG")
+    for candidate in (named,) if named else DEFAULT_FILES:
+        path = Path(candidate)
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"no configuration file {named}" if named else "no configuration file found",
+        hint="write one with `xbvault config example > xbvault.toml`, or name it with --config",
+    )
+
+
+def load(path: Path) -> Config:
+    """Read and check the configuration.
+
+    Raises:
+        ConfigError: It cannot be read or parsed, or has problems; all of them are listed.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    return parse(document, str(path))
+
+
+def parse(document: dict[str, Any], name: str = "configuration") -> Config:
+    """Check a parsed configuration.
+
+    Raises:
+        ConfigError: With one problem per wrong key.
+    """
+    try:
+        return Config.model_validate(document)
+    except pydantic.ValidationError as error:
+        problems = [describe(found) for found in error.errors(include_url=False)]
+        raise ConfigError(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {name}",
+            hint="`xbvault config example` shows every key",
+            problems=problems,
+        ) from error
+
+
+def describe(found: Any) -> str:
+    """Return one finding of pydantic as ``hosts.db2.ssh_port: must be 1-65535, is 70000``."""
+    where = ".".join(str(part) for part in found["loc"])
+    kind, context = found["type"], found.get("ctx", {})
+    value = found.get("input")
+    shown = f", is {value!r}" if isinstance(value, str | int | float | bool) else ""
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key"
+    if kind == "missing":
+        return f"{where}: is required"
+    if where.endswith("port") and kind in ("greater_than_equal", "less_than_equal"):
+        return f"{where}: must be 1-65535{shown}"
+    if kind == "value_error":
+        return f"{where}: {context.get('error', found['msg'])}{shown}"
+    return f"{where}: {str(found['msg'])[:1].lower()}{str(found['msg'])[1:]}{shown}"

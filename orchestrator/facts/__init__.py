@@ -1,0 +1,1 @@
+"""The questions: read_… asks a host, parse_… is pure."""

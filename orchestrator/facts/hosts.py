@@ -1,0 +1,175 @@
+"""Facts about a host: programs, clock, space, datadir, receiver. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator import host
+from orchestrator.errors import VerificationError
+from orchestrator.flavors import mariadb
+
+if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
+    from orchestrator.remote import Remote
+
+_SEVERAL = ("option", "server_pid", "sibling", "trusted_ca", "principal")
+"""Keys that can stand on several lines."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """What a host says about itself.
+
+    Attributes:
+        name: The host's name in the configuration.
+        hostname: As the kernel knows it.
+        programs: Paths of the programs found.
+        server_version: Of the installed server program, such as ``10.11.19``; empty if none.
+        tool_version: The server version that the backup tool names; empty if none.
+        options: The server's options from its option files.
+        clock_offset_seconds: Host's clock minus ours, half of the round trip allowed for.
+        clock_error_seconds: How much that can be off.
+        memory_available_bytes: Memory that can be used without swapping.
+        cpus: Processors.
+        datadir: The server's data directory.
+        has_data: Whether there is anything in it.
+        is_mount_path: Whether a filesystem of its own is mounted there.
+        is_symlink: Whether it is a symbolic link.
+        datadir_inode: Its inode; 0 if it is not there.
+        datadir_owner: ``user:group``; empty if it is not there.
+        datadir_mode: Octal digits; empty if it is not there.
+        server_pids: Servers that run in it.
+        parent_free_bytes: Free space on the filesystem of its parent directory.
+        siblings: Left or kept directories of ours beside it.
+        receiver_sha256: Of the installed receiver; empty if there is none.
+        receiver_owner: Its owner and mode, such as ``root 755``.
+        datadir_bytes: Size of all that is in it, on disk.
+        sshd: Settings of its SSH server that matter here.
+        trusted_cas: Public keys that its SSH server trusts to sign logins.
+        principals: Lines of the principals file of the login that takes the stream.
+    """
+
+    name: str
+    hostname: str
+    programs: dict[str, str]
+    server_version: str
+    tool_version: str
+    options: dict[str, str]
+    clock_offset_seconds: float
+    clock_error_seconds: float
+    memory_available_bytes: int
+    cpus: int
+    datadir: str
+    has_data: bool
+    is_mount_path: bool
+    is_symlink: bool
+    datadir_inode: int
+    datadir_owner: str
+    datadir_mode: str
+    server_pids: tuple[int, ...]
+    parent_free_bytes: int
+    siblings: tuple[str, ...]
+    receiver_sha256: str
+    receiver_owner: str
+    datadir_bytes: int
+    sshd: dict[str, str]
+    trusted_cas: tuple[str, ...]
+    principals: tuple[str, ...]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a server runs in the datadir."""
+        return bool(self.server_pids)
+
+
+def read_host(remote: Remote, config: HostConfig) -> HostFacts:
+    """Ask a host about itself, with one command.
+
+    Raises:
+        RemoteError: The host cannot be reached, or the login may not read what is needed.
+        VerificationError: Its answer is not to be understood.
+    """
+    before = time.time()
+    result = remote.run(
+        [
+            "sh",
+            "-s",
+            "--",
+            config.server.datadir,
+            config.receive_user,
+            " ".join(mariadb.OPTION_GROUPS),
+            *mariadb.PROGRAMS,
+            *mariadb.DONOR_PROGRAMS,
+        ],
+        stdin=host.script("facts.sh"),
+        timeout_seconds=120,
+    )
+    return parse_host(
+        remote.name, result.stdout.decode("utf-8", "replace"), before=before, after=time.time()
+    )
+
+
+def parse_host(name: str, text: str, *, before: float, after: float) -> HostFacts:
+    """Return what the fact script wrote.
+
+    Args:
+        name: The host's name.
+        text: Lines of key, tab, value.
+        before: Our clock before it ran, in seconds.
+        after: Our clock after it ran, in seconds.
+
+    Raises:
+        VerificationError: A line that must be there is not, or has no number.
+    """
+    single: dict[str, str] = {}
+    several: dict[str, list[str]] = {key: [] for key in _SEVERAL}
+    for line in text.splitlines():
+        key, _, value = line.partition("\t")
+        if key in several:
+            several[key].append(value)
+        else:
+            single[key] = value
+    try:
+        epoch = float(single["epoch"])
+        return HostFacts(
+            name=name,
+            hostname=single["hostname"],
+            programs=_below("program.", single),
+            server_version=mariadb.parse_program_version(single.get("version.mariadbd", "")),
+            tool_version=mariadb.parse_program_version(single.get("version.mariadb-backup", "")),
+            options=mariadb.parse_print_defaults("\n".join(several["option"])),
+            clock_offset_seconds=epoch - (before + after) / 2,
+            clock_error_seconds=(after - before) / 2,
+            memory_available_bytes=int(single["memory_available_bytes"]),
+            cpus=int(single["cpus"]),
+            datadir=single["datadir"],
+            has_data="datadir_has_data" in single,
+            is_mount_path="datadir_is_mount_path" in single,
+            is_symlink="datadir_is_symlink" in single,
+            datadir_inode=int(single.get("datadir_inode", "0")),
+            datadir_owner=single.get("datadir_owner", ""),
+            datadir_mode=single.get("datadir_mode", ""),
+            server_pids=tuple(int(pid) for pid in several["server_pid"]),
+            parent_free_bytes=int(single.get("parent_free_bytes", "0")),
+            siblings=tuple(several["sibling"]),
+            receiver_sha256=single.get("receiver_sha256", ""),
+            receiver_owner=single.get("receiver_owner", ""),
+            datadir_bytes=int(single.get("datadir_bytes") or 0),
+            sshd=_below("sshd.", single),
+            trusted_cas=tuple(several["trusted_ca"]),
+            principals=tuple(several["principal"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise VerificationError(f"cannot read the facts of {name}: {error}", host=name) from error
+
+
+def receiver_sha256() -> str:
+    """Return the digest of the receiver that belongs to this version."""
+    return hashlib.sha256(host.script("receive.sh").encode()).hexdigest()
+
+
+def _below(prefix: str, single: dict[str, str]) -> dict[str, str]:
+    return {k.removeprefix(prefix): v for k, v in single.items() if k.startswith(prefix)}

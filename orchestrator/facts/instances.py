@@ -1,0 +1,155 @@
+"""Facts about a running instance: variables, tables, encryption, replication."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from orchestrator import sql
+from orchestrator.flavors import mariadb
+from orchestrator.flavors.quoting import unhex
+
+if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
+    from orchestrator.remote import Remote
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstanceFacts:
+    """What a running server says about itself.
+
+    Attributes:
+        variables: Global variables by lower-case name, those of `mariadb.VARIABLES`.
+        data_bytes: Size of all tables as the server estimates it.
+        user_schemas: Schemas that are not the system's.
+        encryption_plugins: Status by name.
+        replicas: Hosts that read its binary log now.
+        is_replica: Whether it replicates from another server.
+    """
+
+    variables: dict[str, str]
+    data_bytes: int
+    user_schemas: int
+    encryption_plugins: dict[str, str]
+    replicas: tuple[str, ...]
+    is_replica: bool
+
+    def is_on(self, name: str) -> bool:
+        """Return whether a variable is on."""
+        return mariadb.is_on(self.variables.get(name, ""))
+
+    @property
+    def server_version(self) -> str:
+        """The version's numbers, such as ``10.11.19``."""
+        return ".".join(map(str, mariadb.version_numbers(self.variables.get("version", ""))))
+
+    @property
+    def has_keyring(self) -> bool:
+        """Whether an encryption plugin is active."""
+        return "ACTIVE" in self.encryption_plugins.values()
+
+    @property
+    def binlog_kept_seconds(self) -> float:
+        """How long the binary logs are kept; infinite where they never expire."""
+        seconds = float(self.variables.get("binlog_expire_logs_seconds") or 0)
+        days = float(self.variables.get("expire_logs_days") or 0)
+        return seconds or days * 86400 or float("inf")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A base table.
+
+    Attributes:
+        schema: Its schema.
+        name: Its name.
+        engine: Its storage engine, such as ``InnoDB``.
+        bytes: Its size as the server estimates it.
+    """
+
+    schema: str
+    name: str
+    engine: str
+    bytes: int
+
+    @property
+    def label(self) -> str:
+        """Schema and name for a reader."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tablespace:
+    """An encrypted InnoDB tablespace.
+
+    Attributes:
+        name: ``schema/table``, or ``innodb_system``.
+        key_id: Encryption key that it uses.
+        min_key_version: The oldest key version of any page in it.
+        is_rotating: Whether its pages are being re-encrypted or flushed.
+    """
+
+    name: str
+    key_id: str
+    min_key_version: int
+    is_rotating: bool
+
+
+def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
+    """Ask a running server about itself.
+
+    Raises:
+        CommandError: It does not answer.
+    """
+    rows = sql.query(remote, config.server, mariadb.VARIABLES_SQL)
+    summary = sql.query(remote, config.server, mariadb.SUMMARY_SQL)[0]
+    plugins = sql.query(remote, config.server, mariadb.PLUGIN_SQL)
+    replicas = sql.query(remote, config.server, mariadb.REPLICAS_SQL)
+    return InstanceFacts(
+        variables={row["name"]: row["value"] for row in rows},
+        data_bytes=int(float(summary["bytes"])),
+        user_schemas=int(summary["user_schemas"]),
+        encryption_plugins={row["name"]: row["status"] for row in plugins},
+        replicas=tuple(row["host"] for row in replicas),
+        is_replica=bool(read_replication(remote, config)),
+    )
+
+
+def read_tables(remote: Remote, config: HostConfig) -> tuple[Table, ...]:
+    """List the base tables of all schemas but the virtual ones."""
+    return tuple(
+        Table(
+            schema=unhex(row["table_schema"]),
+            name=unhex(row["table_name"]),
+            engine=row["engine"],
+            bytes=int(float(row["bytes"])),
+        )
+        for row in sql.query(remote, config.server, mariadb.TABLES_SQL, timeout_seconds=300)
+    )
+
+
+def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ...]:
+    """List the encrypted InnoDB tablespaces with the key versions that they use."""
+    return tuple(
+        Tablespace(
+            name=unhex(row["name"]) if row["name"] != "NULL" else "",
+            key_id=row["key_id"],
+            min_key_version=int(row["min_key_version"]),
+            is_rotating=row["rotating"] != "0",
+        )
+        for row in sql.query(remote, config.server, mariadb.ENCRYPTION_SQL, timeout_seconds=300)
+    )
+
+
+def read_replication(remote: Remote, config: HostConfig) -> dict[str, str]:
+    """Return SHOW SLAVE STATUS of the default connection; empty where there is none."""
+    rows = sql.query(remote, config.server, "SHOW SLAVE STATUS")
+    return rows[0] if rows else {}
+
+
+def is_answering(remote: Remote, config: HostConfig) -> bool:
+    """Return whether the server takes a statement now."""
+    result = remote.run(
+        sql.client_command(config.server), stdin="SELECT 1;\n", check=False, timeout_seconds=30
+    )
+    return result.status == 0

@@ -1,0 +1,282 @@
+"""All that a clone must know beforehand, read in one go: both hosts, both servers, Vault.
+
+What cannot be read is kept as the error that it was, so that preflight can name every problem at
+once instead of the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from orchestrator import lock
+from orchestrator.errors import OrchestratorError, SecretError
+from orchestrator.facts import hosts, instances
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config, HostConfig
+    from orchestrator.facts.hosts import HostFacts
+    from orchestrator.facts.instances import InstanceFacts
+    from orchestrator.models import Secret
+    from orchestrator.remote import Remote
+    from orchestrator.vault import Health, TokenInfo, Vault
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostSurvey:
+    """What one host told.
+
+    Attributes:
+        host: Facts about the machine; None if they could not be read.
+        instance: Facts about the server; None if it does not run or could not be asked.
+        token: The host's own Vault token; None if it could not be read.
+        peer_address: The other host's address as it resolves it.
+        errors: What could not be read.
+    """
+
+    host: HostFacts | None
+    instance: InstanceFacts | None
+    token: Secret | None
+    peer_address: str
+    errors: tuple[OrchestratorError, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VaultSurvey:
+    """What Vault told.
+
+    Attributes:
+        health: None if it does not answer.
+        token: The orchestrator's own token.
+        capabilities: What that token may do, by path.
+        kv_versions: Version of the KV engine by mount; 0 if there is no such mount.
+        max_versions: Versions that a mount keeps of a secret, by mount; 0 for Vault's default.
+        host_tokens: Facts about the hosts' own tokens, by host.
+        reads_own: Whether a host's own token may read its own mount, by host.
+        recipient_reads_donor: Whether the recipient's token may read the donor's mount.
+        ssh_ca: Public key of the CA that signs the stream's credential.
+        donor_key_ids: Keys in the donor's mount.
+        errors: What could not be read.
+    """
+
+    health: Health | None
+    token: TokenInfo | None
+    capabilities: dict[str, tuple[str, ...]]
+    kv_versions: dict[str, int]
+    max_versions: dict[str, int]
+    host_tokens: dict[str, TokenInfo]
+    reads_own: dict[str, bool]
+    recipient_reads_donor: bool
+    ssh_ca: str
+    donor_key_ids: tuple[str, ...]
+    errors: tuple[OrchestratorError, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Survey:
+    """Everything that preflight judges.
+
+    Attributes:
+        donor: What the donor told.
+        recipient: What the recipient told.
+        vault: What Vault told.
+        lock: Who holds the recipient; None if that could not be read.
+    """
+
+    donor: HostSurvey
+    recipient: HostSurvey
+    vault: VaultSurvey
+    lock: lock.LockState | None
+
+    @property
+    def errors(self) -> tuple[OrchestratorError, ...]:
+        """All that could not be read."""
+        return self.donor.errors + self.recipient.errors + self.vault.errors
+
+
+def needed_capabilities(
+    config: Config, donor: str, recipient: str, run_id: str, backup_id: str
+) -> dict[str, tuple[str, ...]]:
+    """Return the rights in Vault that a clone needs, by path."""
+    own, donor_mount = config.host(recipient).vault_mount, config.host(donor).vault_mount
+    mount, ssh = config.vault.mount, config.vault.ssh_mount
+    transition = f"{config.vault.transition_mount}/{recipient}/{run_id}"
+    return {
+        f"{mount}/data/transition-keys/{backup_id}": ("create", "read"),
+        f"{mount}/metadata/transition-keys/{backup_id}": ("create", "read", "update"),
+        f"{mount}/destroy/transition-keys/{backup_id}": ("update",),
+        f"{mount}/data/replication/{donor}/{recipient}/{run_id}": ("create", "read"),
+        f"{donor_mount}/metadata/": ("list",),
+        f"{donor_mount}/data/1": ("read",),
+        f"{donor_mount}/metadata/1": ("read",),
+        f"{own}/data/1": ("create", "read", "update"),
+        f"{own}/metadata/1": ("read",),
+        f"sys/mounts/{transition}": ("create", "update", "delete"),
+        f"{transition}/data/1": ("create", "read", "update"),
+        f"auth/token/create/xbvault-transition-{recipient}": ("update",),
+        "auth/token/renew-accessor": ("update",),
+        "auth/token/revoke-accessor": ("update",),
+        f"{ssh}/sign/xbvault-receive-{recipient}": ("update",),
+    }
+
+
+def read_survey(
+    config: Config,
+    vault: Vault,
+    donor: Remote,
+    recipient: Remote,
+    *,
+    run_id: str,
+    backup_id: str,
+) -> Survey:
+    """Ask both hosts and Vault. It raises nothing that a host or Vault is the cause of."""
+    with ThreadPoolExecutor(2) as pool:
+        donor_future = pool.submit(_read_host, donor, config, peer=recipient.name)
+        recipient_future = pool.submit(_read_host, recipient, config, peer=donor.name)
+        surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
+    errors = list(surveys[recipient.name].errors)
+    state = None
+    if not errors:
+        try:
+            state = lock.read_lock(recipient)
+        except OrchestratorError as error:
+            errors.append(error)
+    return Survey(
+        donor=surveys[donor.name],
+        recipient=dataclasses.replace(surveys[recipient.name], errors=tuple(errors)),
+        vault=_read_vault(
+            config,
+            vault,
+            surveys,
+            donor=donor.name,
+            recipient=recipient.name,
+            needed=needed_capabilities(config, donor.name, recipient.name, run_id, backup_id),
+        ),
+        lock=state,
+    )
+
+
+def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
+    host_config: HostConfig = config.host(remote.name)
+    errors: list[OrchestratorError] = []
+    host = instance = token = None
+    address = ""
+    try:
+        host = hosts.read_host(remote, host_config)
+        address = _resolve(remote, config.host(peer).address or peer)
+        if host.is_running:
+            instance = instances.read_instance(remote, host_config)
+        token = remote.read_secret(host_config.vault_env_file, "VAULT_TOKEN")
+    except OrchestratorError as error:
+        errors.append(error)
+    return HostSurvey(
+        host=host, instance=instance, token=token, peer_address=address, errors=tuple(errors)
+    )
+
+
+def _resolve(remote: Remote, name: str) -> str:
+    found = remote.run(
+        ["timeout", "5", "getent", "ahosts", name], check=False, timeout_seconds=20
+    ).stdout.split()
+    return found[0].decode("ascii", "replace") if found else ""
+
+
+def _read_vault(
+    config: Config,
+    vault: Vault,
+    surveys: dict[str, HostSurvey],
+    *,
+    donor: str,
+    recipient: str,
+    needed: dict[str, tuple[str, ...]],
+) -> VaultSurvey:
+    health = token = None
+    capabilities: dict[str, tuple[str, ...]] = {}
+    kv_versions: dict[str, int] = {}
+    max_versions: dict[str, int] = {}
+    host_tokens: dict[str, TokenInfo] = {}
+    reads_own: dict[str, bool] = {}
+    recipient_reads_donor = False
+    ssh_ca = ""
+    key_ids: tuple[str, ...] = ()
+    errors: list[OrchestratorError] = []
+    try:
+        health = vault.read_health()
+        if not health.sealed:
+            token = vault.lookup_token()
+            capabilities = vault.read_capabilities(list(needed))
+            for mount in (config.vault.mount, *(config.host(n).vault_mount for n in surveys)):
+                kv_versions[mount] = vault.read_kv_version(mount) if vault.has_mount(mount) else 0
+            ssh_ca = vault.read_ssh_ca(config.vault.ssh_mount)
+            if kv_versions[config.host(donor).vault_mount]:
+                key_ids = vault.list_secrets(config.host(donor).vault_mount)
+            own = config.host(recipient).vault_mount
+            if kv_versions[own] == 2:  # noqa: PLR2004 - the KV engine's version, not a magic number
+                max_versions[own] = vault.read_mount_config(own)
+            for name, survey in surveys.items():
+                if survey.token is None:
+                    continue
+                try:
+                    as_host = vault.with_token(survey.token)
+                    host_tokens[name] = as_host.lookup_token()
+                    reads_own[name] = _may_read(as_host, config.host(name).vault_mount)
+                    if name == recipient:
+                        recipient_reads_donor = _may_read(as_host, config.host(donor).vault_mount)
+                except OrchestratorError as error:
+                    errors.append(_of_host(error, name))
+    except OrchestratorError as error:
+        errors.append(error)
+    return VaultSurvey(
+        health=health,
+        token=token,
+        capabilities=capabilities,
+        kv_versions=kv_versions,
+        max_versions=max_versions,
+        host_tokens=host_tokens,
+        reads_own=reads_own,
+        recipient_reads_donor=recipient_reads_donor,
+        ssh_ca=ssh_ca,
+        donor_key_ids=key_ids,
+        errors=tuple(errors),
+    )
+
+
+def _of_host(error: OrchestratorError, name: str) -> OrchestratorError:
+    return SecretError(
+        f"the Vault token of host {name} cannot be used: {error.message}",
+        host=name,
+        hint=error.hint or "issue it again with `xbvault vault init --issue-token`",
+    )
+
+
+def _may_read(vault: Vault, mount: str) -> bool:
+    try:
+        vault.read_secret(mount, "1")
+    except SecretError as error:
+        if error.transient:
+            raise
+        return False
+    return True
+
+
+def read_one_host(
+    config: Config, name: str, vault: Vault, remote: Remote
+) -> tuple[HostSurvey, str, bool | None]:
+    """Read one host by itself.
+
+    Returns:
+        What it told, the CA that its SSH server must trust (empty if Vault does not say), and
+        whether its own token reads its own mount (None if that could not be tried).
+    """
+    side = _read_host(remote, config, peer=name)
+    try:
+        ssh_ca = vault.read_ssh_ca(config.vault.ssh_mount)
+        token_ok = (
+            _may_read(vault.with_token(side.token), config.host(name).vault_mount)
+            if side.token
+            else None
+        )
+    except OrchestratorError:
+        return side, "", None
+    return side, ssh_ca, token_ok

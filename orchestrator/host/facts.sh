@@ -1,0 +1,90 @@
+# Facts about a host, one "key<TAB>value" a line. It changes nothing.
+# Arguments: datadir or "" (then the server's options decide), login that takes the stream,
+# option groups separated by spaces, then the programs to look for.
+set -u
+say() { printf '%s\t%s\n' "$1" "$2"; }
+datadir=$1
+receive_user=$2
+groups=$3
+shift 3
+say epoch "$(date +%s.%N)"
+say uptime_seconds "$(cut -d' ' -f1 /proc/uptime)"
+say hostname "$(uname -n)"
+say login "$(id -un)"
+say memory_available_bytes "$(awk '/^MemAvailable:/ {print $2 * 1024}' /proc/meminfo)"
+say cpus "$(nproc)"
+for program in "$@"; do
+    if path=$(command -v -- "$program" 2>/dev/null); then say "program.$program" "$path"; fi
+done
+for program in mariadbd mariadb-backup; do
+    if command -v "$program" >/dev/null 2>&1; then
+        say "version.$program" "$("$program" --no-defaults --version 2>&1 | tail -n 1)"
+    fi
+done
+series=$(mariadbd --no-defaults --version 2>/dev/null | sed -n 's/.*Ver \([0-9]*\.[0-9]*\)\..*/\1/p')
+[ -z "$series" ] || groups="$groups mysqld-$series mariadb-$series mariadbd-$series"
+if command -v my_print_defaults >/dev/null 2>&1; then
+    # shellcheck disable=SC2086
+    my_print_defaults $groups 2>/dev/null | while IFS= read -r line; do say option "$line"; done
+    if [ -z "$datadir" ]; then
+        # shellcheck disable=SC2086
+        datadir=$(my_print_defaults $groups 2>/dev/null | sed -n 's/^--datadir=//p' | tail -n 1)
+    fi
+fi
+[ -n "$datadir" ] || datadir=/var/lib/mysql
+while [ "$datadir" != / ] && [ "${datadir%/}" != "$datadir" ]; do datadir=${datadir%/}; done
+say datadir "$datadir"
+parent=$(dirname -- "$datadir")
+if [ -L "$datadir" ]; then say datadir_is_symlink 1; fi
+if [ -d "$datadir" ]; then
+    say datadir_inode "$(stat -c %i -- "$datadir")"
+    say datadir_owner "$(stat -c %U:%G -- "$datadir")"
+    say datadir_bytes "$(timeout 60 du -sB1 -- "$datadir" | cut -f1)"
+    say datadir_mode "$(stat -c %a -- "$datadir")"
+    if [ -n "$(ls -A -- "$datadir" | head -n 1)" ]; then say datadir_has_data 1; fi
+    if [ "$(stat -c %d -- "$datadir")" != "$(stat -c %d -- "$parent")" ] ||
+        awk -v want="$datadir" '$5 == want {found = 1} END {exit !found}' /proc/self/mountinfo; then
+        say datadir_is_mount_path 1
+    fi
+    for process in /proc/[0-9]*/cwd; do
+        if [ "$(readlink "$process" 2>/dev/null)" = "$datadir" ]; then
+            process=${process%/cwd}
+            case $(cat "$process/comm" 2>/dev/null) in
+            mariadbd* | mysqld*) say server_pid "${process#/proc/}" ;;
+            esac
+        fi
+    done
+fi
+if [ -d "$parent" ]; then
+    say parent_free_bytes "$(df -B1 --output=avail -- "$parent" | tail -n 1 | tr -d ' ')"
+fi
+for other in "$datadir".xbvault-*; do
+    if [ -e "$other" ]; then say sibling "$other"; fi
+done
+receiver=/usr/local/sbin/xbvault-receive
+if [ -f "$receiver" ]; then
+    say receiver_sha256 "$(sha256sum < "$receiver" | cut -d' ' -f1)"
+    say receiver_owner "$(stat -c '%U %a' "$receiver")"
+fi
+sshd=$(command -v sshd || echo /usr/sbin/sshd)
+if [ -x "$sshd" ]; then
+    "$sshd" -T -C "user=$receive_user" 2>/dev/null | while read -r key value; do
+        case $key in
+        clientaliveinterval) say "sshd.$key" "$value" ;;
+        trustedusercakeys)
+            say "sshd.$key" "$value"
+            if [ -r "$value" ]; then
+                while IFS= read -r line; do say trusted_ca "$line"; done < "$value"
+            fi
+            ;;
+        authorizedprincipalsfile)
+            home=$(getent passwd "$receive_user" | cut -d: -f6)
+            value=$(printf '%s\n' "$value" | sed "s|%u|$receive_user|g; s|%h|$home|g")
+            say "sshd.$key" "$value"
+            if [ -r "$value" ]; then
+                while IFS= read -r line; do say principal "$line"; done < "$value"
+            fi
+            ;;
+        esac
+    done
+fi

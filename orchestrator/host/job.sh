@@ -1,0 +1,468 @@
+#!/bin/sh
+# Remote jobs (orchestrator/jobs.py sends this by stdin; a job keeps a copy and runs from it).
+#
+#   job.sh start   BASE NAME        make the job's files and start it detached, once
+#   job.sh arm     BASE NAME        make the job's files only; the receiver starts it
+#   job.sh run     BASE NAME        the wrapper: what `start` starts
+#   job.sh receive BASE NAME RUN    the wrapper in the foreground, input from stdin
+#   job.sh report  BASE NAME        print the state
+#   job.sh stderr  BASE NAME STAGE  print what a stage wrote to stderr
+#   job.sh stop    BASE NAME        end every process of the job's session
+#   job.sh remove  BASE NAME        stop it and remove its files
+#
+# `start` and `arm` need the function write_job, which the sender puts in front of this text.
+#
+# Files in BASE/jobs/NAME (0700):
+#   job.sh, lock.sh, settings, flow, stage.N   written before anything is started
+#   armed      to be started by the receiver only        stopped   never to be started any more
+#   begun      pid, start time, boot id and uptime of the wrapper; made once, so it is the mutex
+#   status.N   exit status of a stage        status.count   of pv
+#   stderr.N   stderr of a stage             stderr.count, stderr.job   of pv and of the wrapper
+#   bytes      what pv has counted; overwritten in place
+#   ended      uptime and exit statuses; written last
+# Files that are written late are there from the beginning as *.new, full of blanks, and are
+# overwritten and renamed: so a job whose own output filled the disk can still say how it ended.
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+set -uf
+
+say() {
+    printf 'xbvault job: %s\n' "$*" >&2
+}
+
+die() {
+    code=$1
+    shift
+    say "$*"
+    exit "$code"
+}
+
+# Sets state, session, started of a process. The command's name may hold blanks and parentheses,
+# so count from the last one; a name with a newline makes the line too short to be taken.
+read_process() {
+    state='' session='' started=''
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    # shellcheck disable=SC2086
+    set -- ${line##*) }
+    [ $# -ge 20 ] || return 1
+    state=$1 session=$4 started=${20}
+}
+
+read_clock() {
+    read -r boot </proc/sys/kernel/random/boot_id && read -r uptime _ </proc/uptime
+}
+
+# Sets pid, pid_started, begun_boot, begun_uptime.
+read_begun() {
+    [ -e "$dir/begun" ] && read -r pid pid_started begun_boot begun_uptime <"$dir/begun"
+}
+
+# The process that `begun` names, and not another one that got its number later.
+is_leader_there() {
+    [ "$begun_boot" = "$boot" ] && read_process "$pid" && [ "$started" = "$pid_started" ]
+}
+
+is_alive() {
+    is_leader_there || return 1
+    case $state in Z | X) return 1 ;; esac
+}
+
+take_guard() {
+    exec 9>>"$jobs/.guard"
+    flock -w 30 9 || die 74 "cannot lock $jobs/.guard"
+}
+
+# --- making and starting ---
+
+make_files() {
+    rm -rf "$jobs/.new" && mkdir "$jobs/.new" &&
+        (cd "$jobs/.new" && write_job && reserve) && return
+    rm -rf "$jobs/.new"
+    die 74 "cannot write the files of the job below $jobs: no space left or not writable" \
+        "(free: $(stat -f -c '%a blocks, %d inodes' "$jobs"))"
+}
+
+reserve() {
+    . ./settings
+    printf '%-119s\n' '' >begun.new && printf '%-199s\n' '' >ended.new &&
+        printf '%020d\n' 0 >bytes || return 1
+    parts='job count'
+    index=0
+    while [ "$index" -lt "$stages" ]; do
+        parts="$parts $index"
+        index=$((index + 1))
+    done
+    for part in $parts; do
+        printf '%-19s\n' '' >"status.$part.new" && : >"stderr.$part" || return 1
+        # Not every filesystem can; it matters only where the disk gets full later.
+        fallocate -n -l 8192 "stderr.$part" 2>/dev/null || :
+    done
+}
+
+# Needs the guard. A job that never began may be of an earlier entry of its step, with an older
+# fence, and is replaced.
+put_files() {
+    make_files
+    if [ -e "$dir" ]; then
+        rm -rf "$jobs/.old" && mv -T "$dir" "$jobs/.old" || die 74 "cannot replace $dir"
+    fi
+    mv -T "$jobs/.new" "$dir" || die 74 "cannot make $dir"
+    rm -rf "$jobs/.old"
+}
+
+do_start() {
+    mkdir -p "$jobs" || die 74 "cannot make $jobs"
+    take_guard
+    if [ -e "$dir/begun" ] || [ -e "$dir/armed" ]; then
+        echo attached
+        return
+    fi
+    put_files
+    # The answer ends when the wrapper, having begun, closes descriptor 3. Nothing else of ours is
+    # inherited, so the connection is free to close. --default-signal: a parent that ignores
+    # SIGPIPE would make every stage ignore it.
+    answer=$(
+        env -i --default-signal=PIPE PATH="$PATH" HOME="${HOME:-/root}" LC_ALL=C \
+            XBVAULT_JOB="$name" setsid -f sh "$dir/job.sh" run "$base" "$name" \
+            3>&1 >/dev/null 2>>"$dir/stderr.job" </dev/null 9>&-
+    )
+    [ "$answer" = begun ] || die 74 "the wrapper did not begin: $(tail -n 5 "$dir/stderr.job")"
+    echo started
+}
+
+do_arm() {
+    mkdir -p "$jobs" || die 74 "cannot make $jobs"
+    take_guard
+    if [ -e "$dir/begun" ]; then
+        echo attached
+        return
+    fi
+    put_files
+    : >"$dir/armed" || die 74 "cannot write $dir/armed"
+    echo armed
+}
+
+# --- the wrapper ---
+
+begin() {
+    [ ! -e "$dir/begun" ] && [ ! -e "$dir/stopped" ] || return 1
+    # The session's number is what `stop` goes by.
+    read_clock && read_process "$$" && [ "$session" = "$$" ] || return 1
+    printf '%-119s\n' "$$ $started $boot $uptime" 1<>"$dir/begun.new" &&
+        mv -T "$dir/begun.new" "$dir/begun"
+}
+
+# KEY=value lines as data: nothing in them is ever expanded or run.
+load_environment() {
+    [ -r "$1" ] || die 78 "cannot read environment file $1"
+    while IFS= read -r line || [ -n "$line" ]; do
+        line=${line#"${line%%[! 	]*}"}
+        line=${line%"${line##*[! 	]}"}
+        case $line in '' | '#'* | ';'*) continue ;; esac
+        key=${line%%=*}
+        value=${line#*=}
+        case $key in
+        "$line" | '' | [0-9]* | *[!A-Za-z0-9_]*) die 78 "not KEY=value: a line of $1" ;;
+        esac
+        case $value in
+        \"*\") value=${value#\"} && value=${value%\"} ;;
+        \'*\') value=${value#\'} && value=${value%\'} ;;
+        esac
+        # Escapes and continued lines mean something to systemd; guessing would be worse.
+        case $value in *\\*) die 78 "a backslash in a value of $1 is not supported" ;; esac
+        export "$key=$value"
+    done <"$1"
+}
+
+# record STATUS PART
+record() {
+    printf '%-19s\n' "$1" 1<>"$dir/status.$2.new" &&
+        mv -T "$dir/status.$2.new" "$dir/status.$2"
+}
+
+# One stage. Its recorder, this subshell, outlives a TERM so that the status is kept. The stage
+# file ends in `exec` with a quoted argument list.
+element() {
+    trap : TERM INT
+    (
+        trap - TERM INT
+        . "$dir/stage.$1"
+    ) 2>>"$dir/stderr.$1"
+    record "$?" "$1"
+}
+
+# pv tells its total at the end too, so what stands in `bytes` afterwards is exact.
+count() {
+    trap : TERM INT
+    {
+        {
+            (
+                trap - TERM INT
+                exec pv -n -b -i 0.5 3>&-
+            )
+            record "$?" count
+        } 2>&1 1>&3 | keep_bytes >/dev/null 3>&-
+    } 3>&1
+}
+
+keep_bytes() {
+    trap '' TERM INT
+    while read -r line; do
+        case $line in
+        '') ;;
+        *[!0-9]*) printf '%s\n' "$line" >>"$dir/stderr.count" ;;
+        *) printf '%020d\n' "$line" 1<>"$dir/bytes" ;;
+        esac
+    done
+}
+
+read_status() {
+    status=''
+    [ ! -e "$dir/status.$1" ] || read -r status <"$dir/status.$1"
+    # No status: the recorder was killed as well.
+    case $status in '' | *[!0-9]*) status=137 ;; esac
+}
+
+finish() {
+    # A TERM of `stop` must not hit the rename.
+    trap '' TERM INT
+    statuses='' worst=0 index=0
+    while [ "$index" -lt "$stages" ]; do
+        read_status "$index"
+        # What pv lost is missing from the counted stage's output (or input): that is no success.
+        if [ "$index" = "$counted" ] && [ "$status" = 0 ]; then
+            read_status count
+        fi
+        statuses="$statuses $status"
+        [ "$worst" != 0 ] || worst=$status
+        index=$((index + 1))
+    done
+    read_clock
+    printf '%-199s\n' "$uptime$statuses" 1<>"$dir/ended.new" &&
+        mv -T "$dir/ended.new" "$dir/ended"
+    exit "$worst"
+}
+
+refuse_all() {
+    code=$1
+    shift
+    say "$*"
+    index=0
+    while [ "$index" -lt "$stages" ]; do
+        record "$code" "$index"
+        index=$((index + 1))
+    done
+    record 0 count
+    finish
+}
+
+# Sets lock_run, lock_fence, lock_live.
+read_lock() {
+    lock_run='' lock_fence='' lock_live=''
+    answer=$(sh "$dir/lock.sh" read "$base" </dev/null) || return 1
+    while IFS='=' read -r key value; do
+        case $key in
+        run) lock_run=$value ;;
+        fence) lock_fence=$value ;;
+        live) lock_live=$value ;;
+        esac
+    done <<END
+$answer
+END
+}
+
+work() {
+    . "$dir/settings"
+    if [ "$fence" != 0 ]; then
+        read_lock || refuse_all 75 'cannot read the recipient lock'
+        case $name in
+        "$lock_run".*) ;;
+        *) refuse_all 75 "the recipient lock is not ours: it names run '$lock_run'" ;;
+        esac
+        [ "$lock_fence" = "$fence" ] ||
+            refuse_all 75 "the recipient lock has fence $lock_fence, ours is $fence"
+    fi
+    cd -- "$directory" || refuse_all 66 "cannot enter $directory"
+    opened=''
+    if [ -n "$stdin_file" ]; then
+        { opened=1 && . "$dir/flow"; } <"$stdin_file" >"$stdout_file"
+    else
+        { opened=1 && . "$dir/flow"; } >"$stdout_file"
+    fi
+    [ -n "$opened" ] || refuse_all 66 'cannot open the input or the output file'
+    finish
+}
+
+do_run() {
+    trap '' HUP
+    trap : TERM INT
+    begin || exit 76
+    echo begun >&3
+    exec 3>&-
+    work
+}
+
+do_receive() {
+    trap '' HUP
+    trap : TERM INT
+    read_lock || die 77 'cannot read the recipient lock'
+    if [ "$lock_run" != "$1" ] || [ "$lock_live" != 1 ]; then
+        die 77 'the recipient lock does not name this run'
+    fi
+    take_guard
+    [ -e "$dir/armed" ] || die 77 'the job is not armed'
+    begin || die 77 'the job was started or stopped before'
+    exec 9>&-
+    exec 2>>"$dir/stderr.job"
+    work
+}
+
+# --- asking and stopping ---
+
+do_report() {
+    if [ ! -e "$dir/settings" ]; then
+        echo exists=0
+        return
+    fi
+    read_clock
+    printf 'exists=1\nuptime=%s\n' "$uptime"
+    if read_begun; then
+        # Before looking for `ended`: the other way round, a job that ends in between looks dead.
+        alive=0
+        if is_alive; then alive=1; fi
+        printf 'begun=%s\nalive=%s\n' "$begun_uptime" "$alive"
+    fi
+    if [ -e "$dir/bytes" ] && read -r bytes <"$dir/bytes"; then
+        printf 'bytes=%s\n' "$bytes"
+    fi
+    if [ -e "$dir/ended" ] && read -r ended <"$dir/ended"; then
+        printf 'ended=%s\n' "$ended"
+    fi
+    echo stderr
+    set +f
+    set -- "$dir"/stderr.*
+    set -f
+    wanted=''
+    for file; do
+        if [ -s "$file" ]; then wanted="$wanted ${file##*/}"; fi
+    done
+    # shellcheck disable=SC2086
+    set -- $wanted
+    [ $# -gt 0 ] || return 0
+    (cd "$dir" && tail -q -n "$((40 / $#))" -- "$@") | tail -c 16384
+}
+
+do_stderr() {
+    case $1 in '' | *[!0-9]*) die 64 'not a stage' ;; esac
+    [ -e "$dir/stderr.$1" ] || die 66 "no stage $1 of this job"
+    cat "$dir/stderr.$1"
+}
+
+# A session's number is given away again only when nobody is left in it. With the wrapper gone,
+# each member must show that it is of this job.
+is_ours() {
+    [ "$leader_there" = 0 ] || return 0
+    case "
+$({ tr '\0' '\n' <"/proc/$1/environ"; } 2>/dev/null)
+" in
+    *"
+XBVAULT_JOB=$name
+"*) return 0 ;;
+    esac
+    return 1
+}
+
+# Sets members: the living processes of the job's session but the leader; leader: its pid or ''.
+find_members() {
+    members='' leader='' leader_there=0
+    if is_leader_there; then leader_there=1; fi
+    set +f
+    set -- /proc/[0-9]*
+    set -f
+    for entry; do
+        member=${entry#/proc/}
+        read_process "$member" && [ "$session" = "$pid" ] || continue
+        case $state in Z | X) continue ;; esac
+        is_ours "$member" || continue
+        if [ "$member" = "$pid" ]; then
+            leader=$member
+        else
+            members="$members $member"
+        fi
+    done
+    [ -n "$members$leader" ]
+}
+
+# Waits up to so many tenths of a second until nobody is left.
+wait_until_gone() {
+    left=$1
+    while find_members; do
+        [ "$left" -gt 0 ] || return 1
+        left=$((left - 1))
+        sleep 0.1
+    done
+}
+
+stop_session() {
+    answer=nothing
+    read_begun && read_clock && [ "$begun_boot" = "$boot" ] || return 0
+    find_members || return 0
+    answer=stopped
+    # CONT: a stopped process would keep the TERM pending.
+    # shellcheck disable=SC2086
+    kill -s TERM $members $leader 2>/dev/null
+    # shellcheck disable=SC2086
+    kill -s CONT $members $leader 2>/dev/null
+    wait_until_gone 20 && return
+    # The wrapper is left for a second, to write down how its stages ended.
+    # shellcheck disable=SC2086
+    [ -z "$members" ] || kill -s KILL $members 2>/dev/null
+    wait_until_gone 10 && return
+    # shellcheck disable=SC2086
+    kill -s KILL $members $leader 2>/dev/null
+    wait_until_gone 10 || die 70 "processes of the job cannot be killed:$members $leader"
+}
+
+do_stop() {
+    answer=nothing
+    if [ -e "$dir/settings" ]; then
+        take_guard
+        if [ ! -e "$dir/begun" ] && [ ! -e "$dir/stopped" ]; then
+            : >"$dir/stopped" || die 74 "cannot write $dir/stopped"
+        fi
+        exec 9>&-
+        stop_session
+    fi
+    echo "$answer"
+}
+
+do_remove() {
+    do_stop
+    [ -e "$dir" ] || return 0
+    take_guard
+    # Renamed first: a removal that is cut must not leave half a job.
+    rm -rf "$jobs/.old" && mv -T "$dir" "$jobs/.old" && rm -rf "$jobs/.old" ||
+        die 74 "cannot remove $dir"
+}
+
+main() {
+    [ $# -ge 3 ] || die 64 'wrong call'
+    verb=$1 base=$2 name=$3
+    shift 3
+    case $name in
+    '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) die 64 'not a job name' ;;
+    esac
+    jobs=$base/jobs
+    dir=$jobs/$name
+    case $verb.$# in
+    start.0 | arm.0 | run.0 | report.0 | stop.0 | remove.0 | receive.1 | stderr.1) ;;
+    *) die 64 'wrong call' ;;
+    esac
+    "do_$verb" "$@"
+}
+
+main "$@"
+exit

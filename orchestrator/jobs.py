@@ -1,0 +1,446 @@
+"""Remote jobs: long commands that live on a host on their own.
+
+A job is a pipeline. Its wrapper, ``host/job.sh``, is started detached in a session of its own and
+stays the parent of the stages; exit status and stderr of each stage, the bytes that passed, and
+how it ended are files in ``/var/lib/xbvault/jobs/<name>/`` on that host. So it goes on without us,
+and whoever asks for the same name again attaches to it instead of starting a second one.
+
+An armed job is made in the same way, but started by the receiver (``host/receive.sh``), which
+feeds it the input that arrives over SSH.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from orchestrator import log
+from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator.host import script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.remote import Remote, Result
+
+BASE: Final = "/var/lib/xbvault"
+COUNT_NONE: Final = -1
+"""`JobSpec.count_after`: no bytes are counted."""
+COUNT_INPUT: Final = -2
+"""`JobSpec.count_after`: the bytes that go into the first stage are counted."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_PLACE: Final = re.compile(r"/[^\0\n\r]*")
+_MOST_STAGES: Final = 16
+_SHORTEST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_PROGRESS_SECONDS: Final = 0.5
+_RATE_WINDOW_SECONDS: Final = 5.0
+_RATE_POINTS: Final = 2
+_SILENCE_SECONDS: Final = 60.0
+"""A host that does not answer for less than this is asked again; its job goes on meanwhile."""
+_TAIL_LINES: Final = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One command of a job.
+
+    Attributes:
+        argv: The command. It must hold no secret.
+        environment_file: File on the host with ``KEY=value`` lines, set for this stage only. They
+            are taken as data: quotes around a value go, nothing is expanded, a backslash is
+            refused.
+    """
+
+    argv: tuple[str, ...]
+    environment_file: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.argv or any("\0" in word for word in self.argv):
+            raise ValueError("a stage needs a command without NUL bytes")
+        if not self.argv[0] or self.argv[0].startswith("-"):
+            raise ValueError("a command does not begin with a dash")
+        if self.environment_file:
+            _check_place(self.environment_file)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """A job, as it is to be started.
+
+    Attributes:
+        name: ``<run_id>.<step>``, with ``.<attempt>`` where there are several.
+        stages: Joined by pipes.
+        count_after: Index of the stage whose output is counted, `COUNT_INPUT` or `COUNT_NONE`.
+        stdin_file: Input of the first stage; empty: nothing (an armed job: the receiver's stdin).
+        stdout_file: Where the last stage's output goes (0600, truncated); empty: nowhere.
+        directory: Working directory.
+        fence: Above 0: before it acts, the wrapper checks that the recipient lock names this run
+            and this fence; otherwise every status is 75.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    count_after: int = COUNT_NONE
+    stdin_file: str = ""
+    stdout_file: str = ""
+    directory: str = "/"
+    fence: int = 0
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if not 1 <= len(self.stages) <= _MOST_STAGES:
+            raise ValueError(f"a job has 1 to {_MOST_STAGES} stages")
+        if not COUNT_INPUT <= self.count_after < len(self.stages):
+            raise ValueError("count_after names no stage")
+        if self.fence < 0:
+            raise ValueError("a fence is not negative")
+        for place in (self.stdin_file, self.stdout_file):
+            if place:
+                _check_place(place)
+        _check_place(self.directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobState:
+    """A job, as it was found.
+
+    Attributes:
+        exists: Its files are there.
+        running: Its wrapper lives.
+        statuses: Exit status of every stage once it has ended, else empty. What the counter lost
+            shows as a failure of the stage that it counted.
+        bytes: What was counted so far; exact once it has ended.
+        stderr: The last lines of all stages and of the wrapper.
+        ended: It ran to its end, well or badly, and said how.
+        seconds: How long it ran, or has been running.
+        died: It was started, does not run, and left no statuses: killed, or the host rebooted.
+    """
+
+    exists: bool
+    running: bool
+    statuses: tuple[int, ...]
+    bytes: int
+    stderr: str
+    ended: bool
+    seconds: float
+    died: bool
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it ended and every stage ended with 0."""
+        return self.ended and bool(self.statuses) and not any(self.statuses)
+
+
+def start_job(remote: Remote, spec: JobSpec) -> bool:
+    """Start a job, unless it is there already.
+
+    Args:
+        remote: The host.
+        spec: The job.
+
+    Returns:
+        True if this call started it; False if it runs, has ended or is armed: attach to it.
+
+    Raises:
+        CommandError: Its files cannot be written, or its wrapper did not begin.
+    """
+    answer = _call(
+        remote, "start", spec.name, before=_write_job(spec), doing="start"
+    ).stdout.strip()
+    is_new = answer == b"started"
+    log.get().info("job.started" if is_new else "job.attached", job=spec.name, host=remote.name)
+    return is_new
+
+
+def arm_job(remote: Remote, spec: JobSpec) -> None:
+    """Make a job for the receiver to start; one that has begun already is left as it is.
+
+    One that was armed and has not begun is replaced, for its fence may be an older one.
+
+    Raises:
+        CommandError: Its files cannot be written.
+    """
+    _call(remote, "arm", spec.name, before=_write_job(spec), doing="arm")
+
+
+def read_job(remote: Remote, name: str) -> JobState:
+    """Read the state of a job, in one command."""
+    return _parse_report(_call(remote, "report", name, doing="read").text)
+
+
+def read_job_stderr(remote: Remote, name: str, stage: int) -> str:
+    """Read all that a stage wrote to stderr, secrets masked.
+
+    Raises:
+        CommandError: There is no such job or stage.
+    """
+    return log.redact_text(_call(remote, "stderr", name, str(stage), doing="read stderr of").text)
+
+
+def wait_for_job(
+    remote: Remote,
+    name: str,
+    *,
+    deadline_seconds: float,
+    stall_seconds: float = 0,
+    expected_bytes: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> JobState:
+    """Wait until a job has ended, well or badly.
+
+    Args:
+        remote: The host.
+        name: The job.
+        deadline_seconds: Longest time to wait; then the job is stopped.
+        stall_seconds: Above 0: stop the job when its bytes do not grow for this long. For jobs
+            that count only.
+        expected_bytes: For the progress events; 0 if unknown.
+        check: Called at every poll. What it raises goes through, and the job goes on.
+
+    Returns:
+        The state at the end; whether the statuses are good is for the caller to judge.
+
+    Raises:
+        PreconditionError: There is no such job.
+        CommandError: It stalled or took too long, and was stopped; or it died; or the host did not
+            answer for a minute.
+        HostUnreachableError: The host could not be reached for a minute.
+    """
+    watch = _Watch(remote, name, expected_bytes)
+    pause = _SHORTEST_PAUSE_SECONDS
+    while True:
+        check()
+        state = watch.poll()
+        if state is not None and not state.exists:
+            raise PreconditionError(f"no remote job {name}", host=remote.name)
+        if state is not None and state.ended:
+            log.get().info(
+                "job.ended",
+                job=name,
+                host=remote.name,
+                bytes=state.bytes,
+                seconds=state.seconds,
+                statuses=list(state.statuses),
+            )
+            return state
+        if state is not None and state.died:
+            # Its wrapper is gone, but stages may have outlived it.
+            stop_job(remote, name)
+            raise CommandError(
+                f"remote job {name} died: its wrapper was killed, or the host was restarted",
+                host=remote.name,
+                stderr=state.stderr,
+            )
+        reason = watch.reason_to_stop(deadline_seconds, stall_seconds)
+        if reason:
+            stop_job(remote, name)
+            raise CommandError(
+                f"remote job {name} {reason}; it was stopped",
+                host=remote.name,
+                stderr=watch.stderr,
+            )
+        time.sleep(max(0.0, min(pause, deadline_seconds - watch.seconds())))
+        pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
+
+
+def stop_job(remote: Remote, name: str) -> None:
+    """End every process of a job, within five seconds; without a job, do nothing.
+
+    An armed job that has not begun will not begin any more.
+
+    Raises:
+        CommandError: A process is left that cannot be killed.
+    """
+    if _call(remote, "stop", name, doing="stop").stdout.strip() == b"stopped":
+        log.get().info("job.stopped", job=name, host=remote.name)
+
+
+def remove_job(remote: Remote, name: str) -> None:
+    """Stop a job if it runs, and remove its files; without a job, do nothing."""
+    if _call(remote, "remove", name, doing="remove").stdout.strip() == b"stopped":
+        log.get().info("job.stopped", job=name, host=remote.name)
+
+
+class _Watch:
+    """What a wait remembers from poll to poll."""
+
+    def __init__(self, remote: Remote, name: str, expected_bytes: int) -> None:
+        self.remote = remote
+        self.name = name
+        self.expected_bytes = expected_bytes
+        self.stderr = ""
+        self._began_at = self._answered_at = self._grew_at = time.monotonic()
+        self._said_at = 0.0
+        self._bytes = -1
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began_at
+
+    def poll(self) -> JobState | None:
+        """Ask once; None if the host did not answer, and has not been silent for too long."""
+        try:
+            state = read_job(self.remote, self.name)
+        except (CommandError, HostUnreachableError) as error:
+            lost = isinstance(error, HostUnreachableError) or error.status is None
+            if not lost or time.monotonic() - self._answered_at > _SILENCE_SECONDS:
+                raise
+            return None
+        now = self._answered_at = time.monotonic()
+        self.stderr = state.stderr
+        if state.bytes != self._bytes:
+            self._bytes = state.bytes
+            self._grew_at = now
+        self._seen.append((now, state.bytes))
+        while len(self._seen) > _RATE_POINTS and now - self._seen[0][0] > _RATE_WINDOW_SECONDS:
+            self._seen.popleft()
+        if state.running and now - self._said_at >= _PROGRESS_SECONDS:
+            self._said_at = now
+            self._say(state)
+        return state
+
+    def _say(self, state: JobState) -> None:
+        (first_at, first), (last_at, last) = self._seen[0], self._seen[-1]
+        rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+        log.get().info(
+            "job.progress",
+            job=self.name,
+            host=self.remote.name,
+            bytes=state.bytes,
+            expected_bytes=self.expected_bytes,
+            bytes_per_second=round(rate),
+        )
+
+    def reason_to_stop(self, deadline_seconds: float, stall_seconds: float) -> str:
+        if self.seconds() >= deadline_seconds:
+            return f"did not end within {deadline_seconds:g} seconds"
+        # A silence of the host is not a stall of the job: only answers count.
+        if 0 < stall_seconds <= self._answered_at - self._grew_at:
+            return f"stalled: no byte for {stall_seconds:g} seconds, {max(self._bytes, 0)} in all"
+        return ""
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        raise ValueError("a job name has 1 to 200 letters, digits, '.', '_', '-'")
+
+
+def _check_place(path: str) -> None:
+    if not _PLACE.fullmatch(path):
+        raise ValueError("a path of a job is absolute and has no line break")
+
+
+def _call(
+    remote: Remote, verb: str, name: str, *arguments: str, before: str = "", doing: str
+) -> Result:
+    _check_name(name)
+    result = remote.run(
+        ["sh", "-s", "--", verb, BASE, name, *arguments],
+        stdin=before + script("job.sh"),
+        check=False,
+    )
+    if result.status != 0:
+        stderr = _last_lines(result.stderr.strip())
+        reason = stderr.rpartition("\n")[2] or f"status {result.status}"
+        raise CommandError(
+            f"cannot {doing} remote job {name}: {reason}",
+            host=remote.name,
+            status=result.status,
+            stderr=stderr,
+        )
+    return result
+
+
+def _write_job(spec: JobSpec) -> str:
+    """Return the shell function that writes the job's files into the current directory.
+
+    All that comes from outside is quoted; only integers stand in the text of `flow` as they are.
+    """
+    files = {
+        "job.sh": script("job.sh"),
+        "lock.sh": script("lock.sh"),
+        "settings": _settings(spec),
+        "flow": _flow(spec),
+        **{f"stage.{index}": _stage(stage) for index, stage in enumerate(spec.stages)},
+    }
+    writes = [f"printf %s {shlex.quote(text)} >{name}" for name, text in files.items()]
+    return "write_job() {\n" + " &&\n".join(writes) + "\n}\n"
+
+
+def _settings(spec: JobSpec) -> str:
+    counted = 0 if spec.count_after == COUNT_INPUT else spec.count_after
+    values = {
+        "stages": str(len(spec.stages)),
+        "counted": str(counted),
+        "fence": str(spec.fence),
+        "directory": spec.directory,
+        "stdin_file": spec.stdin_file,
+        "stdout_file": spec.stdout_file or "/dev/null",
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _flow(spec: JobSpec) -> str:
+    parts = ["count"] if spec.count_after == COUNT_INPUT else []
+    for index in range(len(spec.stages)):
+        parts.append(f"element {index}")
+        if index == spec.count_after:
+            parts.append("count")
+    if len(parts) == 1:
+        # Without a pipe nothing would run it in a subshell of its own.
+        return f"( {parts[0]} )\n"
+    return " | ".join(parts) + "\n"
+
+
+def _stage(stage: Stage) -> str:
+    load = (
+        f"load_environment {shlex.quote(stage.environment_file)}\n"
+        if stage.environment_file
+        else ""
+    )
+    return f"{load}exec {shlex.join(stage.argv)}\n"
+
+
+def _parse_report(text: str) -> JobState:
+    head, _, stderr = text.partition("stderr\n")
+    values = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
+    if values.get("exists") != "1":
+        return JobState(
+            exists=False,
+            running=False,
+            statuses=(),
+            bytes=0,
+            stderr="",
+            ended=False,
+            seconds=0.0,
+            died=False,
+        )
+    words = values.get("ended", "").split()
+    # The line may be blank after a power cut: then it did not end as far as anyone can tell.
+    ended = len(words) > 1
+    is_alive = values.get("alive") == "1"
+    seconds = 0.0
+    if "begun" in values and (ended or is_alive):
+        until = float(words[0]) if ended else float(values["uptime"])
+        seconds = max(0.0, round(until - float(values["begun"]), 2))
+    return JobState(
+        exists=True,
+        running=is_alive and not ended,
+        statuses=tuple(int(word) for word in words[1:]) if ended else (),
+        bytes=int(values.get("bytes") or 0),
+        stderr=_last_lines(stderr),
+        ended=ended,
+        seconds=seconds,
+        died="begun" in values and not ended and not is_alive,
+    )
+
+
+def _last_lines(text: str) -> str:
+    # mariadb-backup echoes its Vault token in some errors.
+    return log.redact_text("\n".join(text.splitlines()[-_TAIL_LINES:]))

@@ -1,0 +1,259 @@
+"""The nouns, as frozen dataclasses, and `Secret`.
+
+Nothing here reaches out. What a step needs from the outside is read by `facts/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, NoReturn, Self, TypeVar
+
+T = TypeVar("T")
+
+_KNOWN_VALUES: set[str] = set()
+_SHORTEST_KNOWN = 6
+"""Shorter values are not redacted by value: they would blot out ordinary words."""
+
+
+class Secret:
+    """A value that must not be printed, logged, journalled or put on a command line.
+
+    `repr`, `str` and `format` give ``Secret(***)`` and pickling raises. Only `remote.py`,
+    `vault.py`, `bundle.py` and `keys.py` call `reveal`; a contract test looks for it. Every
+    value is remembered (in memory only), so that the log can blot it out wherever it shows up.
+
+    Args:
+        value: The clear value.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        if len(value) >= _SHORTEST_KNOWN:
+            _KNOWN_VALUES.add(value)
+
+    def reveal(self) -> str:
+        """Return the clear value."""
+        return self._value
+
+    @classmethod
+    def join(cls, *parts: str | Secret) -> Self:
+        """Put clear text and secrets together to one secret, such as an SQL statement.
+
+        The whole is not remembered for redaction, for its parts already are.
+        """
+        whole = cls("")
+        object.__setattr__(
+            whole, "_value", "".join(p.reveal() if isinstance(p, Secret) else p for p in parts)
+        )
+        return whole
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is never pickled")
+
+
+def known_secret_values() -> frozenset[str]:
+    """Return every clear value that this process has met, for redaction and leak tests."""
+    return frozenset(_KNOWN_VALUES)
+
+
+def as_json(value: Any) -> Any:
+    """Return a frozen dataclass (or a collection of them) as plain JSON values.
+
+    Raises:
+        TypeError: It holds a `Secret`, or something that JSON has no form for.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"not a JSON value: {type(value).__name__}")
+
+
+def from_json(cls: type[T], document: Any) -> T:
+    """Return the frozen dataclass that `as_json` described."""
+    made: T = _build(cls, document)
+    return made
+
+
+def _build(hint: Any, document: Any) -> Any:
+    origin = typing.get_origin(hint)
+    arguments = typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        hints = typing.get_type_hints(hint)
+        names = {f.name for f in dataclasses.fields(hint)}
+        return hint(**{k: _build(hints[k], v) for k, v in document.items() if k in names})
+    if origin in (typing.Union, types.UnionType):
+        if document is None:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), document)
+    if origin is tuple:
+        return tuple(_build(arguments[0], item) for item in document)
+    if origin is dict:
+        return {key: _build(arguments[1], item) for key, item in document.items()}
+    return document
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """One finding, with what it was concluded from.
+
+    Attributes:
+        name: From the fixed list in ``docs/reference/checks.md``.
+        ok: Whether it holds.
+        evidence: What was seen, in one line.
+        host: Where, when on one host.
+        hint: What to do when it does not hold.
+    """
+
+    name: str
+    ok: bool
+    evidence: str
+    host: str = ""
+    hint: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coordinates:
+    """A position in the donor's binary log, as the backup tool recorded it.
+
+    Attributes:
+        file: Name of the binary log file.
+        position: Offset in bytes.
+        gtid: GTID position (MariaDB) or set (MySQL); empty where there is none.
+    """
+
+    file: str
+    position: int
+    gtid: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeyVersions:
+    """What a run knows of one key id in three mounts (design, "key by key", 3).
+
+    Attributes:
+        key_id: Name of the secret, a decimal number.
+        donor: Newest version in the donor's mount (n).
+        own: Newest version in the recipient's own mount before the run (m); 0 if none.
+    """
+
+    key_id: str
+    donor: int
+    own: int
+
+    @property
+    def padded(self) -> int:
+        """Both mounts are filled up to here with random placeholders."""
+        return max(self.donor, self.own)
+
+    @property
+    def first_new(self) -> int:
+        """The first of the two new versions; pages below it are still under older keys."""
+        return self.padded + 1
+
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes expected (0 when unknown)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a run needs to know, fixed before anything is touched. It holds no secret.
+
+    Attributes:
+        run_id: Name of the run; sortable; fit for file names, Vault paths and SQL comments.
+        backup_id: Name of the backup set and of its transition key.
+        donor: Host whose data is copied.
+        recipient: Host that gets it.
+        flavor: ``mariadb``.
+        server_version: The donor's, such as ``10.11.19``.
+        datadir: The recipient's data directory.
+        staging_dir: Where the stream lands, on the datadir's filesystem.
+        new_datadir: Where the prepared set is moved to.
+        old_datadir: Where the recipient's earlier datadir stands after the swap.
+        donor_mount: The donor's KV mount.
+        own_mount: The recipient's KV mount.
+        source_address: Name or address that the replica connects to.
+        source_port: Port that the replica connects to.
+        parallel: Copy threads.
+        replace: Set aside whatever datadir the recipient has.
+        require_encryption: Refuse a donor without a keyring.
+        coordinates: ``gtid`` or ``position`` or ``auto``.
+        checksums: ``all``, ``sample`` or ``none``.
+        expected_bytes: Size of the donor's data, for progress; an estimate.
+        has_keyring: Whether the donor has keys to carry over.
+        commands: For the reader: the commands that will run, by step.
+    """
+
+    run_id: str
+    backup_id: str
+    donor: str
+    recipient: str
+    flavor: str
+    server_version: str
+    datadir: str
+    staging_dir: str
+    new_datadir: str
+    old_datadir: str
+    donor_mount: str
+    own_mount: str
+    source_address: str
+    source_port: int
+    parallel: int
+    replace: bool
+    require_encryption: bool
+    coordinates: str
+    checksums: str
+    expected_bytes: int = 0
+    has_keyring: bool = True
+    commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> str:
+        """Root-owned folder on the recipient with what the run must remember there."""
+        return f"/var/lib/xbvault/runs/{self.run_id}"
+
+    @property
+    def secret_dir(self) -> str:
+        """Root-owned folder on tmpfs, on either host, for secrets in use."""
+        return f"/run/xbvault/{self.run_id}"
+
+    @property
+    def key_path(self) -> str:
+        """Path of the transition key, below the mount of our own records."""
+        return f"transition-keys/{self.backup_id}"
+
+    @property
+    def account_path(self) -> str:
+        """Path of the replication account of this run, below the mount of our own records."""
+        return f"replication/{self.donor}/{self.recipient}/{self.run_id}"
+
+    def job_name(self, step: str, attempt: int = 1) -> str:
+        """Return the name of the remote job of a step."""
+        return f"{self.run_id}.{step}" + (f".{attempt}" if attempt > 1 else "")

@@ -1,0 +1,183 @@
+"""Arguments, configuration and facts become a `Plan`; nothing is changed.
+
+The plan holds no secret, so it can be shown, stored and compared. It is stored with the run, and a
+resumed run follows the plan that it began with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import shlex
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from orchestrator import keys
+from orchestrator.errors import PreconditionError
+from orchestrator.facts import preflight
+from orchestrator.facts.survey import Survey, read_one_host, read_survey
+from orchestrator.flavors import mariadb
+from orchestrator.models import Check, Plan
+from orchestrator.remote import SshRemote
+from orchestrator.vault import Vault
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloneOptions:
+    """What the command line can say about a clone; None takes the configuration's default.
+
+    Attributes:
+        parallel: Copy threads of the backup tool.
+        replace: Set aside whatever datadir the recipient has.
+        require_encryption: Refuse a donor without a keyring.
+        checksums: ``all``, ``sample`` or ``none``.
+    """
+
+    parallel: int | None = None
+    replace: bool = False
+    require_encryption: bool = False
+    checksums: str | None = None
+
+
+def make_plan(
+    config: Config, donor: str, recipient: str, *, options: CloneOptions
+) -> tuple[Plan, tuple[Check, ...]]:
+    """Plan a clone, and judge whether it may begin.
+
+    Args:
+        config: The configuration.
+        donor: Host whose data is copied.
+        recipient: Host that gets it.
+        options: What the command line said.
+
+    Returns:
+        The plan, and every finding of preflight; bad ones are not raised.
+
+    Raises:
+        ConfigError: A host is not in the configuration; nothing was contacted.
+        PreconditionError: The recipient is the donor; nothing was contacted.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    config.host(donor)
+    config.host(recipient)
+    if donor == recipient:
+        raise PreconditionError(
+            f"the recipient is the donor: {donor}",
+            host=donor,
+            hint="name two hosts: xbvault clone DONOR RECIPIENT",
+        )
+    now = dt.datetime.now(dt.UTC)
+    request = preflight.Request(
+        donor=donor,
+        recipient=recipient,
+        run_id=keys.new_run_id(recipient, now),
+        backup_id=keys.new_backup_id(donor, now),
+        replace=options.replace,
+        require_encryption=options.require_encryption,
+    )
+    survey = survey_hosts(config, request)
+    checks = preflight.judge(survey, config, request)
+    if survey.donor.host is None or survey.recipient.host is None or survey.vault.errors:
+        preflight.raise_for(checks, survey.errors)
+    return _plan(config, survey, request, options), checks
+
+
+def check_host(config: Config, name: str) -> tuple[Check, ...]:
+    """Judge one host by itself.
+
+    Raises:
+        ConfigError: No such host.
+        SecretError: No token for Vault.
+    """
+    with closing(SshRemote(name, config.host(name), config.ssh)) as remote:
+        side, ssh_ca, token_ok = read_one_host(
+            config, name, Vault.from_config(config.vault), remote
+        )
+    return preflight.judge_host(name, side, ssh_ca=ssh_ca, token_ok=token_ok)
+
+
+def survey_hosts(config: Config, request: preflight.Request) -> Survey:
+    """Read everything that preflight judges, over connections of its own."""
+    with (
+        closing(SshRemote(request.donor, config.host(request.donor), config.ssh)) as donor,
+        closing(SshRemote(request.recipient, config.host(request.recipient), config.ssh)) as other,
+    ):
+        return read_survey(
+            config,
+            Vault.from_config(config.vault),
+            donor,
+            other,
+            run_id=request.run_id,
+            backup_id=request.backup_id,
+        )
+
+
+def _plan(
+    config: Config, survey: Survey, request: preflight.Request, options: CloneOptions
+) -> Plan:
+    source, target = survey.donor.host, survey.recipient.host
+    if source is None or target is None:  # make_plan has raised what was wrong
+        raise PreconditionError("a host could not be read")
+    donor_config = config.host(request.donor)
+    plan = Plan(
+        run_id=request.run_id,
+        backup_id=request.backup_id,
+        donor=request.donor,
+        recipient=request.recipient,
+        flavor=donor_config.flavor,
+        server_version=source.server_version,
+        datadir=target.datadir,
+        staging_dir=f"{target.datadir}.xbvault-staging-{request.run_id}",
+        new_datadir=f"{target.datadir}.xbvault-new-{request.run_id}",
+        old_datadir=f"{target.datadir}.xbvault-old-{request.run_id}",
+        donor_mount=donor_config.vault_mount,
+        own_mount=config.host(request.recipient).vault_mount,
+        source_address=(
+            donor_config.server.replication_address or donor_config.address or request.donor
+        ),
+        source_port=donor_config.server.port,
+        parallel=options.parallel or config.clone.parallel,
+        replace=request.replace,
+        require_encryption=request.require_encryption,
+        coordinates=config.clone.coordinates,
+        checksums=options.checksums or config.clone.checksums,
+        expected_bytes=max(
+            source.datadir_bytes, survey.donor.instance.data_bytes if survey.donor.instance else 0
+        ),
+        has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
+    )
+    return dataclasses.replace(plan, commands=_commands(config, plan))
+
+
+def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Return the commands that will run, for the reader. Secrets are never in them."""
+    server = config.host(plan.donor).server
+    address = config.host(plan.recipient).address or plan.recipient
+    user = config.host(plan.recipient).receive_user
+    backup = mariadb.backup_command(
+        parallel=plan.parallel,
+        tmp_dir=f"{plan.run_dir}/scratch",
+        socket=server.socket,
+        defaults_file=server.defaults_file,
+    )
+    extract = mariadb.extract_command(parallel=plan.parallel, staging_dir=plan.staging_dir)
+    prepare = mariadb.prepare_command(staging_dir=plan.staging_dir, memory_bytes=0)
+    move = mariadb.move_command(staging_dir=plan.staging_dir, new_datadir=plan.new_datadir)
+    return {
+        "stream-backup": (
+            f"{plan.donor}: {shlex.join(backup)} | pv | ssh {user}@{address} {plan.run_id}",
+            f"{plan.recipient}: pv | {shlex.join(extract)}",
+        ),
+        "prepare-backup-set": (
+            f"{plan.recipient}: {shlex.join(prepare).replace('=0', '=<from free memory>', 1)}",
+        ),
+        "move-backup-set": (f"{plan.recipient}: {shlex.join(move)}",),
+        "swap-datadir": (
+            f"{plan.recipient}: mv {plan.datadir} {plan.old_datadir}",
+            f"{plan.recipient}: mv {plan.new_datadir} {plan.datadir}",
+        ),
+    }

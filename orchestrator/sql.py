@@ -1,0 +1,95 @@
+"""SQL on a host, through the server's own client, with the statement on stdin.
+
+``--binary-mode`` because without it a backslash-bang inside data runs a shell command;
+``--batch`` because its output can be taken apart again: one line a row, tabs between columns,
+and backslash escapes for tabs, newlines, backslashes and NUL inside values. A NULL shows as the
+word ``NULL``: statements that must tell it apart use COALESCE, HEX or JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from orchestrator.flavors import mariadb
+from orchestrator.models import Secret
+
+if TYPE_CHECKING:
+    from orchestrator.config import ServerConfig
+    from orchestrator.remote import Remote
+
+Row = dict[str, str]
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
+
+
+def client_command(server: ServerConfig, *options: str) -> list[str]:
+    """Return the argument list of the client for a host's server."""
+    command = [mariadb.CLIENT]
+    if server.defaults_file:
+        command.append(f"--defaults-extra-file={server.defaults_file}")  # must be the first
+    command += ["--batch", "--binary-mode", "--default-character-set=utf8mb4", *options]
+    if server.socket:
+        command.append(f"--socket={server.socket}")
+    return command
+
+
+def query(
+    remote: Remote,
+    server: ServerConfig,
+    statement: str | Secret,
+    *,
+    timeout_seconds: float = 60.0,
+) -> list[Row]:
+    """Run one statement and return its rows by column name.
+
+    Raises:
+        CommandError: The client failed; its words are in ``stderr``.
+    """
+    result = remote.run(
+        client_command(server),
+        stdin=Secret.join(statement, ";\n"),
+        timeout_seconds=timeout_seconds,
+    )
+    return parse_batch(result.stdout.decode("utf-8", "replace"))
+
+
+def execute(
+    remote: Remote,
+    server: ServerConfig,
+    statements: str | Secret,
+    *,
+    timeout_seconds: float = 60.0,
+) -> None:
+    """Run statements for their effect.
+
+    Raises:
+        CommandError: The client failed; it stops at the first error.
+    """
+    remote.run(
+        client_command(server),
+        stdin=Secret.join(statements, ";\n"),
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def parse_batch(text: str) -> list[Row]:
+    """Return the rows of one result set in the client's batch format."""
+    lines = text.split("\n")
+    if lines and lines[-1] == "":
+        lines.pop()
+    if not lines:
+        return []
+    names = [unescape(name) for name in lines[0].split("\t")]
+    return [
+        dict(zip(names, (unescape(value) for value in line.split("\t")), strict=False))
+        for line in lines[1:]
+    ]
+
+
+def unescape(value: str) -> str:
+    """Return a value of the batch format as it is in the table."""
+    if "\\" not in value:
+        return value
+    return _ESCAPE.sub(lambda found: _ESCAPES.get(found.group(1), found.group(0)), value)

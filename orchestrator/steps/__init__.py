@@ -1,0 +1,25 @@
+"""The verbs: one module a noun, one function a step."""
+
+from __future__ import annotations
+
+import importlib
+
+MODULES = (
+    "preflight",
+    "transition",
+    "stream",
+    "restore",
+    "replication",
+    "encryption",
+    "verification",
+    "release",
+    "cleanup",
+    "undo",
+    "forget",
+)
+
+
+def load() -> None:
+    """Register every step."""
+    for name in MODULES:
+        importlib.import_module(f"orchestrator.steps.{name}")

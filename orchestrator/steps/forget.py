@@ -1,0 +1,202 @@
+"""Steps that give up, on purpose, what undo would need."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from orchestrator import log
+from orchestrator.errors import PreconditionError, VerificationError
+from orchestrator.flavors import mariadb
+from orchestrator.steps import cleanup, replication, restore
+from orchestrator.steps.registry import Repeat, Tools, step
+
+if TYPE_CHECKING:
+    from orchestrator.models import Plan
+
+RUNS = "/var/lib/xbvault/runs"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DestroyedVersions:
+    """Key versions that were destroyed in the recipient's own mount.
+
+    Attributes:
+        versions: By key id, ascending.
+        kept_because: Why nothing was destroyed, where that is so.
+    """
+
+    versions: dict[str, tuple[int, ...]]
+    kept_because: str
+
+
+@step(
+    "remove-old-datadir",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7200,
+    after_others=True,
+)
+def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
+    """Remove the datadir that the run set aside. This cannot be undone.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The run's plan.
+
+    Returns:
+        What went.
+
+    Raises:
+        PreconditionError: A server runs in it, or the run's own datadir was never put in place.
+        CommandError: It cannot be removed.
+
+    Repeat:
+        What is gone is no error.
+    """
+    remote = tools.recipient
+    if not plan.old_datadir.startswith(f"{plan.datadir}.xbvault-old-"):
+        raise VerificationError(f"not a directory of ours: {plan.old_datadir}")
+    if remote.run(["test", "-d", plan.datadir], check=False).status != 0:
+        raise PreconditionError(
+            f"there is no datadir at {plan.datadir}",
+            host=plan.recipient,
+            hint="the copy set aside may be the only one; nothing was removed",
+        )
+    remote.run(["install", "-d", "-m", "0700", "--", plan.run_dir])
+    remote.write_file(f"{plan.run_dir}/forgotten", "")
+    remote.run(["rm", "-rf", "--", plan.old_datadir], timeout_seconds=tools.seconds_left())
+    return cleanup.Removed(names=(plan.old_datadir,))
+
+
+@step("destroy-unused-key-versions", role="recipient", repeat=Repeat.SAFE, after_others=True)
+def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
+    """Destroy the versions in the recipient's own mount that no datadir needs any more.
+
+    Needed are the versions from the first one that the datadir in place was made with, and those
+    that another datadir set aside was using when it was set aside.
+
+    Args:
+        tools: The doors to Vault and to the recipient.
+        plan: The run's plan.
+
+    Returns:
+        What was destroyed, or why nothing was.
+
+    Raises:
+        SecretError: Vault refuses.
+
+    Repeat:
+        What is destroyed already is left alone.
+    """
+    in_place = _find_run_in_place(tools, plan)
+    if in_place is None:
+        return DestroyedVersions(versions={}, kept_because="the datadir in place is not of a run")
+    others = _read_other_ranges(tools, plan)
+    if others is None:
+        return DestroyedVersions(
+            versions={}, kept_because="another datadir set aside does not say what it needs"
+        )
+    destroyed: dict[str, tuple[int, ...]] = {}
+    for key_id, counts in in_place.items():
+        metadata = tools.vault.read_metadata(plan.own_mount, key_id)
+        alive = [n for n, v in (metadata.versions if metadata else {}).items() if not v.destroyed]
+        unused = unused_versions(
+            alive,
+            first_needed=counts["first_new"],
+            ranges=[r[key_id] for r in others if key_id in r],
+        )
+        if unused:
+            tools.vault.destroy_versions(plan.own_mount, key_id, list(unused))
+            destroyed[key_id] = unused
+    log.get().info("notice", destroyed={k: len(v) for k, v in destroyed.items()})
+    return DestroyedVersions(versions=destroyed, kept_because="")
+
+
+@step("drop-earlier-accounts", role="donor", repeat=Repeat.SAFE, after_others=True)
+def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
+    """Drop the accounts on the donor that earlier clones of this recipient replicated with.
+
+    Args:
+        tools: The doors to the donor and to Vault.
+        plan: The run's plan.
+
+    Returns:
+        Their names.
+
+    Raises:
+        CommandError: The donor refuses.
+
+    Repeat:
+        What is gone is no error.
+    """
+    folder = plan.account_path.rpartition("/")[0]
+    dropped = []
+    for run_id in tools.vault.list_secrets(tools.config.vault.mount, folder):
+        if run_id < plan.run_id:  # run ids sort by time
+            user = mariadb.account_name(run_id)
+            replication.drop_accounts(tools, plan, user=user, path=f"{folder}/{run_id}")
+            dropped.append(user)
+    return cleanup.Removed(names=tuple(dropped))
+
+
+def unused_versions(
+    alive: list[int], *, first_needed: int, ranges: list[dict[str, int]]
+) -> tuple[int, ...]:
+    """Return the versions that nobody needs.
+
+    Args:
+        alive: Versions that are not destroyed.
+        first_needed: The oldest version that the datadir in place may need.
+        ranges: ``low`` and ``high`` of each other datadir set aside.
+    """
+    return tuple(
+        version
+        for version in sorted(alive)
+        if version < first_needed and not any(r["low"] <= version <= r["high"] for r in ranges)
+    )
+
+
+def _find_run_in_place(tools: Tools, plan: Plan) -> dict[str, dict[str, int]] | None:
+    """Return the key versions of the run that made the datadir in place; None if no run did."""
+    remote = tools.recipient
+    inode = remote.run(["stat", "-c", "%i", "--", plan.datadir]).text.strip()
+    for run_id in remote.run(["ls", "-1", RUNS], check=False).text.split():
+        record = f"{RUNS}/{run_id}/new-datadir-inode"
+        found = remote.run(["cat", "--", record], check=False).text.strip()
+        if found == inode:
+            return _read_ranges(tools, run_id)
+    return None
+
+
+def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int]]] | None:
+    """Return what the other datadirs set aside need; None if one of them does not say."""
+    listed = tools.recipient.run(
+        [
+            "sh",
+            "-c",
+            'for d in "$1".xbvault-old-*; do [ -d "$d" ] && echo "$d"; done',
+            "ls",
+            plan.datadir,
+        ],
+        check=False,
+    ).text.splitlines()
+    ranges = []
+    for path in listed:
+        run_id = path.removeprefix(f"{plan.datadir}.xbvault-old-")
+        if run_id == plan.run_id:
+            continue
+        found = _read_ranges(tools, run_id)
+        if found is None:
+            return None
+        ranges.append(found)
+    return ranges
+
+
+def _read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
+    path = f"{RUNS}/{run_id}/{restore.RANGES}"
+    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
+        return None
+    found: dict[str, dict[str, int]] = json.loads(tools.recipient.read_file(path))
+    return found

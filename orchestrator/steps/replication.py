@@ -1,0 +1,307 @@
+"""Steps that make the recipient a replica of the donor."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator import keys, sql
+from orchestrator.errors import CommandError, PreconditionError, SecretError, VerificationError
+from orchestrator.facts import instances
+from orchestrator.flavors import mariadb
+from orchestrator.flavors.quoting import quote_plain, unhex
+from orchestrator.models import Secret
+from orchestrator.steps import stream
+from orchestrator.steps.registry import Repeat, Tools, step
+
+if TYPE_CHECKING:
+    from orchestrator.models import Coordinates, Plan
+
+POLL_SECONDS = 0.25
+CONNECT_SECONDS = 60
+"""A replica that has not connected by then says why, and the step ends."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReplicationAccount:
+    """The account on the donor for this run alone.
+
+    Attributes:
+        user: Its name.
+        host: The address that it may log in from.
+        path: Path in Vault of its password.
+    """
+
+    user: str
+    host: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replication:
+    """Replication as the replica reports it.
+
+    Attributes:
+        source: Host and port.
+        io_running: Whether events are fetched.
+        sql_running: Whether events are applied.
+        seconds_behind: Delay; -1 when unknown.
+        uses_gtid: Whether GTIDs are used.
+        gtid_position: What was applied last.
+        uses_tls: Whether the connection is encrypted and the certificate verified.
+    """
+
+    source: str
+    io_running: bool
+    sql_running: bool
+    seconds_behind: int
+    uses_gtid: bool
+    gtid_position: str
+    uses_tls: bool
+
+
+@step("create-replication-account", role="donor", repeat=Repeat.SAFE)
+def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
+    """Create an account on the donor for this run alone, by hash, with TLS required.
+
+    Args:
+        tools: The doors to the donor and to Vault.
+        plan: The clone.
+
+    Returns:
+        The account.
+
+    Raises:
+        SecretError: The password cannot be stored.
+        CommandError: The donor refuses.
+
+    Repeat:
+        The password that Vault holds is kept, and the account is created if it is not there.
+    """
+    user = mariadb.account_name(plan.run_id)
+    host = _account_host(tools, plan)
+    mount = tools.config.vault.mount
+    stored = tools.vault.read_secret(mount, plan.account_path)
+    if stored is None:
+        tools.vault.write_secret(
+            mount,
+            plan.account_path,
+            {"user": user, "host": host, "password": keys.new_password()},
+            cas=0,
+        )
+    password = read_password(tools, plan)
+    account = f"{quote_plain(user)}@{quote_plain(host)}"
+    hashed = keys.native_password_hash(password)
+    sql.execute(
+        tools.donor,
+        tools.config.host(plan.donor).server,
+        f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY PASSWORD '{hashed}' REQUIRE SSL;"
+        f"GRANT REPLICATION SLAVE ON *.* TO {account}",
+    )
+    return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
+
+
+@step("start-replication", role="recipient", repeat=Repeat.SAFE)
+def start_replication(tools: Tools, plan: Plan) -> Replication:
+    """Wire the replica from the recorded coordinates, with TLS and certificate verification.
+
+    Args:
+        tools: The doors to the recipient and to Vault.
+        plan: The clone.
+
+    Returns:
+        What the replica reports.
+
+    Raises:
+        PreconditionError: GTIDs were asked for, and the donor has none.
+        CommandError: The server refuses, or cannot connect to the donor.
+
+    Repeat:
+        Already wired with this run's account: it is started if it is not running, and nothing is
+        reset, for it may have advanced.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    user = mariadb.account_name(plan.run_id)
+    status = instances.read_replication(remote, host)
+    if status.get("Master_User") != user:
+        coordinates = stream.read_set_coordinates(tools, plan)
+        use_gtid = _uses_gtid(plan, coordinates)
+        before, after = mariadb.change_source_sql(
+            plan,
+            coordinates,
+            use_gtid=use_gtid,
+            user=user,
+            ca_file=host.server.replication_ca_file,
+        )
+        sql.execute(remote, host.server, Secret.join(before, read_password(tools, plan), after))
+    sql.execute(remote, host.server, "START SLAVE")
+    _wait_until_connected(tools, plan)
+    return read_state(tools, plan)
+
+
+@step("wait-for-replication", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7 * 86400)
+def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
+    """Wait until the replica has applied all that the donor had when the waiting began.
+
+    Args:
+        tools: The doors to both hosts.
+        plan: The clone.
+
+    Returns:
+        What the replica reports.
+
+    Raises:
+        CommandError: Replication stopped with an error, or did not catch up in time.
+
+    Repeat:
+        Waits again.
+    """
+    wait_until_caught_up(tools, plan)
+    return read_state(tools, plan)
+
+
+def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
+    """Wait until the replica has applied the donor's position of now; return that position."""
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    rows = sql.query(
+        tools.donor, tools.config.host(plan.donor).server, "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
+    )
+    wanted = rows[0]["pos"]
+    limit = min(tools.config.clone.catch_up_seconds, tools.seconds_left())
+    end = time.monotonic() + limit
+    while True:
+        tools.check_cancelled()
+        check_running(tools, plan)
+        reached = sql.query(
+            remote,
+            host.server,
+            f"SELECT MASTER_GTID_WAIT({quote_plain(wanted)}, 1) AS reached",
+        )[0]["reached"]
+        if reached == "0":
+            return wanted
+        if time.monotonic() > end:
+            state = read_state(tools, plan)
+            raise CommandError(
+                f"the replica did not catch up within {limit:.0f} s "
+                f"({state.seconds_behind} s behind)",
+                host=plan.recipient,
+                hint="`xbvault runs resume` goes on waiting; see clone.catch_up_seconds",
+            )
+
+
+def check_running(tools: Tools, plan: Plan) -> None:
+    """Raise when replication has stopped with an error.
+
+    Raises:
+        CommandError: With the server's words, redacted.
+    """
+    status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
+    for thread in ("SQL", "IO"):
+        error = status.get(f"Last_{thread}_Error", "")
+        if status.get(f"Slave_{thread}_Running") == "No" and error:
+            raise CommandError(
+                f"replication stopped: {error[:300]}",
+                host=plan.recipient,
+                hint="mend the cause, START SLAVE there, then `xbvault runs resume`",
+            )
+
+
+def read_state(tools: Tools, plan: Plan) -> Replication:
+    """Read the state of replication.
+
+    Raises:
+        VerificationError: There is no replication.
+    """
+    status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
+    if not status:
+        raise VerificationError("replication is not wired", host=plan.recipient)
+    behind = status.get("Seconds_Behind_Master", "NULL")
+    position = sql.query(
+        tools.recipient,
+        tools.config.host(plan.recipient).server,
+        "SELECT @@GLOBAL.gtid_slave_pos AS pos",
+    )[0]["pos"]
+    return Replication(
+        source=f"{status['Master_Host']}:{status['Master_Port']}",
+        io_running=status.get("Slave_IO_Running") == "Yes",
+        sql_running=status.get("Slave_SQL_Running") == "Yes",
+        seconds_behind=int(behind) if behind.isdecimal() else -1,
+        uses_gtid=status.get("Using_Gtid", "No") != "No",
+        gtid_position=position,
+        uses_tls=status.get("Master_SSL_Allowed") == "Yes"
+        and status.get("Master_SSL_Verify_Server_Cert") == "Yes",
+    )
+
+
+def read_password(tools: Tools, plan: Plan) -> Secret:
+    """Fetch the password of this run's account.
+
+    Raises:
+        SecretError: It is not there.
+    """
+    found = tools.vault.read_secret(tools.config.vault.mount, plan.account_path)
+    if not found:
+        raise SecretError(f"no account at {tools.config.vault.mount}/{plan.account_path}")
+    return found["password"]
+
+
+def drop_accounts(tools: Tools, plan: Plan, *, user: str, path: str) -> None:
+    """Drop an account of ours on the donor, wherever it may log in from, and its password."""
+    donor = tools.config.host(plan.donor).server
+    rows = sql.query(
+        tools.donor,
+        donor,
+        f"SELECT HEX(Host) AS host FROM mysql.global_priv WHERE User = {quote_plain(user)}",
+    )
+    for row in rows:
+        account = f"{quote_plain(user)}@{quote_plain(unhex(row['host']))}"
+        sql.execute(tools.donor, donor, f"DROP USER IF EXISTS {account}")
+    tools.vault.remove_secret(tools.config.vault.mount, path)
+
+
+def _account_host(tools: Tools, plan: Plan) -> str:
+    """Return the address that the donor's server sees the replica come from."""
+    named = tools.config.host(plan.recipient).server.account_host
+    if named:
+        return named
+    address = tools.config.host(plan.recipient).address or plan.recipient
+    found = tools.donor.run(
+        ["timeout", "10", "getent", "ahosts", address], check=False
+    ).text.split()
+    if not found:
+        raise PreconditionError(
+            f"{plan.donor} cannot resolve {address}",
+            host=plan.donor,
+            hint="set hosts.*.server.account_host of the recipient to the address that the "
+            "donor sees",
+        )
+    return found[0]
+
+
+def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
+    if plan.coordinates == "gtid" and not coordinates.gtid:
+        raise PreconditionError(
+            "the backup set has no GTID position",
+            host=plan.donor,
+            hint="set clone.coordinates to position or auto and begin a new run",
+        )
+    return plan.coordinates != "position" and bool(coordinates.gtid)
+
+
+def _wait_until_connected(tools: Tools, plan: Plan) -> None:
+    end = time.monotonic() + CONNECT_SECONDS
+    while True:
+        tools.check_cancelled()
+        status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
+        if status.get("Slave_IO_Running") == "Yes":
+            return
+        error = status.get("Last_IO_Error", "")
+        if (status.get("Slave_IO_Running") == "No" and error) or time.monotonic() > end:
+            raise CommandError(
+                f"the replica cannot connect to its source: {error[:300] or 'no answer'}",
+                host=plan.recipient,
+                hint="check server.replication_address, server.port, server.account_host, and "
+                "server.replication_ca_file; then `xbvault runs resume`",
+            )
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,555 @@
+"""Steps that make the set consistent and put it in place, on the recipient."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from orchestrator import jobs, log, service
+from orchestrator.errors import (
+    CommandError,
+    InterruptedWorkError,
+    PreconditionError,
+    VerificationError,
+)
+from orchestrator.facts import hosts, instances
+from orchestrator.flavors import mariadb
+from orchestrator.steps import records, tokens
+from orchestrator.steps.registry import Repeat, Tools, step
+
+if TYPE_CHECKING:
+    from orchestrator.models import Plan
+
+LEAST_PREPARE_BYTES = 128 * 1024 * 1024
+MOST_PREPARE_BYTES = 8 * 1024 * 1024 * 1024
+SERVER_SECONDS = 600
+RANGES = "key-versions.json"
+"""File in the run's folder: key versions that the earlier datadir needs, and the first new."""
+
+GATHER = """\
+set -eu
+cd -- "$1"
+find . -mindepth 1 -type d -exec sh -c 'for d do mkdir -p -- "$0/$d"; done' "$2" {} +
+find . -mindepth 1 ! -type d -exec sh -c 'for f do mv -f -- "$f" "$0/$f"; done' "$2" {} +
+cd /
+rm -r -- "$1"
+"""
+"""Renames the files of a half-moved directory back into the staging directory."""
+
+SWAP = """\
+set -eu
+datadir=$1 new=$2 old=$3 record=$4
+want=$(cat -- "$record")
+now=$(stat -c %i -- "$datadir" 2>/dev/null || echo none)
+if [ "$now" != "$want" ]; then
+    [ "$(stat -c %i -- "$new")" = "$want" ] || { echo "the new directory is not ours" >&2; exit 3; }
+    if [ -e "$datadir" ]; then
+        [ ! -e "$old" ] || { echo "$old is there already" >&2; exit 3; }
+        mv -T -- "$datadir" "$old"
+    fi
+    mv -T -- "$new" "$datadir" || { [ ! -e "$old" ] || mv -T -- "$old" "$datadir"; exit 1; }
+fi
+sync -f "$datadir"
+"""
+"""Two renames that can be cut off anywhere and begun again: inodes tell how far they came."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """What a set says about itself.
+
+    Attributes:
+        backup_type: Such as ``full-prepared``.
+        to_lsn: Log sequence number that the set reaches.
+        seconds: How long the work took.
+    """
+
+    backup_type: str
+    to_lsn: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovedSet:
+    """A set that was moved into a new data directory.
+
+    Attributes:
+        path: The directory.
+        inode: Its inode, by which it is recognised after a rename.
+        owner: Its owner and group.
+        mode: Its mode.
+    """
+
+    path: str
+    inode: int
+    owner: str
+    mode: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoppedServer:
+    """The recipient's server before the swap.
+
+    Attributes:
+        was_running: Whether it ran when the run came to it.
+    """
+
+    was_running: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Swap:
+    """What stands where after the swap.
+
+    Attributes:
+        datadir: The new data.
+        old_datadir: The earlier data; empty if there was none.
+    """
+
+    datadir: str
+    old_datadir: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartedServer:
+    """A server that answers.
+
+    Attributes:
+        version: Its version.
+        keys_from: Where it reads its keys.
+        read_only: Whether it refuses writes of ordinary accounts.
+    """
+
+    version: str
+    keys_from: str
+    read_only: bool
+
+
+@step(
+    "prepare-backup-set",
+    role="recipient",
+    repeat=Repeat.BACK,
+    back_to="stream-backup",
+    deadline_seconds=2 * 86400,
+)
+def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
+    """Make the received set consistent, with its keys from the transition mount.
+
+    Args:
+        tools: The doors to the recipient and to Vault.
+        plan: The clone.
+
+    Returns:
+        The set's checkpoints, read back after the work.
+
+    Raises:
+        PreconditionError: There is no backup set in the staging directory.
+        InterruptedWorkError: An earlier prepare of this set was killed.
+        CommandError: ``mariadb-backup --prepare`` failed.
+        VerificationError: It exited 0, but the set does not say that it is prepared.
+
+    Repeat:
+        Already prepared: changes nothing. Still running: attached to. Killed half way: raises
+        InterruptedWorkError, and the run goes back to the stream.
+    """
+    name = plan.job_name("prepare-backup-set", tools.attempt)
+    if tools.recipient.run(["test", "-s", _options_file(plan)], check=False).status != 0:
+        raise PreconditionError(
+            f"no backup set in {plan.staging_dir}",
+            host=plan.recipient,
+            hint="`xbvault runs undo`, then begin a new run",
+        )
+    state = jobs.read_job(tools.recipient, name)
+    if state.died:
+        raise InterruptedWorkError(
+            "the prepare of this set was killed: it cannot be trusted any more",
+            host=plan.recipient,
+            hint="the run goes back to the stream",
+        )
+    if state.ended and any(state.statuses):
+        jobs.remove_job(tools.recipient, name)  # a prepare that failed may be tried again
+    token_file = ""
+    if plan.has_keyring:
+        token_file = tokens.ensure_transition_token(tools, plan)
+        _retarget(tools, plan)
+    free = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))
+    memory = min(max(free.memory_available_bytes // 4, LEAST_PREPARE_BYTES), MOST_PREPARE_BYTES)
+    jobs.start_job(
+        tools.recipient,
+        jobs.JobSpec(
+            name=name,
+            stages=(
+                jobs.Stage(
+                    argv=mariadb.prepare_command(staging_dir=plan.staging_dir, memory_bytes=memory),
+                    environment_file=token_file,
+                ),
+            ),
+            directory=plan.staging_dir,
+            fence=tools.fence,
+        ),
+    )
+    state = jobs.wait_for_job(
+        tools.recipient, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
+    )
+    if state.died:
+        raise InterruptedWorkError(
+            "the prepare of this set was killed: it cannot be trusted any more",
+            host=plan.recipient,
+            hint="the run goes back to the stream",
+        )
+    _need_success(state, "mariadb-backup --prepare", plan.recipient)
+    return _read_prepared(tools, plan, state)
+
+
+@step("move-backup-set", role="recipient", repeat=Repeat.RESTART, deadline_seconds=86400)
+def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
+    """Move the prepared set into a new data directory beside the one in place.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The clone.
+
+    Returns:
+        The new directory, owned as the earlier one was.
+
+    Raises:
+        CommandError: ``mariadb-backup --move-back`` failed.
+        VerificationError: The new directory does not hold the system tablespace.
+
+    Repeat:
+        Moved already: changes nothing. A half-moved set is renamed back into the staging directory
+        and moved again.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    record = swap_record(plan)
+    if remote.run(["test", "-s", record], check=False).status != 0:
+        name = plan.job_name("move-backup-set", tools.attempt)
+        state = jobs.read_job(remote, name)
+        if state.exists and not state.running and (state.died or any(state.statuses)):
+            jobs.remove_job(remote, name)
+        if not jobs.read_job(remote, name).exists:
+            _gather(tools, plan)
+            remote.run(["install", "-d", "-m", "0700", "--", plan.new_datadir])
+        jobs.start_job(
+            remote,
+            jobs.JobSpec(
+                name=name,
+                stages=(
+                    jobs.Stage(
+                        argv=mariadb.move_command(
+                            staging_dir=plan.staging_dir, new_datadir=plan.new_datadir
+                        )
+                    ),
+                ),
+                directory="/",
+                fence=tools.fence,
+            ),
+        )
+        state = jobs.wait_for_job(
+            remote, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
+        )
+        _need_success(state, "mariadb-backup --move-back", plan.recipient)
+        owner, mode = _owner_and_mode(tools, plan)
+        remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
+        remote.run(["chmod", mode, "--", plan.new_datadir])
+        found = remote.run(["test", "-s", f"{plan.new_datadir}/ibdata1"], check=False)
+        if found.status != 0:
+            raise VerificationError(
+                f"{plan.new_datadir} has no system tablespace although the move ended well",
+                host=plan.recipient,
+                hint="`xbvault runs resume` moves it again; the earlier data was not touched",
+            )
+        inode = remote.run(["stat", "-c", "%i", "--", plan.new_datadir]).text.strip()
+        remote.write_file(record, f"{inode}\n")
+    inode = remote.read_file(record).decode().strip()
+    at = plan.new_datadir
+    if remote.run(["test", "-e", at], check=False).status != 0:
+        at = plan.datadir  # the swap has been done already
+    shown = remote.run(["stat", "-c", "%U:%G %a", "--", at]).text.split()
+    if shown[0].partition(":")[0] != host.server.owner:
+        raise VerificationError(
+            f"{at} belongs to {shown[0]}, not to {host.server.owner}",
+            host=plan.recipient,
+            hint="`xbvault runs resume` tries again",
+        )
+    return MovedSet(path=at, inode=int(inode), owner=shown[0], mode=shown[1])
+
+
+@step("stop-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=1800)
+def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
+    """Stop the server that runs in the earlier datadir, just before the swap.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The clone.
+
+    Returns:
+        Whether it ran.
+
+    Raises:
+        PreconditionError: It takes writes now, or has become a source.
+        CommandError: It does not stop.
+
+    Repeat:
+        What was found at the first time is recorded on the recipient and kept.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    facts = hosts.read_host(remote, host)
+    record = f"{plan.run_dir}/was-running"
+    if is_swapped(tools, plan):
+        return StoppedServer(was_running=was_running(tools, plan))
+    if facts.is_running:
+        instance = instances.read_instance(remote, host)
+        if instance.replicas or (not instance.is_on("read_only") and instance.user_schemas):
+            raise PreconditionError(
+                f"the server on {plan.recipient} is a source or takes writes now",
+                host=plan.recipient,
+                hint="set it read-only, or undo this run; nothing was swapped",
+            )
+    if remote.run(["test", "-e", record], check=False).status != 0:
+        _record_ranges(tools, plan, is_running=facts.is_running)
+        remote.write_file(record, "yes\n" if facts.is_running else "no\n")
+    if facts.is_running:
+        service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+        if hosts.read_host(remote, host).is_running:
+            raise VerificationError(
+                "the server still runs after its stop command ended",
+                host=plan.recipient,
+                hint="see hosts.*.service.stop",
+            )
+    return StoppedServer(was_running=was_running(tools, plan))
+
+
+@step("swap-datadir", role="recipient", repeat=Repeat.SAFE)
+def swap_datadir(tools: Tools, plan: Plan) -> Swap:
+    """Set the earlier datadir aside and put the new one in its place, by two renames.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The clone.
+
+    Returns:
+        What stands where.
+
+    Raises:
+        PreconditionError: A server runs in the datadir.
+        CommandError: A rename failed; the earlier datadir is back, and its server runs if it did.
+
+    Repeat:
+        Inodes tell how far it came; the rest is done.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    if not is_swapped(tools, plan):
+        if hosts.read_host(remote, host).is_running:
+            raise PreconditionError(
+                f"a server runs in {plan.datadir}",
+                host=plan.recipient,
+                hint="something started it again; stop it, then `xbvault runs resume`",
+            )
+        try:
+            remote.run(
+                ["sh", "-c", SWAP, "swap", *_swap_paths(plan)], timeout_seconds=SERVER_SECONDS
+            )
+        except CommandError as error:
+            if was_running(tools, plan):
+                service.start_server(remote, host, timeout_seconds=SERVER_SECONDS)
+            raise CommandError(
+                f"the datadir could not be swapped: {error.message}",
+                host=plan.recipient,
+                hint="the earlier datadir is in place; mend the cause, then `xbvault runs resume`",
+                status=error.status,
+                stderr=error.stderr,
+            ) from error
+    if not is_swapped(tools, plan):
+        raise VerificationError(
+            f"{plan.datadir} is not the new directory after the swap", host=plan.recipient
+        )
+    kept = remote.run(["test", "-d", plan.old_datadir], check=False).status == 0
+    return Swap(datadir=plan.datadir, old_datadir=plan.old_datadir if kept else "")
+
+
+@step("start-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7200)
+def start_server(tools: Tools, plan: Plan) -> StartedServer:
+    """Start the new server quietly: no replication, no events, read-only.
+
+    Args:
+        tools: The doors to the recipient and to Vault.
+        plan: The clone.
+
+    Returns:
+        What the server says.
+
+    Raises:
+        CommandError: It does not start; its last words are shown.
+        VerificationError: It runs, but not as it should.
+
+    Repeat:
+        It runs already as it should: changes nothing. Otherwise it is started again.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    url = ""
+    if plan.has_keyring:
+        mount = records.need_transition(tools, plan).mount
+        url = f"{records.vault_address(tools, plan.recipient)}/v1/{mount}"
+        service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
+    keep_drop_in(tools, plan)
+    write_drop_in(tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id, vault_url=url))
+    if hosts.read_host(remote, host).is_running:
+        facts = instances.read_instance(remote, host)
+        if _runs_quietly(facts, url):
+            log.get().info("step.unchanged", reason="the server runs")
+            return _started(facts)
+        service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+    service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+    facts = instances.read_instance(remote, host)
+    if not _runs_quietly(facts, url):
+        raise VerificationError(
+            f"the server does not follow {host.server.config_dir}/{mariadb.DROP_IN}",
+            host=plan.recipient,
+            hint="does it read that directory? see hosts.*.server.config_dir",
+        )
+    return _started(facts)
+
+
+def swap_record(plan: Plan) -> str:
+    """Return the file on the recipient that holds the new directory's inode."""
+    return f"{plan.run_dir}/new-datadir-inode"
+
+
+def is_swapped(tools: Tools, plan: Plan) -> bool:
+    """Return whether the datadir in place is the one that this run made."""
+    remote = tools.recipient
+    if remote.run(["test", "-s", swap_record(plan)], check=False).status != 0:
+        return False
+    inode = remote.read_file(swap_record(plan)).decode().strip()
+    now = remote.run(["stat", "-c", "%i", "--", plan.datadir], check=False).text.strip()
+    return now == inode
+
+
+def was_running(tools: Tools, plan: Plan) -> bool:
+    """Return whether the recipient's earlier server ran when the run came to it."""
+    record = f"{plan.run_dir}/was-running"
+    if tools.recipient.run(["test", "-s", record], check=False).status != 0:
+        return False
+    return tools.recipient.read_file(record).decode().strip() == "yes"
+
+
+def keep_drop_in(tools: Tools, plan: Plan) -> None:
+    """Keep an earlier drop-in of ours for undo, once."""
+    path = drop_in_path(tools, plan)
+    kept = f"{plan.run_dir}/{mariadb.DROP_IN}.before"
+    if tools.recipient.run(["test", "-e", kept], check=False).status == 0:
+        return
+    earlier = b""
+    if tools.recipient.run(["test", "-e", path], check=False).status == 0:
+        earlier = tools.recipient.read_file(path)
+    tools.recipient.write_file(kept, earlier)
+
+
+def drop_in_path(tools: Tools, plan: Plan) -> str:
+    """Return the path of our option file on the recipient."""
+    return f"{tools.config.host(plan.recipient).server.config_dir}/{mariadb.DROP_IN}"
+
+
+def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
+    """Write our option file on the recipient."""
+    tools.recipient.write_file(drop_in_path(tools, plan), text, mode=0o644)
+
+
+def _record_ranges(tools: Tools, plan: Plan, *, is_running: bool) -> None:
+    """Write down which key versions the earlier datadir needs, for `runs forget`, and the new."""
+    if not plan.has_keyring:
+        return
+    lows: dict[str, int] = {}
+    if is_running:
+        host = tools.config.host(plan.recipient)
+        for space in instances.read_tablespaces(tools.recipient, host):
+            known = lows.get(space.key_id, space.min_key_version)
+            lows[space.key_id] = min(known, space.min_key_version)
+    ranges = {
+        v.key_id: {"low": lows.get(v.key_id, 1), "high": v.own, "first_new": v.first_new}
+        for v in records.need_transition(tools, plan).versions
+    }
+    tools.recipient.write_file(f"{plan.run_dir}/{RANGES}", json.dumps(ranges) + "\n")
+
+
+def _options_file(plan: Plan) -> str:
+    return f"{plan.staging_dir}/backup-my.cnf"
+
+
+def _retarget(tools: Tools, plan: Plan) -> None:
+    mount = records.need_transition(tools, plan).mount
+    text = tools.recipient.read_file(_options_file(plan)).decode("utf-8", "replace")
+    changed = mariadb.retarget_options(
+        text,
+        vault_url=f"{records.vault_address(tools, plan.recipient)}/v1/{mount}",
+        vault_ca=tools.config.host(plan.recipient).vault_ca_file,
+    )
+    if changed != text:
+        tools.recipient.write_file(_options_file(plan), changed)
+
+
+def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoints:
+    files = mariadb.set_files(plan.server_version)
+    text = tools.recipient.read_file(f"{plan.staging_dir}/{files.checkpoints}")
+    values = mariadb.parse_checkpoints(text.decode("utf-8", "replace"))
+    kind = values.get("backup_type", "")
+    if kind not in mariadb.PREPARED_TYPES or not mariadb.is_completed(state.stderr):
+        raise VerificationError(
+            f"the set does not say that it is prepared: backup_type={kind or '?'}",
+            host=plan.recipient,
+            hint="`xbvault runs undo`, then begin a new run; the earlier data was not touched",
+        )
+    return Checkpoints(
+        backup_type=kind, to_lsn=values.get("to_lsn", ""), seconds=round(state.seconds, 3)
+    )
+
+
+def _need_success(state: jobs.JobState, what: str, host: str) -> None:
+    if state.ended and not any(state.statuses) and mariadb.is_completed(state.stderr):
+        return
+    last = [line.strip() for line in state.stderr.splitlines() if line.strip()]
+    ended = "was killed" if state.died else f"failed with {state.statuses}"
+    full = any("No space left" in line or "rrcode: 28" in line for line in last)
+    raise CommandError(
+        f"{what} {ended}" + (f": {last[-1][:300]}" if last else ""),
+        host=host,
+        hint=("free space there, then " if full else "")
+        + "`xbvault runs resume` tries again; the recipient's data was not touched",
+        status=next((status for status in state.statuses if status), None),
+        stderr=log.redact_text(state.stderr),
+    )
+
+
+def _gather(tools: Tools, plan: Plan) -> None:
+    if tools.recipient.run(["test", "-d", plan.new_datadir], check=False).status == 0:
+        tools.recipient.run(
+            ["sh", "-c", GATHER, "gather", plan.new_datadir, plan.staging_dir],
+            timeout_seconds=SERVER_SECONDS,
+        )
+
+
+def _owner_and_mode(tools: Tools, plan: Plan) -> tuple[str, str]:
+    facts = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))
+    owner = tools.config.host(plan.recipient).server.owner
+    if facts.datadir_owner.startswith(f"{owner}:"):
+        return facts.datadir_owner, facts.datadir_mode
+    return f"{owner}:{owner}", "0700"
+
+
+def _swap_paths(plan: Plan) -> tuple[str, ...]:
+    return (plan.datadir, plan.new_datadir, plan.old_datadir, swap_record(plan))
+
+
+def _runs_quietly(facts: instances.InstanceFacts, url: str) -> bool:
+    ours = facts.variables.get("hashicorp_key_management_vault_url", "")
+    return facts.is_on("read_only") and (not url or ours.rstrip("/") == url)
+
+
+def _started(facts: instances.InstanceFacts) -> StartedServer:
+    return StartedServer(
+        version=facts.variables.get("version", ""),
+        keys_from=facts.variables.get("hashicorp_key_management_vault_url", ""),
+        read_only=facts.is_on("read_only"),
+    )

@@ -1,0 +1,182 @@
+"""What a process holds while it works on a run: doors, the recipient lock, and what must live on.
+
+The recipient lock is taken before the first step that may change anything, and its lease is
+renewed by a thread of its own, as are the orchestrator's token and the transition token. So a step
+that waits for hours needs not think of them. When the lock is lost, the next look at the cancel
+flag ends the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator import lock, log
+from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
+from orchestrator.remote import SshRemote
+from orchestrator.steps.registry import StepInfo, Tools
+from orchestrator.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.config import Config
+    from orchestrator.models import Plan
+
+TOKEN_SECONDS = 60
+"""How often tokens are looked at."""
+
+
+class Session:
+    """The doors of one process to one run's hosts and Vault.
+
+    Args:
+        config: The configuration.
+        plan: The run's plan.
+    """
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        self._config = config
+        self._plan = plan
+        self._vault = Vault.from_config(config.vault)
+        self._donor = SshRemote(plan.donor, config.host(plan.donor), config.ssh)
+        self._recipient = SshRemote(plan.recipient, config.host(plan.recipient), config.ssh)
+        self._fence = 0
+        self._lost: LockHeldError | None = None
+        self._ended = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def tools(
+        self,
+        info: StepInfo,
+        attempt: int,
+        check_cancelled: Callable[[], None],
+        seconds_left: Callable[[], float],
+    ) -> Tools:
+        """Return what a step works with; take the recipient lock if it needs it.
+
+        Raises:
+            LockHeldError: Another run holds the recipient.
+            PreconditionError: Another run has changed the recipient since this one began.
+            RemoteError: The recipient cannot be reached.
+        """
+        if info.needs_lock and not self._fence:
+            self._take_lock(after_others=info.after_others)
+
+        def check() -> None:
+            if self._lost is not None:
+                raise self._lost
+            check_cancelled()
+
+        return Tools(
+            config=self._config,
+            vault=self._vault,
+            donor=self._donor,
+            recipient=self._recipient,
+            attempt=attempt,
+            fence=self._fence,
+            check_cancelled=check,
+            seconds_left=seconds_left,
+        )
+
+    def end(self, status: str) -> None:
+        """Release the recipient lock and close the doors.
+
+        Args:
+            status: How the flow ended; a detached one keeps the lock until its lease runs out.
+        """
+        self._ended.set()
+        if self._keeper is not None:
+            self._keeper.join(timeout=30)
+        try:
+            if self._fence and status != "detached" and self._lost is None:
+                lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
+        except RemoteError as error:
+            # The lease runs out by itself; what the run ended with matters more.
+            log.get().info("notice", message=f"the lock was not released: {error.message}")
+        finally:
+            self._donor.close()
+            self._recipient.close()
+
+    @property
+    def _holder(self) -> str:
+        directory = str(self._config.state_directory.absolute())
+        digest = hashlib.sha256(directory.encode()).hexdigest()[:8]
+        return f"{socket.gethostname()}:{digest}"
+
+    def _take_lock(self, *, after_others: bool) -> None:
+        self._fence = lock.take_lock(
+            self._recipient,
+            run=self._plan.run_id,
+            holder=self._holder,
+            lease_seconds=self._config.clone.lock_lease_seconds,
+        )
+        try:
+            self._check_overtaken(after_others=after_others)
+        except OrchestratorError:
+            lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
+            self._fence = 0
+            raise
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        self._keeper.start()
+
+    def _check_overtaken(self, *, after_others: bool) -> None:
+        """Refuse to go on where another run has swapped or written keys since we first came."""
+        record = f"{self._plan.run_dir}/fence"
+        if self._recipient.run(["test", "-s", record], check=False).status != 0:
+            self._recipient.run(
+                ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", self._plan.run_dir]
+            )
+            self._recipient.write_file(record, f"{self._fence}\n")
+            return
+        first = int(self._recipient.read_file(record).decode().strip() or 0)
+        state = lock.read_lock(self._recipient)
+        overtaken = state.changed_by not in ("", self._plan.run_id)
+        if overtaken and state.changed_fence > first and not after_others:
+            raise PreconditionError(
+                f"run {state.changed_by} has changed {self._plan.recipient} since",
+                host=self._plan.recipient,
+                hint=f"this run cannot go on: `xbvault runs cancel {self._plan.run_id}`",
+            )
+
+    def _keep(self) -> None:
+        lease = self._config.clone.lock_lease_seconds
+        tokens_at = time.monotonic() + TOKEN_SECONDS / 2
+        while not self._ended.wait(lease / 3):
+            try:
+                lock.renew_lock(
+                    self._recipient,
+                    run=self._plan.run_id,
+                    holder=self._holder,
+                    fence=self._fence,
+                    lease_seconds=lease,
+                )
+                if time.monotonic() >= tokens_at:
+                    tokens_at = time.monotonic() + TOKEN_SECONDS
+                    self._renew_tokens()
+            except LockHeldError as error:
+                self._lost = error
+                return
+            except OrchestratorError as error:
+                # Hosts and Vault come back; while they are gone, the lease decides.
+                log.get().info("notice", message=f"not renewed: {error.message}")
+
+    def _renew_tokens(self) -> None:
+        """Renew the orchestrator's token and the run's transition tokens."""
+        token = self._vault.lookup_token()
+        if token.renewable and token.ttl_seconds:
+            self._vault.renew_token()
+            log.get().info("token.renewed", accessor_of="orchestrator")
+        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.key_path)
+        for name, accessor in (metadata.custom if metadata else {}).items():
+            if name.endswith(".accessor") and self._vault.lookup_accessor(accessor):
+                self._vault.renew_accessor(accessor)
+                log.get().info("token.renewed", accessor_of=name)
+
+
+def open_session(config: Config, plan: Plan) -> Session:
+    """Open a session; connections are made when they are first used."""
+    return Session(config, plan)

@@ -1,0 +1,59 @@
+"""The transition token: a periodic token of the recipient's own token role.
+
+It lives from prepare to the restart on the recipient's own mount, is renewed all the while by the
+session, and is revoked by its recorded accessor. It stands in a 0600 file on the recipient's tmpfs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.models import Secret
+from orchestrator.steps import records
+
+if TYPE_CHECKING:
+    from orchestrator.models import Plan
+    from orchestrator.steps.registry import Tools
+
+NEARLY_EXPIRED_SECONDS = 30
+
+
+def token_file(plan: Plan) -> str:
+    """Return the file on the recipient's tmpfs that holds it as ``VAULT_TOKEN=…``."""
+    return f"{plan.secret_dir}/transition.env"
+
+
+def accessor_name(attempt: int) -> str:
+    """Return the record's name for the accessor of an attempt's token."""
+    return f"a{attempt}.accessor"
+
+
+def ensure_transition_token(tools: Tools, plan: Plan) -> str:
+    """See to it that a living transition token lies on the recipient; return its file.
+
+    If the recorded one has expired, or its file went with a reboot, another is made.
+    """
+    path = token_file(plan)
+    accessor = records.read_record(tools, plan).get(accessor_name(tools.attempt), "")
+    if accessor:
+        known = tools.vault.lookup_accessor(accessor)
+        there = tools.recipient.run(["test", "-f", path], check=False).status == 0
+        if known and known.ttl_seconds > NEARLY_EXPIRED_SECONDS and there:
+            tools.vault.renew_accessor(accessor)
+            return path
+        tools.vault.revoke_accessor(accessor)
+    token, accessor = tools.vault.create_token(f"xbvault-transition-{plan.recipient}")
+    records.update_record(tools, plan, {accessor_name(tools.attempt): accessor})
+    tools.recipient.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
+    tools.recipient.write_file(path, Secret.join("VAULT_TOKEN=", token, "\n"))
+    return path
+
+
+def revoke_transition_tokens(tools: Tools, plan: Plan) -> int:
+    """Revoke every transition token that the run has recorded; return how many."""
+    record = records.read_record(tools, plan)
+    names = [name for name in record if name.endswith(".accessor")]
+    for name in names:
+        tools.vault.revoke_accessor(record[name])
+    tools.recipient.run(["rm", "-f", "--", token_file(plan)])
+    return len(names)

@@ -1,0 +1,180 @@
+"""Steps that give the recipient back what it had before a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from orchestrator import service
+from orchestrator.errors import PreconditionError, VerificationError
+from orchestrator.facts import hosts, instances
+from orchestrator.flavors import mariadb
+from orchestrator.steps import cleanup, replication, restore
+from orchestrator.steps.registry import Repeat, Tools, step
+
+if TYPE_CHECKING:
+    from orchestrator.models import Plan
+
+SWAP_BACK = """\
+set -eu
+datadir=$1 new=$2 old=$3 record=$4
+want=$(cat -- "$record")
+if [ "$(stat -c %i -- "$datadir" 2>/dev/null || echo none)" = "$want" ]; then
+    [ ! -e "$new" ] || { echo "$new is there already" >&2; exit 3; }
+    mv -T -- "$datadir" "$new"
+fi
+if [ ! -e "$datadir" ] && [ -e "$old" ]; then mv -T -- "$old" "$datadir"; fi
+sync -f "$(dirname -- "$datadir")"
+"""
+"""The swap's renames the other way round; they can be cut off and begun again as well."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoredDatadir:
+    """What stands in place after an undo.
+
+    Attributes:
+        swapped_back: Whether a swap had to be taken back.
+        is_running: Whether the earlier server runs again.
+        replicates: Whether it replicates again.
+    """
+
+    swapped_back: bool
+    is_running: bool
+    replicates: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DroppedAccount:
+    """A replication account that is gone.
+
+    Attributes:
+        user: Its name.
+    """
+
+    user: str
+
+
+@step("stop-remote-jobs", role="both", repeat=Repeat.SAFE, after_others=True)
+def stop_remote_jobs(tools: Tools, plan: Plan) -> cleanup.Removed:
+    """Stop every remote job of the run, on both hosts.
+
+    Args:
+        tools: The doors to both hosts.
+        plan: The run's plan.
+
+    Returns:
+        Their names.
+
+    Raises:
+        CommandError: A job cannot be stopped.
+
+    Repeat:
+        What has ended is no error.
+    """
+    return cleanup.Removed(names=cleanup.stop_jobs(tools, plan))
+
+
+@step(
+    "restore-datadir",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7200,
+    after_others=True,
+)
+def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
+    """Give the recipient its earlier datadir, option file and server back.
+
+    Args:
+        tools: The doors to the recipient.
+        plan: The run's plan.
+
+    Returns:
+        What stands in place.
+
+    Raises:
+        PreconditionError: The earlier datadir was given up, or a later run has swapped.
+        CommandError: The earlier server does not start.
+        VerificationError: It does not answer.
+
+    Repeat:
+        Inodes tell how far it came; the rest is done.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    swapped = restore.is_swapped(tools, plan)
+    has_old = remote.run(["test", "-d", plan.old_datadir], check=False).status == 0
+    if swapped:
+        if remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
+            raise PreconditionError(
+                f"the earlier datadir of run {plan.run_id} was given up",
+                host=plan.recipient,
+                hint="what `runs forget` gave up cannot be had back",
+            )
+        remote.write_file(f"{plan.run_dir}/undoing", "")
+    elif has_old and not _is_undoing(tools, plan):
+        raise PreconditionError(
+            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
+            host=plan.recipient,
+            hint="undo the later run first",
+        )
+    if swapped and hosts.read_host(remote, host).is_running:
+        service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+    if swapped or _is_undoing(tools, plan):
+        paths = (plan.datadir, plan.new_datadir, plan.old_datadir, restore.swap_record(plan))
+        remote.run(["sh", "-c", SWAP_BACK, "swap-back", *paths])
+    service.take_environment(remote, host)
+    _restore_drop_in(tools, plan)
+    runs = hosts.read_host(remote, host).is_running
+    if restore.was_running(tools, plan) and not runs:
+        service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+        runs = instances.is_answering(remote, host)
+        if not runs:
+            raise VerificationError(
+                "the earlier server was started but does not answer", host=plan.recipient
+            )
+    return RestoredDatadir(
+        swapped_back=swapped or _is_undoing(tools, plan),
+        is_running=runs,
+        replicates=runs and bool(instances.read_replication(remote, host)),
+    )
+
+
+@step("drop-replication-account", role="donor", repeat=Repeat.SAFE, after_others=True)
+def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
+    """Drop the account that the run created on the donor, and its password in Vault.
+
+    Args:
+        tools: The doors to the donor and to Vault.
+        plan: The run's plan.
+
+    Returns:
+        Its name.
+
+    Raises:
+        CommandError: The donor refuses.
+
+    Repeat:
+        What is gone is no error.
+    """
+    found = tools.vault.read_secret(tools.config.vault.mount, plan.account_path)
+    if found is None:
+        return DroppedAccount(user="")
+    user = mariadb.account_name(plan.run_id)
+    replication.drop_accounts(tools, plan, user=user, path=plan.account_path)
+    return DroppedAccount(user=user)
+
+
+def _is_undoing(tools: Tools, plan: Plan) -> bool:
+    return tools.recipient.run(["test", "-e", f"{plan.run_dir}/undoing"], check=False).status == 0
+
+
+def _restore_drop_in(tools: Tools, plan: Plan) -> None:
+    remote, kept = tools.recipient, f"{plan.run_dir}/{mariadb.DROP_IN}.before"
+    if remote.run(["test", "-e", kept], check=False).status != 0:
+        return
+    text = remote.read_file(kept)
+    path = restore.drop_in_path(tools, plan)
+    if text:
+        remote.write_file(path, text, mode=0o644)
+    else:
+        remote.run(["rm", "-f", "--", path])

@@ -1,0 +1,468 @@
+"""Steps that prove the replica right, from evidence.
+
+Each returns its findings; a bad one raises `VerificationError` with all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator import sql
+from orchestrator.errors import CommandError, SecretError, VerificationError
+from orchestrator.facts import instances
+from orchestrator.flavors import mariadb
+from orchestrator.flavors.quoting import quote_name, quote_plain
+from orchestrator.models import Check, Secret
+from orchestrator.steps import encryption, records, replication, transition
+from orchestrator.steps.registry import Repeat, Tools, step
+
+if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
+    from orchestrator.facts.instances import Table
+    from orchestrator.models import Plan
+    from orchestrator.remote import Remote
+
+COMPARED_ENGINES = ("InnoDB",)
+"""CHECKSUM TABLE inside a consistent snapshot holds for InnoDB, not for Aria or MyISAM."""
+POLL_SECONDS = 0.25
+_ERROR_LINE = re.compile(r"^ERROR \d+ .*? at line (\d+): (.*)$", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a verification found; every one of them is good.
+
+    Attributes:
+        checks: By name.
+    """
+
+    checks: tuple[Check, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Tables compared at one position.
+
+    Attributes:
+        checks: The verdict.
+        compared: How many tables are equal.
+        not_compared: Tables that were left out, with the reason.
+        position: The donor's position at which both were read.
+    """
+
+    checks: tuple[Check, ...]
+    compared: int
+    not_compared: tuple[str, ...]
+    position: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerifiedReplication:
+    """Replication, running and advancing.
+
+    Attributes:
+        checks: The verdict.
+        replication: What the replica reports.
+    """
+
+    checks: tuple[Check, ...]
+    replication: replication.Replication
+
+
+@step("verify-encryption", role="recipient", repeat=Repeat.SAFE, deadline_seconds=86400)
+def verify_encryption(tools: Tools, plan: Plan) -> Findings:
+    """Open every table, and see that every encrypted tablespace is under the new keys.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The clone.
+
+    Returns:
+        The findings.
+
+    Raises:
+        VerificationError: A table does not open, or a tablespace is under an older key.
+
+    Repeat:
+        Looks again.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    tables = instances.read_tables(remote, host)
+    closed = _open_all(tools, remote, host, tables)
+    checks = [
+        Check(
+            name="tables-open",
+            host=plan.recipient,
+            ok=not closed,
+            evidence=f"{len(tables)} tables opened"
+            if not closed
+            else f"cannot be opened: {mariadb.describe_names(closed)}",
+        )
+    ]
+    spaces = instances.read_tablespaces(remote, host)
+    theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor))
+    lost = sorted({s.name for s in theirs} - {s.name for s in spaces})
+    missing = [name for name in lost if not name.startswith("innodb_temporary")]
+    known = {f"{t.schema}/{t.name}" for t in tables}
+    missing = [name for name in missing if name in known]
+    checks.append(
+        Check(
+            name="tablespaces-encrypted",
+            host=plan.recipient,
+            ok=not missing,
+            evidence=f"{len(spaces)} encrypted, {len(theirs)} on the donor"
+            if not missing
+            else f"encrypted on the donor only: {mariadb.describe_names(missing)}",
+        )
+    )
+    if plan.has_keyring:
+        wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
+        old = [s.name for s in spaces if encryption.is_under_old_key(s, wanted)]
+        checks += [
+            Check(
+                name="tablespaces-own-key",
+                host=plan.recipient,
+                ok=not old,
+                evidence=f"oldest key version {min((s.min_key_version for s in spaces), default=0)}"
+                if not old
+                else f"under older keys: {mariadb.describe_names(old)}",
+            ),
+            Check(
+                name="server-on-own-mount",
+                host=plan.recipient,
+                ok=encryption.is_on_own_mount(tools, plan),
+                evidence=f"keys from {plan.own_mount}",
+            ),
+        ]
+    return Findings(checks=_all_good(plan, checks))
+
+
+@step("compare-tables", role="both", repeat=Repeat.SAFE, deadline_seconds=2 * 86400)
+def compare_tables(tools: Tools, plan: Plan) -> Comparison:
+    """Compare the InnoDB tables of both at one position, while the donor is being written.
+
+    The replica stops; one session on the donor opens a snapshot, reads its position and checksums
+    there; the replica goes on until that position, stops, checksums, and goes on.
+
+    Args:
+        tools: The doors to both hosts.
+        plan: The clone.
+
+    Returns:
+        What was compared, and what was not and why.
+
+    Raises:
+        VerificationError: Tables differ; they are named.
+        CommandError: A server refuses, or the replica does not reach the position.
+
+    Repeat:
+        Compares again.
+    """
+    donor_host = tools.config.host(plan.donor)
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    tables = instances.read_tables(tools.donor, donor_host)
+    chosen, left_out = choose_tables(
+        tables, plan.checksums, sample_bytes=tools.config.clone.sample_bytes
+    )
+    if not chosen:
+        return Comparison(checks=(), compared=0, not_compared=tuple(left_out), position="")
+    sql.execute(remote, host.server, "STOP SLAVE SQL_THREAD")
+    try:
+        output = _checksum(tools, tools.donor, donor_host, chosen, snapshot=True)
+        file, position, theirs = parse_checksums(output)
+        _run_until(tools, plan, file, position)
+        output = _checksum(tools, remote, host, chosen, snapshot=False)
+        ours = parse_checksums(output)[2]
+    finally:
+        sql.execute(remote, host.server, "START SLAVE")
+    by_key = {f"{t.schema}.{t.name}": t for t in chosen}
+    different = sorted(key for key in by_key if theirs.get(key) != ours.get(key))
+    unread = sorted(key for key in by_key if theirs.get(key, "NULL") == "NULL")
+    bad = sorted({*different, *unread})
+    at = f"{file}:{position}"
+    check = Check(
+        name="tables-equal",
+        ok=not bad,
+        evidence=f"{len(chosen)} tables equal at {at}, {len(left_out)} not compared"
+        if not bad
+        else f"differ at {at}: {mariadb.describe_names(bad)}",
+    )
+    if bad:
+        raise VerificationError(
+            f"{len(bad)} of {len(chosen)} tables differ: {mariadb.describe_names(bad)}",
+            host=plan.recipient,
+            hint="do not use this replica; `xbvault runs undo` gives the earlier data back",
+            problems=[f"{key}: donor {theirs.get(key)}, replica {ours.get(key)}" for key in bad],
+        )
+    return Comparison(
+        checks=(check,), compared=len(chosen), not_compared=tuple(left_out), position=at
+    )
+
+
+@step("verify-replication", role="both", repeat=Repeat.SAFE, deadline_seconds=86400)
+def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
+    """See that replication runs, advances, is encrypted, and has caught up.
+
+    The account that was created on the donor after the backup must have arrived on the replica:
+    that proves an advance even when nobody writes.
+
+    Args:
+        tools: The doors to both hosts.
+        plan: The clone.
+
+    Returns:
+        The findings and what the replica reports.
+
+    Raises:
+        VerificationError: It does not run, or has not advanced.
+
+    Repeat:
+        Looks again.
+    """
+    wanted = replication.wait_until_caught_up(tools, plan)
+    state = replication.read_state(tools, plan)
+    user = mariadb.account_name(plan.run_id)
+    arrived = sql.query(
+        tools.recipient,
+        tools.config.host(plan.recipient).server,
+        f"SELECT COUNT(*) AS n FROM mysql.global_priv WHERE User = {quote_plain(user)}",
+    )[0]["n"]
+    checks = [
+        Check(
+            name="replication-running",
+            host=plan.recipient,
+            ok=state.io_running and state.sql_running,
+            evidence=f"from {state.source}, {state.seconds_behind} s behind",
+        ),
+        Check(
+            name="replication-advancing",
+            host=plan.recipient,
+            ok=arrived != "0",
+            evidence=f"reached {wanted}; the account made after the backup has arrived"
+            if arrived != "0"
+            else "the account made on the donor after the backup has not arrived",
+        ),
+        Check(
+            name="replication-encrypted",
+            host=plan.recipient,
+            ok=state.uses_tls,
+            evidence="TLS, certificate verified" if state.uses_tls else "no TLS",
+        ),
+    ]
+    return VerifiedReplication(checks=_all_good(plan, checks), replication=state)
+
+
+@step("verify-key-separation", role="recipient", repeat=Repeat.SAFE)
+def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
+    """See that the recipient cannot read the donor's keys, and holds none of them.
+
+    The donor's keys are taken from the bundle; its mount is not read again.
+
+    Args:
+        tools: The doors to Vault and to the recipient.
+        plan: The clone.
+
+    Returns:
+        The findings.
+
+    Raises:
+        VerificationError: The recipient's token reads the donor's mount, or a key is in both.
+
+    Repeat:
+        Looks again.
+    """
+    if not plan.has_keyring:
+        return Findings(checks=())
+    host = tools.config.host(plan.recipient)
+    token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
+    as_host = tools.vault.with_token(token)
+    theirs = transition.open_key_bundle(tools, plan)
+    refused = True
+    try:
+        as_host.read_secret(plan.donor_mount, "1")
+        refused = False
+    except SecretError as error:
+        if error.transient:
+            raise
+    values = {value for versions in theirs.values() for value in versions.values()}
+    shared = _shared_versions(tools, plan, values)
+    checks = [
+        Check(
+            name="donor-mount-refused",
+            host=plan.recipient,
+            ok=refused,
+            evidence=f"the recipient's token is {'refused' if refused else 'accepted'} on "
+            f"{plan.donor_mount}",
+        ),
+        Check(
+            name="keys-not-shared",
+            host=plan.recipient,
+            ok=not shared,
+            evidence=f"no value of {plan.own_mount} is one of the donor's"
+            if not shared
+            else f"in both mounts: {', '.join(shared)}",
+        ),
+    ]
+    return Findings(checks=_all_good(plan, checks))
+
+
+def choose_tables(
+    tables: tuple[Table, ...], mode: str, *, sample_bytes: int
+) -> tuple[list[Table], list[str]]:
+    """Return the tables to compare, and those that are not, each with the reason.
+
+    Args:
+        tables: All base tables of the donor.
+        mode: ``all``, ``sample`` (smallest first, up to `sample_bytes`) or ``none``.
+        sample_bytes: Bound of a sample.
+    """
+    chosen: list[Table] = []
+    left_out = []
+    spent = 0
+    for table in sorted(tables, key=lambda t: (t.bytes, t.label)):
+        if table.engine not in COMPARED_ENGINES:
+            left_out.append(f"{table.label} ({table.engine}: no consistent snapshot)")
+        elif table.schema == "mysql":
+            left_out.append(f"{table.label} (each server's own)")
+        elif mode == "none" or (mode == "sample" and spent + table.bytes > sample_bytes):
+            left_out.append(f"{table.label} (not in the sample)")
+        else:
+            spent += table.bytes
+            chosen.append(table)
+    return sorted(chosen, key=lambda t: t.label), sorted(left_out)
+
+
+def checksum_sql(tables: list[Table], *, snapshot: bool) -> str:
+    """Return the script that checksums tables; with `snapshot`, at a position that it says."""
+    lines = ["SET SESSION sql_log_off = 1"]
+    if snapshot:
+        lines += [
+            "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+            "SHOW STATUS LIKE 'binlog_snapshot_%'",
+        ]
+    lines += [f"CHECKSUM TABLE {quote_name(t.schema)}.{quote_name(t.name)}" for t in tables]
+    return ";\n".join(lines) + ";\n"
+
+
+def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
+    """Return position and checksums from the output of `checksum_sql`.
+
+    Raises:
+        VerificationError: The output is cut off or of another form.
+    """
+    file, position = "", 0
+    sums: dict[str, str] = {}
+    for line in text.splitlines():
+        name, tab, value = line.rpartition("\t")
+        if not tab:
+            continue
+        if name == "Binlog_snapshot_file":
+            file = value
+        elif name == "Binlog_snapshot_position" and value.isdecimal():
+            position = int(value)
+        elif value == "NULL" or value.isdecimal():
+            sums[sql.unescape(name)] = value
+    return file, position, sums
+
+
+def _checksum(
+    tools: Tools,
+    remote: Remote,
+    host: HostConfig,
+    tables: list[Table],
+    *,
+    snapshot: bool,
+) -> str:
+    """Checksum on a host; the client ends with its connection, and its snapshot with it."""
+    seconds = tools.seconds_left()
+    result = remote.run(
+        ["timeout", f"{seconds:.0f}", *sql.client_command(host.server)],
+        stdin=checksum_sql(tables, snapshot=snapshot),
+        timeout_seconds=seconds,
+    )
+    return result.stdout.decode("utf-8", "replace")
+
+
+def _run_until(tools: Tools, plan: Plan, file: str, position: int) -> None:
+    """Let the replica apply events up to the donor's position, and wait until it stops there."""
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    sql.execute(
+        remote,
+        host.server,
+        f"START SLAVE UNTIL MASTER_LOG_FILE = {quote_plain(file)}, MASTER_LOG_POS = {position}",
+    )
+    end = time.monotonic() + tools.config.clone.catch_up_seconds
+    while True:
+        tools.check_cancelled()
+        status = instances.read_replication(remote, host)
+        if status.get("Slave_SQL_Running") == "No":
+            error = status.get("Last_SQL_Error", "")
+            if error:
+                raise CommandError(f"replication stopped: {error[:300]}", host=plan.recipient)
+            reached = (status.get("Relay_Master_Log_File", ""), status.get("Exec_Master_Log_Pos"))
+            if reached != (file, str(position)):
+                raise VerificationError(
+                    f"the replica stopped at {reached[0]}:{reached[1]}, not at {file}:{position}",
+                    host=plan.recipient,
+                    hint="`xbvault runs resume` compares again",
+                )
+            return
+        if time.monotonic() > end:
+            raise CommandError(
+                f"the replica did not reach {file}:{position} in time",
+                host=plan.recipient,
+                hint="`xbvault runs resume` compares again",
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _open_all(
+    tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...]
+) -> list[str]:
+    """Read a row of every table; return those that give an error."""
+    statements = "".join(
+        f"SELECT 1 FROM {quote_name(t.schema).replace(chr(10), ' ')}."
+        f"{quote_name(t.name).replace(chr(10), ' ')} LIMIT 1;\n"
+        for t in tables
+    )
+    seconds = tools.seconds_left()
+    result = remote.run(
+        [*sql.client_command(host.server), "--force"],
+        stdin=statements,
+        check=False,
+        timeout_seconds=seconds,
+    )
+    lines = [int(found.group(1)) for found in _ERROR_LINE.finditer(result.stderr)]
+    bad = [tables[line - 1].label for line in lines if line <= len(tables)]
+    if result.status != 0 and not bad:
+        bad = [result.stderr.strip().splitlines()[-1][:200] if result.stderr else "unknown"]
+    return bad
+
+
+def _shared_versions(tools: Tools, plan: Plan, values: set[Secret]) -> list[str]:
+    shared = []
+    for key_id in tools.vault.list_secrets(plan.own_mount):
+        metadata = tools.vault.read_metadata(plan.own_mount, key_id)
+        versions = metadata.versions.items() if metadata else ()
+        for number, version in versions:
+            if version.destroyed or version.deleted:
+                continue
+            found = tools.vault.read_secret(plan.own_mount, key_id, version=number)
+            if found and found.get(transition.VALUE) in values:
+                shared.append(f"key {key_id} version {number}")
+    return shared
+
+
+def _all_good(plan: Plan, checks: list[Check]) -> tuple[Check, ...]:
+    bad = [check for check in checks if not check.ok]
+    if bad:
+        raise VerificationError(
+            f"{bad[0].name}: {bad[0].evidence}",
+            host=plan.recipient,
+            hint="do not use this replica; `xbvault runs undo` gives the earlier data back",
+            problems=[f"{check.name}: {check.evidence}" for check in bad] if len(bad) > 1 else (),
+        )
+    return tuple(checks)

@@ -1,0 +1,583 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from local_remote import LocalRemote
+
+from orchestrator import jobs, lock
+from orchestrator.errors import CommandError, PreconditionError
+from orchestrator.host import script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[LocalRemote]:
+    """This machine, with jobs below the test's folder; none outlives the test."""
+    remote = LocalRemote(root=tmp_path)
+    yield remote
+    folder = jobs_folder(remote)
+    for found in folder.glob("[!.]*"):
+        jobs.remove_job(remote, found.name)
+
+
+def jobs_folder(host: LocalRemote) -> Path:
+    """Return where the jobs of this host are."""
+    return Path(host.place(jobs.BASE)) / "jobs"
+
+
+def make_spec(*stages: tuple[str, ...], **values: Any) -> jobs.JobSpec:
+    """Return a job of these commands."""
+    return jobs.JobSpec(
+        **{
+            "name": "run1.step",
+            "stages": tuple(jobs.Stage(argv=argv) for argv in stages),
+            **values,
+        }
+    )
+
+
+def run_job(host: LocalRemote, spec: jobs.JobSpec) -> jobs.JobState:
+    """Start a job and return how it ended."""
+    assert jobs.start_job(host, spec)
+    return jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for something that is going to happen."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def wrapper_pid(host: LocalRemote, name: str = "run1.step") -> int:
+    """Return the pid of a job's wrapper."""
+    return int((jobs_folder(host) / name / "begun").read_text().split()[0])
+
+
+def session_of(pid: int) -> list[tuple[int, str]]:
+    """Return pid and command of the living processes of a session."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+            if int(fields[3]) == pid and fields[0] not in "ZX":
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append((int(entry.name), command.strip()))
+    return found
+
+
+def kill_in_session(pid: int, command: str, number: int) -> None:
+    """Send a signal to the one process of a session that runs a command."""
+    wait_until(lambda: [p for p, line in session_of(pid) if line.startswith(command)])
+    (victim,) = [p for p, line in session_of(pid) if line.startswith(command)]
+    os.kill(victim, number)
+
+
+def test_every_stage_is_recorded(host: LocalRemote) -> None:
+    """Statuses and stderr are kept stage by stage, and the bytes between them are exact."""
+    state = run_job(
+        host,
+        make_spec(
+            ("sh", "-c", "head -c 3333333 /dev/zero; echo one >&2; exit 3"),
+            ("sh", "-c", "cat >/dev/null; echo two >&2"),
+            ("sh", "-c", "cat; exit 5"),
+            count_after=0,
+        ),
+    )
+    assert (state.statuses, state.bytes) == ((3, 0, 5), 3333333)
+    assert (state.ended, state.running, state.died, state.is_ok) == (True, False, False, False)
+    assert state.stderr.splitlines() == ["one", "two"]
+    assert jobs.read_job_stderr(host, "run1.step", 0) == "one\n"
+    assert jobs.read_job_stderr(host, "run1.step", 1) == "two\n"
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 50_000_001])
+@pytest.mark.parametrize("count_after", [jobs.COUNT_INPUT, 0, 1])
+def test_bytes_are_exact(host: LocalRemote, tmp_path: Path, size: int, count_after: int) -> None:
+    """The total is right to the byte wherever it is counted, and the data is not changed."""
+    given, got = tmp_path / "given", tmp_path / "got"
+    with given.open("wb") as stream:
+        stream.truncate(size)
+    state = run_job(
+        host,
+        make_spec(
+            ("cat",),
+            ("cat",),
+            count_after=count_after,
+            stdin_file=str(given),
+            stdout_file=str(got),
+        ),
+    )
+    assert state.is_ok
+    assert state.bytes == got.stat().st_size == size
+    assert got.stat().st_mode & 0o777 == 0o600
+
+
+def test_progress_grows_in_a_file_that_does_not(host: LocalRemote) -> None:
+    """Bytes are told while the job runs, in a file of fixed size."""
+    jobs.start_job(
+        host,
+        make_spec(
+            ("sh", "-c", "for i in 1 2 3; do head -c 1000 /dev/zero; sleep 0.7; done"),
+            ("cat",),
+            count_after=0,
+        ),
+    )
+    seen = set()
+    while not (state := jobs.read_job(host, "run1.step")).ended:
+        assert (jobs_folder(host) / "run1.step" / "bytes").stat().st_size == 21
+        seen.add(state.bytes)
+        time.sleep(0.05)
+    assert {1000, 2000} <= seen
+    assert state.bytes == 3000
+
+
+def test_start_returns_at_once(host: LocalRemote) -> None:
+    """The job holds nothing of the command that started it, so a connection can close."""
+    began = time.monotonic()
+    assert jobs.start_job(host, make_spec(("sleep", "30"), ("cat",), count_after=0))
+    assert time.monotonic() - began < 5
+    state = jobs.read_job(host, "run1.step")
+    assert (state.exists, state.running, state.ended, state.died) == (True, True, False, False)
+    pid = wrapper_pid(host)
+    for member, command in session_of(pid):
+        for descriptor in Path(f"/proc/{member}/fd").iterdir():
+            number = int(descriptor.name)
+            assert number <= 3 or number >= 10, (command, descriptor.readlink())
+    assert os.getsid(pid) == pid != os.getsid(0)
+
+
+def test_a_job_found_again_is_not_started_twice(host: LocalRemote, tmp_path: Path) -> None:
+    """Running or ended, the same name attaches."""
+    spec = make_spec(("sh", "-c", f"echo ran >>{tmp_path}/log; sleep 0.5"))
+    assert jobs.start_job(host, spec)
+    assert not jobs.start_job(host, spec)
+    jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert not jobs.start_job(host, spec)
+    jobs.arm_job(host, spec)
+    assert jobs.read_job(host, spec.name).is_ok
+    assert (tmp_path / "log").read_text() == "ran\n"
+
+
+def test_of_many_starters_one_wins(host: LocalRemote, tmp_path: Path) -> None:
+    """However many start the same job at once, it runs once, and one is told so."""
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(15):
+            gate = threading.Barrier(6)
+            spec = make_spec(
+                ("sh", "-c", f"echo ran >>{tmp_path}/log.{number}"), name=f"run1.step.{number}"
+            )
+
+            def start(spec: jobs.JobSpec = spec, gate: threading.Barrier = gate) -> bool:
+                gate.wait()
+                return jobs.start_job(host, spec)
+
+            answers = [future.result() for future in [pool.submit(start) for _ in range(6)]]
+            assert answers.count(True) == 1
+            jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+            assert (tmp_path / f"log.{number}").read_text() == "ran\n"
+
+
+def test_a_job_that_never_began_is_replaced(host: LocalRemote, tmp_path: Path) -> None:
+    """A starter that was killed between files and start does not block the name."""
+    folder = jobs_folder(host) / "run1.step"
+    folder.mkdir(parents=True)
+    (folder / "settings").write_text("")
+    state = jobs.read_job(host, "run1.step")
+    assert (state.exists, state.running, state.died, state.ended) == (True, False, False, False)
+    assert run_job(host, make_spec(("true",))).is_ok
+
+
+def test_a_cut_command_does_nothing(host: LocalRemote) -> None:
+    """Wherever the connection breaks while the script is sent, nothing is started."""
+    spec = make_spec(("sleep", "30"))
+    text = jobs._write_job(spec) + script("job.sh")
+    cuts = [*range(0, len(text) - 20, 1499), *range(len(text) - 20, len(text) - 6)]
+    for cut in cuts:
+        host.run(["sh", "-s", "--", "start", jobs.BASE, spec.name], stdin=text[:cut], check=False)
+        assert not jobs_folder(host).exists(), text[:cut][-40:]
+
+
+def test_a_killed_wrapper_is_a_death(host: LocalRemote) -> None:
+    """SIGKILL of the wrapper is seen, and stop still finds the stages that outlived it."""
+    spec = make_spec(("sleep", "97"), ("cat",), count_after=0)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any("sleep 97" in line for _, line in session_of(pid)))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: jobs.read_job(host, spec.name).died)
+    state = jobs.read_job(host, spec.name)
+    assert (state.running, state.ended, state.statuses) == (False, False, ())
+    assert session_of(pid)
+    assert not jobs.start_job(host, spec)
+    with pytest.raises(CommandError, match="died"):
+        jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert session_of(pid) == []
+
+
+def test_a_killed_stage_is_recorded(host: LocalRemote) -> None:
+    """SIGKILL of a stage shows as 137, and the others end by their own rules."""
+    spec = make_spec(("sleep", "96"), ("cat",))
+    jobs.start_job(host, spec)
+    kill_in_session(wrapper_pid(host), "sleep 96", signal.SIGKILL)
+    state = jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert state.statuses == (137, 0)
+    assert not state.is_ok
+
+
+def test_a_killed_recorder_is_no_success(host: LocalRemote) -> None:
+    """A stage whose status nobody could write down has failed."""
+    spec = make_spec(("sleep", "0.5"), ("cat",))
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any("sleep" in line for _, line in session_of(pid)))
+    for member, line in session_of(pid):
+        if member != pid and "job.sh" in line:
+            os.kill(member, signal.SIGKILL)
+    state = jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert state.statuses == (137, 137)
+
+
+def test_a_killed_counter_is_no_success(host: LocalRemote) -> None:
+    """What pv lost is a failure of the stage that it counted, though all stages ended well."""
+    spec = make_spec(
+        ("sh", "-c", "echo data; sleep 1; exit 0"), ("sh", "-c", "cat; exit 0"), count_after=0
+    )
+    jobs.start_job(host, spec)
+    kill_in_session(wrapper_pid(host), "pv ", signal.SIGKILL)
+    state = jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert state.statuses == (137, 0)
+
+
+def test_a_counter_that_cannot_write_is_no_success(host: LocalRemote) -> None:
+    """A failure of pv itself is one of the job, and its message is kept."""
+    state = run_job(
+        host,
+        make_spec(("head", "-c", "100000", "/dev/zero"), count_after=0, stdout_file="/dev/full"),
+    )
+    assert not state.is_ok
+    assert "No space left" in state.stderr
+
+
+def test_a_stopped_stage_is_a_stall(host: LocalRemote) -> None:
+    """SIGSTOP of a stage stops the bytes; the job is ended, the frozen process with it."""
+    spec = make_spec(("yes",), ("cat",), count_after=0)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: jobs.read_job(host, spec.name).bytes > 0)
+    kill_in_session(pid, "yes", signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(CommandError, match="stalled"):
+        jobs.wait_for_job(host, spec.name, deadline_seconds=60, stall_seconds=2)
+    assert time.monotonic() - began < 10
+    assert session_of(pid) == []
+
+
+def test_a_deadline_ends_the_job(host: LocalRemote) -> None:
+    """After the deadline nothing of the job is left."""
+    spec = make_spec(("sleep", "95"))
+    jobs.start_job(host, spec)
+    with pytest.raises(CommandError, match="within 1 seconds"):
+        jobs.wait_for_job(host, spec.name, deadline_seconds=1)
+    assert session_of(wrapper_pid(host)) == []
+
+
+def test_stop_keeps_the_statuses(host: LocalRemote) -> None:
+    """A job that is stopped has ended, and its statuses tell by which signal."""
+    spec = make_spec(("sleep", "94"), ("cat",), count_after=0)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    jobs.stop_job(host, spec.name)
+    state = jobs.read_job(host, spec.name)
+    assert state.ended
+    assert state.statuses[0] == 143
+    assert session_of(pid) == []
+    jobs.stop_job(host, spec.name)
+    assert jobs.read_job(host, spec.name).statuses == state.statuses
+
+
+def test_stop_ends_what_ignores_it(host: LocalRemote) -> None:
+    """A stage that ignores TERM, and what it started, are killed within five seconds."""
+    spec = make_spec(("sh", "-c", "trap '' TERM; sleep 93 & sleep 92; sleep 91"))
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any("sleep 92" in line for _, line in session_of(pid)))
+    began = time.monotonic()
+    jobs.stop_job(host, spec.name)
+    assert time.monotonic() - began < 5
+    assert session_of(pid) == []
+    assert jobs.read_job(host, spec.name).statuses == (137,)
+
+
+def test_stop_ends_a_frozen_wrapper(host: LocalRemote) -> None:
+    """SIGSTOP of the wrapper does not protect the job."""
+    spec = make_spec(("sleep", "90"))
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    os.kill(pid, signal.SIGSTOP)
+    jobs.stop_job(host, spec.name)
+    assert session_of(pid) == []
+
+
+def test_nothing_to_stop(host: LocalRemote) -> None:
+    """Stop and remove are safe on a job that is not there."""
+    jobs.stop_job(host, "run1.none")
+    jobs.remove_job(host, "run1.none")
+    assert not jobs.read_job(host, "run1.none").exists
+    with pytest.raises(PreconditionError):
+        jobs.wait_for_job(host, "run1.none", deadline_seconds=1)
+
+
+def test_remove_leaves_nothing(host: LocalRemote) -> None:
+    """A running job is stopped and its files are gone; its name can be used again."""
+    spec = make_spec(("sleep", "89"))
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    jobs.remove_job(host, spec.name)
+    assert session_of(pid) == []
+    assert [p.name for p in jobs_folder(host).iterdir()] == [".guard"]
+    assert run_job(host, make_spec(("true",))).is_ok
+
+
+@pytest.mark.parametrize("has_marker", [True, False])
+def test_another_process_with_the_pid_is_left_alone(host: LocalRemote, *, has_marker: bool) -> None:
+    """A pid that was given to somebody else is neither taken for the wrapper nor killed."""
+    assert run_job(host, make_spec(("true",))).is_ok
+    folder = jobs_folder(host) / "run1.step"
+    (folder / "ended").unlink()
+    environment = {**os.environ, **({"XBVAULT_JOB": "run1.other"} if has_marker else {})}
+    other = subprocess.Popen(["sleep", "88"], start_new_session=True, env=environment)
+    try:
+        words = (folder / "begun").read_text().split()
+        (folder / "begun").write_text(f"{other.pid} {' '.join(words[1:])}\n")
+        assert jobs.read_job(host, "run1.step").died
+        jobs.stop_job(host, "run1.step")
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_reboot_is_a_death(host: LocalRemote) -> None:
+    """Under another boot id the job is dead, whatever has its pid now; nothing is killed."""
+    spec = make_spec(("sleep", "87"))
+    jobs.start_job(host, spec)
+    begun = jobs_folder(host) / "run1.step" / "begun"
+    text = begun.read_text()
+    words = text.split()
+    begun.write_text(f"{words[0]} {words[1]} 00000000-0000-0000-0000-000000000000 {words[3]}\n")
+    assert jobs.read_job(host, spec.name).died
+    jobs.stop_job(host, spec.name)
+    assert session_of(int(words[0]))
+    begun.write_text(text)
+    assert jobs.read_job(host, spec.name).running
+
+
+@pytest.fixture
+def small_disk(host: LocalRemote) -> Iterator[Path]:
+    """Our folder on the host is a filesystem of 512 kB."""
+    base = Path(host.place(jobs.BASE))
+    base.mkdir(parents=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "tmpfs", str(base)], check=True
+    )
+    yield base
+    for found in (base / "jobs").glob("[!.]*"):
+        (base / "filler").unlink(missing_ok=True)
+        jobs.remove_job(host, found.name)
+    subprocess.run(["umount", str(base)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    result = subprocess.run(["cp", "/dev/zero", path], check=False, capture_output=True)
+    assert b"No space left" in result.stderr
+
+
+def test_a_full_disk_is_told(host: LocalRemote, small_disk: Path) -> None:
+    """A job that cannot be written is refused with the reason, and nothing of it is left."""
+    (small_disk / "jobs").mkdir()
+    fill(small_disk / "filler")
+    for function in (jobs.start_job, jobs.arm_job):
+        with pytest.raises(CommandError, match=r"no space left.*free: 0 blocks"):
+            function(host, make_spec(("true",)))
+        assert not jobs.read_job(host, "run1.step").exists
+    (small_disk / "filler").unlink()
+    assert run_job(host, make_spec(("true",))).is_ok
+
+
+def test_a_job_that_fills_the_disk_says_how_it_ended(host: LocalRemote, small_disk: Path) -> None:
+    """Statuses, bytes and message need no new room on a disk that the job itself filled."""
+    state = run_job(
+        host,
+        make_spec(
+            ("head", "-c", "3000000", "/dev/zero"),
+            ("dd", f"of={small_disk}/filler", "bs=4096"),
+            count_after=0,
+        ),
+    )
+    assert state.ended
+    assert state.statuses[1] == 1
+    assert state.bytes > 0
+    assert "No space left" in state.stderr
+
+
+def test_an_environment_file_is_data(host: LocalRemote, tmp_path: Path) -> None:
+    """Its values reach that stage only, are never run, and stand in no command line."""
+    trap = tmp_path / "trap"
+    (tmp_path / "token").write_text(
+        f"# a comment\n\n; another\n  PLAIN=a b  \nQUOTED=\"c d \"\nSINGLE='e=f'\n"
+        f"CODE=$(touch {trap}) `touch {trap}`; touch {trap}\nEMPTY=\nLAST=g"
+    )
+    show = 'printf \'%s|\' "$PLAIN" "$QUOTED" "$SINGLE" "$CODE" "${EMPTY-unset}" "$LAST"'
+    spec = jobs.JobSpec(
+        name="run1.step",
+        stages=(
+            jobs.Stage(argv=("sh", "-c", show), environment_file=str(tmp_path / "token")),
+            jobs.Stage(argv=("sh", "-c", 'cat; echo "${LAST-unset}"; sleep 1')),
+        ),
+        stdout_file=str(tmp_path / "out"),
+    )
+    jobs.start_job(host, spec)
+    time.sleep(0.3)
+    assert all("a b" not in line for _, line in session_of(wrapper_pid(host)))
+    assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).is_ok
+    code = f"$(touch {trap}) `touch {trap}`; touch {trap}"
+    assert (tmp_path / "out").read_text() == f"a b|c d |e=f|{code}||g|unset\n"
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "content", ['A="b\\\nc"\n', "A=\\\n", "no equals\n", "1A=b\n", "A B=c\n", "=x\n", None]
+)
+def test_an_environment_file_that_is_not_understood_is_refused(
+    host: LocalRemote, tmp_path: Path, content: str | None
+) -> None:
+    """Nothing is guessed: the stage does not start, with status 78 and the file's name."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+    spec = jobs.JobSpec(
+        name="run1.step",
+        stages=(jobs.Stage(argv=("touch", str(tmp_path / "started")), environment_file=str(path)),),
+    )
+    state = run_job(host, spec)
+    assert state.statuses == (78,)
+    assert str(path) in state.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_words_arrive_as_they_are(host: LocalRemote, tmp_path: Path) -> None:
+    """Whatever a word, a path or a folder holds, it is never code."""
+    words = ("a'b", "$(id)", "`id`", "x\ny", "", "é", "*", "\\", '"', "-n", "%s", "a;b", "\t ")
+    folder = tmp_path / "it's $(a) folder;"
+    folder.mkdir()
+    state = run_job(
+        host,
+        make_spec(
+            ("printf", "%s|", *words), stdout_file=f"{folder}/out 'put'", directory=str(folder)
+        ),
+    )
+    assert state.is_ok, state.stderr
+    assert (folder / "out 'put'").read_text() == "".join(f"{word}|" for word in words)
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"directory": "/no/such/folder"}, 66),
+        ({"stdin_file": "/no/such/file"}, 66),
+        ({"stdout_file": "/no/such/file"}, 66),
+    ],
+)
+def test_a_place_that_is_not_there_is_recorded(
+    host: LocalRemote, values: dict[str, Any], status: int
+) -> None:
+    """The job ends with a status for every stage and says what is missing; nothing has run."""
+    state = run_job(host, make_spec(("true",), ("true",), **values))
+    assert state.statuses == (status, status)
+    assert "cannot" in state.stderr
+
+
+def test_a_missing_program_is_recorded(host: LocalRemote) -> None:
+    """A tool that is not installed shows as 127."""
+    state = run_job(host, make_spec(("no-such-tool", "--x"), ("cat",)))
+    assert state.statuses == (127, 0)
+    assert "no-such-tool" in state.stderr
+
+
+def test_signals_are_as_a_tool_expects(host: LocalRemote) -> None:
+    """A reader that leaves ends the writer by SIGPIPE, and a hang-up does nothing."""
+    state = run_job(host, make_spec(("yes",), ("head", "-n", "1")))
+    assert state.statuses == (141, 0)
+    spec = make_spec(("sleep", "1"), name="run1.other")
+    jobs.start_job(host, spec)
+    for member, _ in session_of(wrapper_pid(host, spec.name)):
+        os.kill(member, signal.SIGHUP)
+    assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).is_ok
+
+
+def test_all_of_stderr_is_kept(host: LocalRemote) -> None:
+    """The state carries the end of stderr, and the whole can be read."""
+    state = run_job(host, make_spec(("sh", "-c", "seq 1 5000 >&2; printf '\\377' >&2")))
+    assert state.stderr.splitlines()[0] == "4962"
+    assert len(state.stderr.splitlines()) == 40
+    assert len(jobs.read_job_stderr(host, "run1.step", 0).splitlines()) == 5001
+    with pytest.raises(CommandError, match="no stage 1"):
+        jobs.read_job_stderr(host, "run1.step", 1)
+
+
+def test_a_job_of_another_fence_does_not_act(host: LocalRemote, tmp_path: Path) -> None:
+    """The wrapper compares run and fence with the lock before it does anything."""
+    act = ("touch", str(tmp_path / "acted"))
+    missing = run_job(host, make_spec(act, name="run1.a", fence=1))
+    fence = lock.take_lock(host, run="run1", holder="j1", lease_seconds=60)
+    older = run_job(host, make_spec(act, ("cat",), name="run1.b", fence=fence + 1))
+    other = run_job(host, make_spec(act, name="run2.c", fence=fence))
+    alike = run_job(host, make_spec(act, name="run12.c", fence=fence))
+    assert [s.statuses for s in (missing, older, other, alike)] == [(75,), (75, 75), (75,), (75,)]
+    assert "fence" in older.stderr
+    assert "run1" in other.stderr
+    assert not (tmp_path / "acted").exists()
+    assert run_job(host, make_spec(act, name="run1.d", fence=fence)).is_ok
+    assert (tmp_path / "acted").exists()
+
+
+def test_an_armed_job_waits_for_its_receiver(host: LocalRemote, tmp_path: Path) -> None:
+    """Arming starts nothing, can be repeated with a newer fence, and can be taken back."""
+    spec = make_spec(("touch", str(tmp_path / "acted")), fence=1)
+    jobs.arm_job(host, spec)
+    jobs.arm_job(host, make_spec(("touch", str(tmp_path / "acted")), fence=2))
+    assert "fence=2" in (jobs_folder(host) / "run1.step" / "settings").read_text()
+    assert not jobs.start_job(host, spec)
+    state = jobs.read_job(host, spec.name)
+    assert (state.exists, state.running, state.ended, state.died) == (True, False, False, False)
+    with pytest.raises(CommandError, match="did not end"):
+        jobs.wait_for_job(host, spec.name, deadline_seconds=0.5)
+    assert (jobs_folder(host) / "run1.step" / "stopped").exists()
+    assert not (tmp_path / "acted").exists()
+
+
+def test_a_report_is_quick(host: LocalRemote) -> None:
+    """Asking costs the host next to nothing."""
+    run_job(host, make_spec(("true",), ("true",)))
+    durations = []
+    for _ in range(11):
+        began = time.monotonic()
+        jobs.read_job(host, "run1.step")
+        durations.append(time.monotonic() - began)
+    assert sorted(durations)[5] < 0.1

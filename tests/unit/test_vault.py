@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import inspect
+import ssl
+from typing import TYPE_CHECKING
+
+import hvac.exceptions
+import pytest
+import requests
+import requests.exceptions
+import urllib3.exceptions
+
+from orchestrator import vault
+from orchestrator.config import VaultConfig
+from orchestrator.errors import ConfigError, SecretError, SecretStoreUnavailableError
+from orchestrator.models import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADDRESS = "https://vault.example:8200"
+PATH = "xbvault/data/transition-keys/b1"
+TOKEN = Secret("s.unit-test-token-0123456789")
+UPGRADING = (
+    "Upgrading from non-versioned to versioned data. This backend will be unavailable for a "
+    "brief period and will resume service shortly."
+)
+
+HVAC = {
+    "VaultError": (SecretError, "an unexpected answer"),
+    "InvalidRequest": (SecretError, "refuses the request"),
+    "Unauthorized": (SecretError, "does not know the token"),
+    "Forbidden": (SecretError, f'denies the token "read" on {PATH}'),
+    "InvalidPath": (SecretError, f"nothing in Vault at {PATH}"),
+    "UnsupportedOperation": (SecretError, "refuses the request"),
+    "PreconditionFailed": (SecretError, "an unexpected answer"),
+    "RateLimitExceeded": (SecretStoreUnavailableError, "cannot answer now"),
+    "InternalServerError": (SecretStoreUnavailableError, "cannot answer now"),
+    "VaultNotInitialized": (SecretError, "is not initialized"),
+    "VaultDown": (SecretStoreUnavailableError, "cannot answer now"),
+    "UnexpectedError": (SecretError, "an unexpected answer"),
+    "BadGateway": (SecretStoreUnavailableError, "cannot answer now"),
+    "ParamValidationError": (SecretError, "an unexpected answer"),
+}
+REACH = (SecretStoreUnavailableError, "cannot be reached")
+MADE = (SecretError, "could not be made")
+REQUESTS = {
+    "RequestException": MADE,
+    "InvalidJSONError": MADE,
+    "JSONDecodeError": MADE,
+    "HTTPError": MADE,
+    "ConnectionError": REACH,
+    "ProxyError": REACH,
+    "SSLError": (SecretError, "no TLS connection"),
+    "Timeout": (SecretStoreUnavailableError, "did not answer in time"),
+    "ConnectTimeout": (SecretStoreUnavailableError, "did not answer in time"),
+    "ReadTimeout": (SecretStoreUnavailableError, "did not answer in time"),
+    "URLRequired": MADE,
+    "TooManyRedirects": MADE,
+    "MissingSchema": MADE,
+    "InvalidSchema": MADE,
+    "InvalidURL": MADE,
+    "InvalidHeader": MADE,
+    "InvalidProxyURL": MADE,
+    "ChunkedEncodingError": REACH,
+    "ContentDecodingError": MADE,
+    "StreamConsumedError": MADE,
+    "RetryError": REACH,
+    "UnrewindableBodyError": MADE,
+}
+
+
+def _translate(error: BaseException, method: str = "get", capability: str = "") -> SecretError:
+    return vault.translate(error, method=method, path=PATH, address=ADDRESS, capability=capability)
+
+
+def _error_classes(module: object, base: type[Exception]) -> dict[str, type[Exception]]:
+    found = inspect.getmembers(module, inspect.isclass)
+    return {name: cls for name, cls in found if issubclass(cls, base)}
+
+
+def test_every_exception_of_the_libraries_is_in_the_tables() -> None:
+    """A class that a new version of hvac or requests brings makes this test fail."""
+    assert set(_error_classes(hvac.exceptions, hvac.exceptions.VaultError)) == set(HVAC)
+    assert set(_error_classes(requests.exceptions, requests.RequestException)) == set(REQUESTS)
+
+
+@pytest.mark.parametrize("name", HVAC)
+def test_each_exception_of_hvac_is_translated(name: str) -> None:
+    """Each class becomes the error that says what to do; only what may pass is transient."""
+    error = getattr(hvac.exceptions, name)("HTTP 4xx", errors=["some reason"])
+    found = _translate(error)
+    expected, words = HVAC[name]
+    assert type(found) is expected
+    assert words in found.message
+    assert found.transient is (expected is SecretStoreUnavailableError)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_each_exception_of_requests_is_translated(name: str) -> None:
+    """Each class becomes the error that says what to do, without the text of the exception."""
+    cls = getattr(requests.exceptions, name)
+    arguments = ("s.leaked", "doc", 0) if name == "JSONDecodeError" else ("s.leaked",)
+    found = _translate(cls(*arguments))
+    expected, words = REQUESTS[name]
+    assert type(found) is expected
+    assert words in found.message
+    assert "s.leaked" not in str(found.as_json())
+
+
+@pytest.mark.parametrize(
+    ("status", "errors", "expected", "words"),
+    [
+        (503, ["Vault is sealed"], SecretStoreUnavailableError, f"Vault at {ADDRESS} is sealed"),
+        (503, ["node is on standby"], SecretStoreUnavailableError, "is on standby"),
+        (500, ["local node not active but active cluster node not found"],
+         SecretStoreUnavailableError, "is on standby"),
+        (500, ["context deadline exceeded"], SecretStoreUnavailableError, "cannot answer now"),
+        (429, [], SecretStoreUnavailableError, "cannot answer now"),
+        (502, [], SecretStoreUnavailableError, "cannot answer now"),
+        (400, [UPGRADING], SecretStoreUnavailableError, "is not ready"),
+        (400, ["check-and-set parameter did not match the current version"],
+         SecretError, "nothing was written"),
+        (400, ["Client sent an HTTP request to an HTTPS server."], SecretError, "speaks TLS"),
+        (404, ['no handler for route "x". route entry not found.'], SecretError, "no handler"),
+        (418, [], SecretError, "unexpected answer"),
+    ],
+)  # fmt: skip
+def test_each_state_of_vault_is_told_apart(
+    status: int, errors: list[str], expected: type[SecretError], words: str
+) -> None:
+    """The texts that Vault and OpenBao really send lead to the right error."""
+    error = hvac.exceptions.VaultError.from_status(status, f"HTTP {status}", errors=errors)
+    found = _translate(error, "post")
+    assert type(found) is expected
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    ("method", "capability", "named"),
+    [
+        ("get", "", "read"),
+        ("list", "", "list"),
+        ("post", "", "update"),
+        ("post", "create", "create"),
+        ("delete", "", "delete"),
+    ],
+)
+def test_a_denied_request_names_path_and_capability(
+    method: str, capability: str, named: str
+) -> None:
+    """The reader learns which line the policy lacks."""
+    error = hvac.exceptions.Forbidden("HTTP 403", errors=["permission denied"])
+    found = _translate(error, method, capability)
+    assert found.exit_status == 5
+    assert f'"{named}" on {PATH}' in found.message
+    assert f'path "{PATH}" {{ capabilities = ["{named}"] }}' in found.hint
+
+
+def test_a_certificate_that_is_not_trusted_is_no_passing_trouble() -> None:
+    """A wrong CA is not tried again, and the hint names the key of the configuration."""
+    inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    inner.verify_message = "unable to get local issuer certificate"
+    wrapped = urllib3.exceptions.MaxRetryError(
+        urllib3.HTTPSConnectionPool("vault.example"), "/", urllib3.exceptions.SSLError(inner)
+    )
+    found = _translate(requests.exceptions.SSLError(wrapped))
+    assert type(found) is SecretError
+    assert "unable to get local issuer certificate" in found.message
+    assert "vault.ca_file" in found.hint
+
+
+def test_a_connection_that_is_cut_may_pass() -> None:
+    """A server that goes away in the handshake is not a wrong CA."""
+    inner = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    found = _translate(requests.exceptions.SSLError(urllib3.exceptions.SSLError(inner)))
+    assert type(found) is SecretStoreUnavailableError
+
+
+def test_a_refused_connection_tells_the_reason() -> None:
+    """The system's own words stand in the message."""
+    found = _translate(requests.ConnectionError(ConnectionRefusedError(111, "Connection refused")))
+    assert type(found) is SecretStoreUnavailableError
+    assert found.message == f"Vault at {ADDRESS} cannot be reached: connection refused"
+
+
+def test_what_is_no_file_is_told() -> None:
+    """A CA file that cannot be read is an error of Vault's connection, not of ours."""
+    found = _translate(PermissionError(13, "Permission denied"))
+    assert type(found) is SecretError
+    assert "vault.ca_file" in found.hint
+
+
+@pytest.mark.parametrize("address", ["", "vault.example", "ftp://x", "https://", "https://u:p@x"])
+def test_an_address_that_is_no_url_is_refused(address: str) -> None:
+    """Nothing is contacted, and a password in the URL is not repeated."""
+    with pytest.raises(ConfigError, match=r"vault\.address") as caught:
+        vault.Vault(address, TOKEN)
+    assert "u:p" not in caught.value.message
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "sí", "x\x00"])
+def test_a_token_that_is_none_is_refused_without_being_shown(token: str) -> None:
+    """A value that is no header never reaches requests, which would quote it."""
+    with pytest.raises(ConfigError, match="no Vault token") as caught:
+        vault.Vault(ADDRESS, Secret(token))
+    assert not token or token not in caught.value.message
+
+
+def test_a_path_cannot_leave_its_place() -> None:
+    """Dots and empty parts would lead to another path than the one that was checked."""
+    connection = vault.Vault(ADDRESS, TOKEN)
+    for path in ("../sys/seal", "a//b", "./a", ""):
+        with pytest.raises(SecretError, match="no path in Vault"):
+            connection.read_secret("mount", path)
+
+
+def test_the_configuration_goes_before_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Address, CA, namespace and token come from the file first, then from Vault's variables."""
+    ca_file, token_file = tmp_path / "ca.pem", tmp_path / "token"
+    ca_file.write_text("")
+    token_file.write_text("s.from-file\n")
+    monkeypatch.setenv("VAULT_ADDR", "https://environment:8200")
+    monkeypatch.setenv("VAULT_CACERT", str(ca_file))
+    monkeypatch.setenv("VAULT_NAMESPACE", "team")
+    monkeypatch.setenv("VAULT_TOKEN", "s.from-environment")
+
+    found = vault.Vault.from_config(VaultConfig())
+    assert (found.address, found.ca_file, found.namespace) == (
+        "https://environment:8200",
+        str(ca_file),
+        "team",
+    )
+    assert found._adapter.token == "s.from-environment"
+    assert found._adapter.namespace == "team"
+
+    named = VaultConfig(
+        address="https://named:8200/", namespace="other", token_file=str(token_file)
+    )
+    found = vault.Vault.from_config(named)
+    assert (found.address, found.namespace) == ("https://named:8200", "other")
+    assert found._adapter.token == "s.from-file"
+    assert found._anonymous.token is None
+
+    given = vault.Vault.from_config(named, token=Secret("s.given"))
+    assert given._adapter.token == "s.given"
+    assert given.with_token(TOKEN)._adapter.token == TOKEN.reveal()
+
+
+def test_the_token_of_the_prompt_is_the_last_resort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without VAULT_TOKEN it is ``~/.vault-token``, and without that a `ConfigError`."""
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="no Vault token"):
+        vault.environment_token()
+    (tmp_path / ".vault-token").write_text("s.from-home")
+    assert vault.environment_token() == Secret("s.from-home")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"address": ""}, "no Vault address"),
+        ({"ca_file": "/nonexistent/ca.pem"}, "no file /nonexistent/ca.pem"),
+        ({"token_file": "/nonexistent/token"}, "cannot read the token file /nonexistent/token"),
+    ],
+)
+def test_what_the_configuration_lacks_is_named(
+    values: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each missing piece is a `ConfigError`, before anything is contacted."""
+    for name in ("VAULT_ADDR", "VAULT_CACERT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VAULT_TOKEN", "s.x")
+    with pytest.raises(ConfigError, match=words):
+        vault.Vault.from_config(VaultConfig.model_validate({"address": ADDRESS, **values}))
