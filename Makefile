@@ -49,7 +49,7 @@ lab-down: .venv/.dependencies  ## Take it down; nothing of it remains.
 
 .PHONY: lab-exec
 lab-exec:  ## Run CMD='…' as root on HOST=master.
-	@$(LAB) exec $(or $(HOST),master) $(call quote,$(or $(CMD),$(error say what to run: CMD='…')))
+	@$(LAB) exec $(or $(HOST),master) $(call quote,$(or $(value CMD),$(error say what to run: CMD='…')))
 
 .PHONY: demo
 demo: install  ## Clone a server while it is written to, in a laboratory of its own.

@@ -12,7 +12,7 @@ imported by the functions that need it, because it takes a third of a second.
 For tests, ``XBVAULT_CRASH_AT=<step>:<before|after|committed>`` makes the process kill itself with
 SIGKILL before a step acts, after it acted but before that is journalled, or after it is journalled.
 
-The caller has imported `orchestrator.steps.load` and called `orchestrator.log.configure`.
+The caller has called `orchestrator.steps.load` and `orchestrator.log.configure`.
 """
 
 from __future__ import annotations
@@ -459,7 +459,7 @@ def _action_flows(journal: _Journal, run_id: str, kind: str, playbook: Playbook)
     """Return the flows of an undo, cancel or forget; one that began keeps its first playbook.
 
     The clean-up is the one that the action's playbook names, else the run's own. A forget has
-    only what its playbook names.
+    none, for the run it forgets was cleaned up before.
     """
     name = f"{kind}:{run_id}"
     if journal.rows([name]):
@@ -467,8 +467,7 @@ def _action_flows(journal: _Journal, run_id: str, kind: str, playbook: Playbook)
     main = journal.spec(run_id)
     plan = models.from_json(Plan, main["plan"])
     spec = _new_spec(kind, plan, playbook, steps=playbook.steps, cleanup=playbook.cleanup)
-    if not spec["cleanup"] and kind != "forget":
-        spec["cleanup"] = main["cleanup"]
+    spec["cleanup"] = [] if kind == "forget" else spec["cleanup"] or main["cleanup"]
     spec["attempt"] = 1 + journal.returns(run_id)
     return _flows(spec, kind)
 
@@ -809,18 +808,23 @@ def _hold_run(
 
 
 def _take_lock(path: Path) -> int | None:
+    """Return the descriptor that holds the lock, or None if another has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        there = path.stat().st_ino == os.fstat(descriptor).st_ino
-    except (BlockingIOError, FileNotFoundError):
-        there = False
-    if not there:
+    if not _lock_descriptor(descriptor, path):
         os.close(descriptor)
         return None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def _lock_descriptor(descriptor: int, path: Path) -> bool:
+    """Lock an open file; false if another has it, or removed it since it was opened."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _holder(state_directory: Path, run_id: str) -> int | None:
@@ -1064,7 +1068,10 @@ class _Journal:
         names = [part.format(run.name) for part in _PARTS]
         rows = [parts[name] for name in names if name in parts]
         states = {row.name: _state(row, held=held) for row in rows}
-        status = _status(run, states, spec, held=held)
+        undo = parts.get(f"undo:{run.name}")
+        cleans = {"success": bool(spec["cleanup"])}
+        cleans["undo"] = undo is not None and bool(self.spec_of(undo)["cleanup"])
+        status = _status(run, states, cleans, held=held)
         steps = self._steps(run, spec, held=held) if with_steps else ()
         records = tuple(self._part(row, held=held, with_steps=with_steps) for row in rows)
         has_ended = status not in ("running", "interrupted", "cleaning") and not any(
@@ -1156,12 +1163,19 @@ def _state(row: _Row, *, held: bool) -> str:
     return "failed"
 
 
-def _status(run: _Row, states: Mapping[str, str], spec: dict[str, Any], *, held: bool) -> str:
-    """Return the state of a run from the states of its parts; the latest part decides."""
+def _status(run: _Row, states: Mapping[str, str], cleans: Mapping[str, bool], *, held: bool) -> str:
+    """Return the state of a run from the states of its parts; the latest part decides.
+
+    Args:
+        run: The main part.
+        states: States of the other parts by name.
+        cleans: Whether a clean-up belongs to ``success`` and to ``undo``.
+        held: Whether a process works on the run.
+    """
 
     def after_cleanup(cause: str, status: str) -> str:
         clean = states.get(f"cleanup:{run.name}:{cause}", "")
-        return status if clean == "succeeded" or not spec["cleanup"] else "cleaning"
+        return status if clean == "succeeded" or not cleans[cause] else "cleaning"
 
     if states.get(f"forget:{run.name}") == "succeeded":
         return "forgotten"

@@ -2,7 +2,7 @@
 
 A playbook is a flat list of steps, each with its role and plain values, and a ``cleanup:`` list
 that runs after success, undo or cancel. It has no conditions, loops or templates. Whoever asks
-has imported `orchestrator.steps.load` before, for only registered steps are known here.
+has called `orchestrator.steps.load` before, for only registered steps are known here.
 """
 
 from __future__ import annotations

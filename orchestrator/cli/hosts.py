@@ -10,7 +10,7 @@ import click
 from orchestrator import models
 from orchestrator.cli import output
 from orchestrator.cli.call import Call, json_option, pass_call
-from orchestrator.errors import OrchestratorError, PreconditionError
+from orchestrator.errors import OrchestratorError, PreconditionError, RemoteError, SecretError
 from orchestrator.models import Check
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.config import Config
 
 AT_ONCE = 8
+READABLE = "host-readable"
+"""Name of the finding that a host can be asked at all."""
 
 
 @click.group()
@@ -39,23 +41,31 @@ def check(call: Call, names: Sequence[str]) -> None:
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         answers = list(pool.map(lambda name: _check(call, config, name), wanted))
     checks = [found for answer, _error in answers for found in answer]
-    raised = [error for _answer, error in answers if error is not None]
-    report_checks(call, checks, raised[0] if raised else None)
+    raised = [type(error) for _answer, error in answers if error is not None]
+    report_checks(call, checks, raised[0] if raised else _choose_class(checks))
+
+
+def _choose_class(checks: Sequence[Check]) -> type[OrchestratorError]:
+    """Return the class of the worst finding: no way in, then Vault, then the rest."""
+    wrong = [found.name for found in checks if not found.ok]
+    if READABLE in wrong:
+        return RemoteError
+    if any(name.startswith("vault-") for name in wrong):
+        return SecretError
+    return PreconditionError
 
 
 def report_checks(
     call: Call,
     checks: Sequence[Check],
-    error: OrchestratorError | None = None,
-    kind: type[OrchestratorError] = PreconditionError,
+    kind: type[OrchestratorError],
 ) -> None:
     """Print findings, and fail when one does not hold.
 
     Args:
         call: The call.
         checks: The findings.
-        error: An error that kept a finding from being made; its class decides the exit status.
-        kind: The class of the failure otherwise.
+        kind: The class of the failure, which decides the exit status.
 
     Raises:
         OrchestratorError: A finding does not hold.
@@ -66,7 +76,7 @@ def report_checks(
         click.echo(output.format_checks(checks))
     if wrong:
         call.document = document
-        raise (type(error) if error else kind)(
+        raise kind(
             f"{len(wrong)} of {len(checks)} checks do not hold",
             problems=[output.format_finding(found) for found in wrong],
         )
@@ -82,5 +92,5 @@ def _check(
     except OrchestratorError as error:
         evidence = error.message
         return (
-            Check(name="host-readable", ok=False, evidence=evidence, host=name, hint=error.hint),
+            Check(name=READABLE, ok=False, evidence=evidence, host=name, hint=error.hint),
         ), error

@@ -82,10 +82,14 @@ def init(
             "status": "unchanged" if not changes else "planned" if only_plan else "changed",
             "changes": [models.as_json(change) for change in changes],
             "issued": {"holder": issued, "file": out} if issued else None,
-            "renewal": {
-                name: call.backend.render_renewal(config, name, connection.address)
+            # as a list: a key that ends in "token", as the script's path does, would be masked
+            "renewal": [
+                {"host": name, "path": path, "content": content}
                 for name in sorted(config.hosts)
-            },
+                for path, content in call.backend.render_renewal(
+                    config, name, connection.address
+                ).items()
+            ],
             "error": None,
         },
     )
@@ -98,7 +102,7 @@ def check(call: Call) -> None:
     """Check with the orchestrator's own token what clones need of Vault."""
     config = call.load_config()
     checks = call.backend.check_vault_setup(call.backend.open_vault(config), config)
-    report_checks(call, checks, kind=SecretError)
+    report_checks(call, checks, SecretError)
 
 
 def _report_setup(call: Call, document: dict[str, Any]) -> None:
@@ -121,11 +125,14 @@ def _format_changes(changes: Sequence[Change]) -> Iterator[str]:
         yield from (f"    {line}" for line in change.detail.splitlines())
 
 
-def _format_renewal(renewal: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+def _format_renewal(renewal: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """Return the files of the timer, once for all hosts that take the same."""
+    files: dict[str, list[tuple[str, str]]] = {}
+    for item in renewal:
+        files.setdefault(item["host"], []).append((item["path"], item["content"]))
     hosts: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for host, files in renewal.items():
-        hosts.setdefault(tuple(files.items()), []).append(host)
+    for host, contents_of_host in files.items():
+        hosts.setdefault(tuple(contents_of_host), []).append(host)
     for contents, names in hosts.items():
         yield ""
         yield "The server's key plugin never renews its Vault token; a timer on the host does."

@@ -128,6 +128,19 @@ def read_tables(remote: Remote, config: HostConfig) -> tuple[Table, ...]:
     )
 
 
+def read_base_columns(remote: Remote, config: HostConfig) -> dict[str, tuple[str, ...]]:
+    """Return the stored columns of the tables that have generated columns too, by their label."""
+    columns: dict[str, list[str]] = {}
+    generated = set()
+    for row in sql.query(remote, config.server, mariadb.COLUMNS_SQL, timeout_seconds=300):
+        label = f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}"
+        if row["is_generated"] == "NEVER":
+            columns.setdefault(label, []).append(unhex(row["column_name"]))
+        else:
+            generated.add(label)
+    return {label: tuple(columns.get(label, ())) for label in generated}
+
+
 def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ...]:
     """List the encrypted InnoDB tablespaces with the key versions that they use."""
     return tuple(

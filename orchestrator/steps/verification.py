@@ -14,7 +14,7 @@ from orchestrator import sql
 from orchestrator.errors import CommandError, SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import quote_name, quote_plain
+from orchestrator.flavors.quoting import quote_name, quote_plain, quote_text
 from orchestrator.models import Check, Secret
 from orchestrator.steps import encryption, records, replication, transition
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COMPARED_ENGINES = ("InnoDB",)
 """CHECKSUM TABLE inside a consistent snapshot holds for InnoDB, not for Aria or MyISAM."""
 POLL_SECONDS = 0.25
+_SUM = re.compile(r"\d+(?:/\d+/\d+)?")
 _ERROR_LINE = re.compile(r"^ERROR \d+ .*? at line (\d+): (.*)$", re.MULTILINE)
 
 
@@ -169,12 +170,15 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     )
     if not chosen:
         return Comparison(checks=(), compared=0, not_compared=tuple(left_out), position="")
+    columns = instances.read_base_columns(tools.donor, donor_host)
     sql.execute(remote, host.server, "STOP SLAVE SQL_THREAD")
     try:
-        output = _checksum(tools, tools.donor, donor_host, chosen, snapshot=True)
+        script = checksum_sql(chosen, columns, snapshot=True)
+        output = _checksum(tools, tools.donor, donor_host, script)
         file, position, theirs = parse_checksums(output)
         _run_until(tools, plan, file, position)
-        output = _checksum(tools, remote, host, chosen, snapshot=False)
+        script = checksum_sql(chosen, columns, snapshot=False)
+        output = _checksum(tools, remote, host, script)
         ours = parse_checksums(output)[2]
     finally:
         sql.execute(remote, host.server, "START SLAVE")
@@ -335,16 +339,46 @@ def choose_tables(
     return sorted(chosen, key=lambda t: t.label), sorted(left_out)
 
 
-def checksum_sql(tables: list[Table], *, snapshot: bool) -> str:
-    """Return the script that checksums tables; with `snapshot`, at a position that it says."""
+def checksum_sql(
+    tables: list[Table], base_columns: dict[str, tuple[str, ...]], *, snapshot: bool
+) -> str:
+    """Return the script that checksums tables; with `snapshot`, at a position that it says.
+
+    CHECKSUM TABLE was seen to differ for equal rows where a table has generated columns and is
+    being written (MariaDB 10.11.19), so such tables are summed row by row over their stored ones.
+
+    Args:
+        tables: The tables.
+        base_columns: Stored columns of those tables that have generated columns too, by label.
+        snapshot: Whether to read in a consistent snapshot.
+    """
     lines = ["SET SESSION sql_log_off = 1"]
     if snapshot:
         lines += [
             "START TRANSACTION WITH CONSISTENT SNAPSHOT",
             "SHOW STATUS LIKE 'binlog_snapshot_%'",
         ]
-    lines += [f"CHECKSUM TABLE {quote_name(t.schema)}.{quote_name(t.name)}" for t in tables]
+    lines += [
+        _sum_rows_sql(table, base_columns[table.label])
+        if base_columns.get(table.label)
+        else f"CHECKSUM TABLE {quote_name(table.schema)}.{quote_name(table.name)}"
+        for table in tables
+    ]
     return ";\n".join(lines) + ";\n"
+
+
+def _sum_rows_sql(table: Table, columns: tuple[str, ...]) -> str:
+    """Return a query for count, exclusive-or and sum of the rows' checksums.
+
+    Each column is reduced to a checksum first: a row put together could exceed max_allowed_packet.
+    """
+    parts = ", ".join(f"COALESCE(CRC32({quote_name(column)}), 'N')" for column in columns)
+    return (
+        f"SELECT {quote_text(table.label)} AS `Table`, CONCAT(COUNT(*), '/', "
+        f"COALESCE(BIT_XOR(crc), 0), '/', COALESCE(SUM(crc), 0)) AS `Checksum` "
+        f"FROM (SELECT CRC32(CONCAT_WS(',', {parts})) AS crc "
+        f"FROM {quote_name(table.schema)}.{quote_name(table.name)}) AS summed"
+    )
 
 
 def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
@@ -363,7 +397,7 @@ def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
             file = value
         elif name == "Binlog_snapshot_position" and value.isdecimal():
             position = int(value)
-        elif value == "NULL" or value.isdecimal():
+        elif value == "NULL" or _SUM.fullmatch(value):
             sums[sql.unescape(name)] = value
     return file, position, sums
 
@@ -372,16 +406,11 @@ def _checksum(
     tools: Tools,
     remote: Remote,
     host: HostConfig,
-    tables: list[Table],
-    *,
-    snapshot: bool,
+    script: str,
 ) -> str:
-    """Checksum on a host; the client ends with its connection, and its snapshot with it."""
-    seconds = tools.seconds_left()
+    """Checksum on a host; the host ends the client, and its snapshot, when the time is over."""
     result = remote.run(
-        ["timeout", f"{seconds:.0f}", *sql.client_command(host.server)],
-        stdin=checksum_sql(tables, snapshot=snapshot),
-        timeout_seconds=seconds,
+        sql.client_command(host.server), stdin=script, timeout_seconds=tools.seconds_left()
     )
     return result.stdout.decode("utf-8", "replace")
 

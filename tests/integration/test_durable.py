@@ -569,6 +569,20 @@ def test_undo_puts_back_and_cleans_up(engine: Engine) -> None:
     assert engine.forget().status == "forgotten"
 
 
+def test_undo_with_a_cleanup_of_its_own_uses_that(engine: Engine) -> None:
+    """The clean-up that the undo's playbook names takes the place of the run's, which has none."""
+    engine.begin(text=MAIN.partition("cleanup:")[0])
+    assert engine.read().parts == ()
+    undo = parse(UNDO + "cleanup:\n  - {use: engine-drop, on: recipient}\n")
+    script("engine-drop", "fail")
+    with pytest.raises(CommandError):
+        durable.undo_run(engine.config, "r1", EngineSession, undo)
+    assert engine.read().status == "cleaning"
+    record = durable.undo_run(engine.config, "r1", EngineSession, undo)
+    assert record.status == "undone"
+    assert trace() == [*STEPS, "engine-revert", "engine-drop", "engine-drop"]
+
+
 @pytest.mark.parametrize("step", ["engine-revert", "engine-sweep"])
 def test_killed_or_failed_undo_goes_on(engine: Engine, step: str) -> None:
     """An undo that failed, then was killed, is completed by the next, without repeating."""
@@ -739,8 +753,10 @@ def test_locked_journal_is_a_journal_error(engine: Engine, monkeypatch: pytest.M
     monkeypatch.setattr(durable, "_LOCKED_SECONDS", 0.2)
     with contextlib.closing(sqlite3.connect(engine.state / "journal.sqlite")) as connection:
         connection.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
         with pytest.raises(JournalError, match="locked"):
             engine.begin("r2")
+        assert time.monotonic() - began < 10
         assert engine.read().status == "succeeded"
         connection.rollback()
     assert engine.begin("r2").status == "succeeded"
@@ -772,6 +788,8 @@ def test_processes_share_a_journal(engine: Engine) -> None:
 def test_begun_run_does_not_take_what_others_left(engine: Engine) -> None:
     """A new run beside an interrupted one leaves that alone."""
     engine.kill_at("begin", "engine-two:before")
+    # Long enough for the library to look for what it could recover, which it does every second.
+    script("engine-one", "sleep 3")
     assert engine.begin("r2").status == "succeeded"
     assert engine.read("r1").status == "interrupted"
     assert trace() == ["engine-one", *ALL]

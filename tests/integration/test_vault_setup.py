@@ -426,15 +426,24 @@ def test_the_check_names_what_is_missing(bao: OpenBao) -> None:
         "vault-mount": "db/r1: kv version 2, max_versions 10, needs 1000",
         "vault-token-role": "auth/token/roles/xbvault-transition-r1: token_period 60 -> 3600",
     }
-    root.remove_mount("xbvault-ssh")
+    root.remove_mount("db/r2")
     root.remove_mount("xbvault")
-    failed = _failed(limited)
-    assert failed["vault-mount"] in (
-        "xbvault: no mount",
+    root.create_ssh_mount("xbvault")
+    root.remove_mount("xbvault-ssh")
+    root.create_ssh_mount("xbvault-ssh")
+    failed = [c for c in vault_setup.check_setup(limited, CONFIG) if not c.ok]
+    evidence = [c.evidence for c in failed]
+    assert evidence[:4] == [
+        "xbvault: ssh, not kv version 2",
         "db/r1: kv version 2, max_versions 10, needs 1000",
-    )
-    assert "no handler" in failed["vault-ssh-ca"]
-    assert "no handler" in failed["vault-ssh-role"]
+        "db/r2: no mount",
+        "xbvault-ssh: no CA key yet",
+    ]
+    assert "xbvault-ssh/roles/xbvault-receive-R2: not there" in evidence
+    assert {c.host for c in failed if c.name == "vault-ssh-role"} == {"master", "r1", "R2"}
+    root.remove_mount("xbvault-ssh")
+    failed = [c for c in vault_setup.check_setup(limited, CONFIG) if not c.ok]
+    assert all("no handler" in c.evidence for c in failed if c.name.startswith("vault-ssh"))
 
 
 def test_the_check_with_a_token_of_no_rights_lists_everything(bao: OpenBao) -> None:

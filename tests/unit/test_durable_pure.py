@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import fcntl
 import json
 import os
 import sqlite3
@@ -194,14 +193,18 @@ def test_run_lock_file_of_a_dead_process_is_not_held(tmp_path: Path) -> None:
 def test_run_lock_on_a_removed_file_does_not_count(tmp_path: Path) -> None:
     """Who opened the file before its holder removed it must not believe to hold the run."""
     path = tmp_path / "r1"
-    stale = os.open(path, os.O_RDWR | os.O_CREAT)
-    fcntl.flock(stale, fcntl.LOCK_EX)
-    path.unlink()
     first = durable._take_lock(path)
     assert first is not None
-    assert durable._take_lock(path) is None
+    late = os.open(path, os.O_RDWR)
+    assert not durable._lock_descriptor(late, path)
+    path.unlink()
     os.close(first)
-    os.close(stale)
+    assert not durable._lock_descriptor(late, path)
+    second = durable._take_lock(path)
+    assert second is not None
+    assert not durable._lock_descriptor(late, path)
+    os.close(late)
+    os.close(second)
 
 
 def test_descriptor_of_the_run_lock_is_not_inherited(tmp_path: Path) -> None:

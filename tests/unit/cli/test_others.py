@@ -110,6 +110,22 @@ def test_hosts_check_with_a_bad_finding_exits_3(command_line: CommandLine) -> No
     assert "✗" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (("programs",), 3),
+        (("programs", "vault-host-token"), 5),
+        (("vault-host-token", "host-readable"), 4),
+    ],
+)
+def test_the_worst_finding_gives_the_exit_status(
+    command_line: CommandLine, names: tuple[str, ...], status: int
+) -> None:
+    """A host that cannot be reached before Vault, Vault before the rest."""
+    command_line.backend.checks = tuple(Check(name=n, ok=False, evidence="bad") for n in names)
+    assert command_line.call("hosts", "check").exit_code == status
+
+
 def test_hosts_check_shows_the_others_when_one_is_down(command_line: CommandLine) -> None:
     """One host that cannot be reached is a finding, and its class gives the exit status."""
     failure = HostUnreachableError("connection refused", host="master", hint="start sshd")
@@ -157,6 +173,13 @@ def test_vault_init_prints_the_renewal_timer(command_line: CommandLine) -> None:
     assert "On master, replica:" in result.stdout
     assert "systemctl enable --now xbvault-renew-token.timer" in result.stdout
     assert "chmod 0755 /usr/local/sbin/xbvault-renew-token" in result.stdout
+
+
+def test_vault_init_as_json_masks_nothing_of_the_timer(command_line: CommandLine) -> None:
+    """The files can be taken from the document and written to the hosts."""
+    document = command_line.document("vault", "init")
+    assert [item["host"] for item in document["renewal"]] == ["master"] * 3 + ["replica"] * 3
+    assert "***" not in json.dumps(document)
 
 
 def test_vault_init_plan_writes_nothing(command_line: CommandLine) -> None:

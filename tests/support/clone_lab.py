@@ -1,0 +1,128 @@
+"""A laboratory for a test: brought up in a folder of its own, and taken down whatever happens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab import product
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Finished = subprocess.CompletedProcess[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloneLab:
+    """A lab that stands, and the commands that a person would type.
+
+    Attributes:
+        directory: The lab's folder.
+    """
+
+    directory: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration with root logins."""
+        return self.directory / "xbvault.toml"
+
+    def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
+        """Run a command of the laboratory, such as ``power-off replica``."""
+        return _run(
+            [sys.executable, "-m", "lab", "--dir", str(self.directory), *arguments],
+            env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
+            check=check,
+            timeout=timeout,
+        )
+
+    def on(self, host: str, command: str, *, check: bool = True) -> str:
+        """Run a shell command as root on a host and return what it wrote."""
+        return self.lab("exec", host, command, check=check).stdout
+
+    def sql(self, host: str, statement: str) -> list[list[str]]:
+        """Run SQL on a host's server and return the rows."""
+        output = _run(
+            [sys.executable, "-m", "lab", "--dir", str(self.directory), "exec", host]
+            + ["mariadb --batch --binary-mode --skip-column-names"],
+            env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
+            check=True,
+            timeout=120,
+            stdin=statement,
+        ).stdout
+        return [line.split("\t") for line in output.splitlines()]
+
+    def xbvault(
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 300,
+        config: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Finished:
+        """Run the command line on this lab."""
+        return _run(
+            [*product.command(), *arguments],
+            env={"XBVAULT_CONFIG": str(config or self.config_file), **(env or {})},
+            check=check,
+            timeout=timeout,
+        )
+
+    def clone(self, *options: str, check: bool = True, **keywords: Any) -> dict[str, Any]:
+        """Clone master to replica and return the document."""
+        finished = self.xbvault(
+            "clone", "master", "replica", "--json", "--yes", *options, check=False, **keywords
+        )
+        if check and finished.returncode != 0:
+            raise AssertionError(f"exit {finished.returncode}: {finished.stdout}{finished.stderr}")
+        document: dict[str, Any] = json.loads(finished.stdout)
+        return {**document, "exit": finished.returncode}
+
+
+@contextmanager
+def running_lab(directory: Path, *options: str, size: float = 0.05) -> Iterator[CloneLab]:
+    """Bring a lab up with a free id, and take it down.
+
+    Args:
+        directory: Where its folder goes.
+        options: Further options of ``lab up``, such as ``--replicas 2``.
+        size: Data in GB.
+    """
+    lab = CloneLab(directory=directory)
+    lab.lab("up", "--size", str(size), *options, timeout=180)
+    try:
+        yield lab
+    finally:
+        lab.lab("down", timeout=120)
+
+
+def _run(
+    command: list[str],
+    *,
+    env: dict[str, str],
+    check: bool,
+    timeout: float,
+    stdin: str = "",
+) -> Finished:
+    finished = subprocess.run(
+        command,
+        env={**os.environ, **env},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        cwd=REPOSITORY,
+    )
+    if check and finished.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(command)} ended with {finished.returncode}:\n"
+            f"{finished.stdout}\n{finished.stderr}"
+        )
+    return finished
