@@ -105,7 +105,8 @@ def transition_rights(config: Config, host: str) -> Rights:
 def orchestrator_rights(config: Config) -> Rights:
     """Return what the orchestrator's token may, and nothing on policies and token roles but read.
 
-    In a host's own mount it adds versions, and can neither delete nor destroy one.
+    In a host's own mount it adds versions and can delete nothing. It can destroy single versions
+    there, because `runs forget` destroys those that no datadir needs any more; nothing else does.
     """
     own, transition, ssh = (
         config.vault.mount,
@@ -130,6 +131,7 @@ def orchestrator_rights(config: Config) -> Rights:
     for name, host in config.hosts.items():
         rights |= {
             f"{host.vault_mount}/data/*": ("create", "read", "update"),
+            f"{host.vault_mount}/destroy/*": ("update",),
             f"{host.vault_mount}/metadata": ("list",),
             f"{host.vault_mount}/metadata/*": ("read", "list"),
             f"{host.vault_mount}/config": ("read",),

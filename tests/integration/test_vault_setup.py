@@ -301,8 +301,6 @@ FORBIDDEN: dict[str, Callable[[Vault], object]] = {
     "make a child token": lambda v: v._call("post", "auth/token/create", body={}),
     "make an orphan": lambda v: v._call("post", "auth/token/create-orphan", body={}),
     "list accessors": lambda v: v._call("list", "auth/token/accessors"),
-    "destroy a host's key": lambda v: v.destroy_versions("db/r1", "1", [1]),
-    "destroy a donor's key": lambda v: v.destroy_versions("db/master", "1", [1]),
     "remove a host's key": lambda v: v.remove_secret("db/r1", "1"),
     "delete a host's key": lambda v: v._call("delete", "db/r1/data/1"),
     "delete a host's version": lambda v: v._call("post", "db/r1/delete/1", body={"versions": [1]}),
