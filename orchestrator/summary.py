@@ -22,6 +22,27 @@ STREAM_STEP = "stream-backup"
 SET_STEP = "verify-backup-set"
 REPLICATION_STEP = "verify-replication"
 
+CHECKS = (
+    "stream-exit-statuses",
+    "backup-completed",
+    "stream-bytes",
+    "closing-files",
+    "checkpoints",
+    "coordinates",
+    "tables-open",
+    "tablespaces-encrypted",
+    "tablespaces-own-key",
+    "server-on-own-mount",
+    "tables-equal",
+    "replication-running",
+    "replication-advancing",
+    "replication-encrypted",
+    "donor-mount-refused",
+    "keys-not-shared",
+)
+"""The checks of a clone in their order. Scripts rely on the names: none is changed or taken away,
+and ``docs/reference/checks.md`` says what each means."""
+
 
 def build_empty_document() -> dict[str, Any]:
     """Return the document of a run that did not begin; every key is there."""

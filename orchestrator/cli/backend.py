@@ -110,6 +110,12 @@ class Backend:
 
         return plan.check_host(config, name)
 
+    def read_receiver(self) -> str:
+        """Return the receiver script that belongs to this version."""
+        from orchestrator import host
+
+        return host.script("receive.sh")
+
     def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
         """Do a run from its beginning to its end."""
         from orchestrator import durable

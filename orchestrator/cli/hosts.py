@@ -1,4 +1,4 @@
-"""``xbvault hosts check``."""
+"""``xbvault hosts check | receiver``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READABLE = "host-readable"
 
 @click.group()
 def hosts() -> None:
-    """Check the hosts of the configuration."""
+    """Check the hosts of the configuration, or print what they must have installed."""
 
 
 @hosts.command()
@@ -43,6 +43,16 @@ def check(call: Call, names: Sequence[str]) -> None:
     checks = [found for answer, _error in answers for found in answer]
     raised = [type(error) for _answer, error in answers if error is not None]
     report_checks(call, checks, raised[0] if raised else _choose_class(checks))
+
+
+@hosts.command()
+@pass_call
+def receiver(call: Call) -> None:
+    """Print the receiver, the script that takes the stream on a recipient.
+
+    It belongs in /usr/local/sbin/xbvault-receive of every host, owned by root, with mode 0755.
+    """
+    click.echo(call.backend.read_receiver(), nl=False)
 
 
 def _choose_class(checks: Sequence[Check]) -> type[OrchestratorError]:

@@ -77,9 +77,11 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
     if donor:
         found += _named(request.donor, _judge_donor(donor, survey.donor, request))
     if recipient:
-        found += _named(
-            request.recipient, _judge_recipient(recipient, survey.recipient, config, request)
-        )
+        found += _named(request.recipient, _judge_recipient(recipient, survey.recipient, request))
+        if _has_keyring(survey):
+            mount = config.host(request.recipient).vault_mount
+            keyring = _judge_recipient_keyring(recipient, mount)
+            found += _named(request.recipient, iter([("recipient-keyring", keyring)]))
     if donor and recipient:
         found += _named("", _judge_pair(survey, donor, recipient, config, request))
         receiver = _judge_receiver(recipient, request.recipient, survey.vault.ssh_ca)
@@ -287,7 +289,7 @@ def _judge_key_cache(instance: InstanceFacts) -> Found:
 
 
 def _judge_recipient(
-    host: HostFacts, side: HostSurvey, config: Config, request: Request
+    host: HostFacts, side: HostSurvey, request: Request
 ) -> Iterator[tuple[str, Found]]:
     yield "programs", _judge_programs(host, mariadb.PROGRAMS)
     yield "tool-version", _judge_tool(host)
@@ -317,26 +319,6 @@ def _judge_recipient(
             "cannot be swapped yet",
         ),
     )
-    own_url = host.options.get("hashicorp_key_management_vault_url", "")
-    mount = config.host(request.recipient).vault_mount
-    if "hashicorp_key_management" in " ".join(host.options):
-        yield (
-            "recipient-keyring",
-            (
-                own_url.endswith(f"/v1/{mount}"),
-                f"vault url {own_url or 'not set'}, mount {mount}",
-                f"set hashicorp-key-management-vault-url=…/v1/{mount} in the recipient's options",
-            ),
-        )
-    else:
-        yield (
-            "recipient-keyring",
-            (
-                False,
-                "the options do not load hashicorp_key_management",
-                "add plugin-load-add=hashicorp_key_management and its options on the recipient",
-            ),
-        )
     yield (
         "recipient-options",
         (
@@ -354,6 +336,21 @@ def _judge_recipient(
             ", ".join(left) if left else "none beside the datadir",
             "an earlier run of this name left them; look at `xbvault runs list`",
         ),
+    )
+
+
+def _judge_recipient_keyring(host: HostFacts, mount: str) -> Found:
+    own_url = host.options.get("hashicorp_key_management_vault_url", "")
+    if not any("hashicorp_key_management" in " ".join(pair) for pair in host.options.items()):
+        return (
+            False,
+            "the options do not load hashicorp_key_management",
+            "add plugin-load-add=hashicorp_key_management and its options on the recipient",
+        )
+    return (
+        own_url.rstrip("/").endswith(f"/v1/{mount}"),
+        f"vault url {own_url or 'not set'}, mount {mount}",
+        f"set hashicorp-key-management-vault-url=…/v1/{mount} in the recipient's options",
     )
 
 
@@ -465,8 +462,13 @@ def _judge_receiver(recipient: HostFacts, name: str, ssh_ca: str) -> Found:
     if ca and not any(line.split()[:2] == ca for line in recipient.trusted_cas):
         problems.append("its SSH server does not trust Vault's CA (TrustedUserCAKeys)")
     principal = f"xbvault-receive-{name}"
-    lines = [line for line in recipient.principals if line.split()[-1:] == [principal]]
-    if not any("restrict" in line and "xbvault-receive" in line.split()[0] for line in lines):
+    options = [
+        line.strip().removesuffix(principal)
+        for line in recipient.principals
+        if line.split()[-1:] == [principal]
+    ]
+    # The command may have words before the receiver: `sudo -n` for a login that is not root.
+    if not any("restrict" in line and "/xbvault-receive" in line for line in options):
         problems.append(f"no line with restrict,command=… for the principal {principal}")
     return (
         not problems,
@@ -551,6 +553,18 @@ def _judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[t
             "raise max_versions to 1000 with `xbvault vault init`: a pruned key is lost data",
         ),
     )
+    if _has_keyring(survey):
+        for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+            if side.token_error is not None:
+                yield (
+                    "vault-host-token",
+                    (
+                        False,
+                        f"{name}: {side.token_error.message}",
+                        side.token_error.hint
+                        or "write VAULT_TOKEN=… into hosts.*.vault_env_file on the host",
+                    ),
+                )
     for host, facts in vault.host_tokens.items():
         half = facts.period_seconds / 2
         yield (
@@ -590,6 +604,10 @@ def _judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[t
                 "is hosts.*.vault_mount the mount that the donor's server uses?",
             ),
         )
+
+
+def _has_keyring(survey: Survey) -> bool:
+    return survey.donor.instance is not None and survey.donor.instance.has_keyring
 
 
 def _server_id(side: HostSurvey) -> str:

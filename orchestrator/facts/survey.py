@@ -33,6 +33,7 @@ class HostSurvey:
         token: The host's own Vault token; None if it could not be read.
         peer_address: The other host's address as it resolves it.
         errors: What could not be read.
+        token_error: Why its token could not be read; it matters where the donor has keys.
     """
 
     host: HostFacts | None
@@ -40,6 +41,7 @@ class HostSurvey:
     token: Secret | None
     peer_address: str
     errors: tuple[OrchestratorError, ...]
+    token_error: OrchestratorError | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,11 +169,21 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         address = _resolve(remote, config.host(peer).address or peer)
         if host.is_running:
             instance = instances.read_instance(remote, host_config)
-        token = remote.read_secret(host_config.vault_env_file, "VAULT_TOKEN")
     except OrchestratorError as error:
         errors.append(error)
+    token_error = None
+    if host is not None:
+        try:
+            token = remote.read_secret(host_config.vault_env_file, "VAULT_TOKEN")
+        except OrchestratorError as error:
+            token_error = error
     return HostSurvey(
-        host=host, instance=instance, token=token, peer_address=address, errors=tuple(errors)
+        host=host,
+        instance=instance,
+        token=token,
+        peer_address=address,
+        errors=tuple(errors),
+        token_error=token_error,
     )
 
 

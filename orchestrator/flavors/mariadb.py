@@ -362,7 +362,8 @@ REPLICAS_SQL = (
 )
 
 EVENTS_SQL = (
-    "SELECT HEX(EVENT_SCHEMA) AS event_schema, HEX(EVENT_NAME) AS event_name, STATUS AS status "
+    "SELECT HEX(EVENT_SCHEMA) AS event_schema, HEX(EVENT_NAME) AS event_name, "
+    "HEX(DEFINER) AS definer, STATUS AS status "
     "FROM information_schema.EVENTS ORDER BY EVENT_SCHEMA, EVENT_NAME"
 )
 

@@ -24,6 +24,15 @@ def quote_plain(text: str) -> str:
     return f"'{text}'"
 
 
+def quote_definer(definer: str) -> str:
+    """Return the ``user@host`` of a view, routine or event as a DEFINER clause names it.
+
+    A role has no host.
+    """
+    user, _, host = definer.rpartition("@")
+    return f"{quote_name(user)}@{quote_name(host)}" if host else quote_name(user)
+
+
 def unhex(digits: str) -> str:
     """Return the text that SQL's HEX() of it gave."""
     return bytes.fromhex(digits).decode("utf-8", "replace")

@@ -39,7 +39,9 @@ if [ -L "$datadir" ]; then say datadir_is_symlink 1; fi
 if [ -d "$datadir" ]; then
     say datadir_inode "$(stat -c %i -- "$datadir")"
     say datadir_owner "$(stat -c %U:%G -- "$datadir")"
-    say datadir_bytes "$(timeout 60 du -sB1 -- "$datadir" | cut -f1)"
+    # Logs are left out: the backup tool copies little of them.
+    say datadir_bytes "$(timeout 60 du -sB1 --exclude='ib_logfile*' --exclude='*.[0-9][0-9][0-9][0-9][0-9][0-9]' \
+        -- "$datadir" | cut -f1)"
     say datadir_mode "$(stat -c %a -- "$datadir")"
     if [ -n "$(ls -A -- "$datadir" | head -n 1)" ]; then say datadir_has_data 1; fi
     if [ "$(stat -c %d -- "$datadir")" != "$(stat -c %d -- "$parent")" ] ||

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from orchestrator import log
@@ -14,8 +13,6 @@ from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
-
-RUNS = "/var/lib/xbvault/runs"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     Repeat:
         What is destroyed already is left alone.
     """
-    in_place = _find_run_in_place(tools, plan)
+    in_place = restore.read_ranges(tools, restore.find_run_in_place(tools, plan))
     if in_place is None:
         return DestroyedVersions(versions={}, kept_because="the datadir in place is not of a run")
     others = _read_other_ranges(tools, plan)
@@ -158,18 +155,6 @@ def unused_versions(
     )
 
 
-def _find_run_in_place(tools: Tools, plan: Plan) -> dict[str, dict[str, int]] | None:
-    """Return the key versions of the run that made the datadir in place; None if no run did."""
-    remote = tools.recipient
-    inode = remote.run(["stat", "-c", "%i", "--", plan.datadir]).text.strip()
-    for run_id in remote.run(["ls", "-1", RUNS], check=False).text.split():
-        record = f"{RUNS}/{run_id}/new-datadir-inode"
-        found = remote.run(["cat", "--", record], check=False).text.strip()
-        if found == inode:
-            return _read_ranges(tools, run_id)
-    return None
-
-
 def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int]]] | None:
     """Return what the other datadirs set aside need; None if one of them does not say."""
     listed = tools.recipient.run(
@@ -187,16 +172,8 @@ def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int
         run_id = path.removeprefix(f"{plan.datadir}.xbvault-old-")
         if run_id == plan.run_id:
             continue
-        found = _read_ranges(tools, run_id)
+        found = restore.read_ranges(tools, run_id)
         if found is None:
             return None
         ranges.append(found)
     return ranges
-
-
-def _read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
-    path = f"{RUNS}/{run_id}/{restore.RANGES}"
-    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
-        return None
-    found: dict[str, dict[str, int]] = json.loads(tools.recipient.read_file(path))
-    return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator import sql
 from orchestrator.facts import instances
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import quote_name, unhex
+from orchestrator.flavors.quoting import quote_definer, quote_name, unhex
 from orchestrator.steps import restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -55,7 +55,9 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
     statements = ["SET SESSION sql_log_bin = 0"]
     for row in enabled:
         name = f"{quote_name(unhex(row['event_schema']))}.{quote_name(unhex(row['event_name']))}"
-        statements.append(f"ALTER EVENT {name} {wanted}")
+        # Without its definer, the event would run with our rights from the day that it is enabled.
+        definer = quote_definer(unhex(row["definer"]))
+        statements.append(f"ALTER DEFINER = {definer} EVENT {name} {wanted}")
     read_only = tools.config.clone.read_only
     scheduler = _wants_event_scheduler(tools)
     statements.append(f"SET GLOBAL event_scheduler = {'ON' if scheduler else 'OFF'}")

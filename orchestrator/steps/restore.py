@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 LEAST_PREPARE_BYTES = 128 * 1024 * 1024
 MOST_PREPARE_BYTES = 8 * 1024 * 1024 * 1024
 SERVER_SECONDS = 600
+RUNS = "/var/lib/xbvault/runs"
 RANGES = "key-versions.json"
 """File in the run's folder: key versions that the earlier datadir needs, and the first new."""
+
+IDENTITY = "new-datadir-inode"
+"""File in the run's folder: the identity of the directory that the run made."""
 
 GATHER = """\
 set -eu
@@ -41,9 +45,9 @@ SWAP = """\
 set -eu
 datadir=$1 new=$2 old=$3 record=$4
 want=$(cat -- "$record")
-now=$(stat -c %i -- "$datadir" 2>/dev/null || echo none)
+now=$(stat -c %i.%W -- "$datadir" 2>/dev/null || echo none)
 if [ "$now" != "$want" ]; then
-    [ "$(stat -c %i -- "$new")" = "$want" ] || { echo "the new directory is not ours" >&2; exit 3; }
+    [ "$(stat -c %i.%W -- "$new")" = "$want" ] || { echo "the new directory is not ours" >&2; exit 3; }
     if [ -e "$datadir" ]; then
         [ ! -e "$old" ] || { echo "$old is there already" >&2; exit 3; }
         mv -T -- "$datadir" "$old"
@@ -52,7 +56,7 @@ if [ "$now" != "$want" ]; then
 fi
 sync -f "$datadir"
 """
-"""Two renames that can be cut off anywhere and begun again: inodes tell how far they came."""
+"""Two renames that can be cut off anywhere and begun again: identities tell how far they came."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,9 +264,8 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                 host=plan.recipient,
                 hint="`xbvault runs resume` moves it again; the earlier data was not touched",
             )
-        inode = remote.run(["stat", "-c", "%i", "--", plan.new_datadir]).text.strip()
-        remote.write_file(record, f"{inode}\n")
-    inode = remote.read_file(record).decode().strip()
+        remote.write_file(record, f"{read_identity(tools, plan.new_datadir)}\n")
+    inode = remote.read_file(record).decode().partition(".")[0]
     at = plan.new_datadir
     if remote.run(["test", "-e", at], check=False).status != 0:
         at = plan.datadir  # the swap has been done already
@@ -308,7 +311,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
                 hint="set it read-only, or undo this run; nothing was swapped",
             )
     if remote.run(["test", "-e", record], check=False).status != 0:
-        _record_ranges(tools, plan, is_running=facts.is_running)
+        _record_ranges(tools, plan, has_data=facts.has_data)
         remote.write_file(record, "yes\n" if facts.is_running else "no\n")
     if facts.is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
@@ -413,8 +416,17 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
 
 
 def swap_record(plan: Plan) -> str:
-    """Return the file on the recipient that holds the new directory's inode."""
-    return f"{plan.run_dir}/new-datadir-inode"
+    """Return the file on the recipient that holds the new directory's identity."""
+    return f"{plan.run_dir}/{IDENTITY}"
+
+
+def read_identity(tools: Tools, path: str) -> str:
+    """Return inode and birth time of a directory on the recipient; empty if it is not there.
+
+    They stay with it through every rename. The inode alone is not enough: that of a directory
+    which was removed is given to another one.
+    """
+    return tools.recipient.run(["stat", "-c", "%i.%W", "--", path], check=False).text.strip()
 
 
 def is_swapped(tools: Tools, plan: Plan) -> bool:
@@ -422,9 +434,8 @@ def is_swapped(tools: Tools, plan: Plan) -> bool:
     remote = tools.recipient
     if remote.run(["test", "-s", swap_record(plan)], check=False).status != 0:
         return False
-    inode = remote.read_file(swap_record(plan)).decode().strip()
-    now = remote.run(["stat", "-c", "%i", "--", plan.datadir], check=False).text.strip()
-    return now == inode
+    wanted = remote.read_file(swap_record(plan)).decode().strip()
+    return read_identity(tools, plan.datadir) == wanted
 
 
 def was_running(tools: Tools, plan: Plan) -> bool:
@@ -438,13 +449,18 @@ def was_running(tools: Tools, plan: Plan) -> bool:
 def keep_drop_in(tools: Tools, plan: Plan) -> None:
     """Keep an earlier drop-in of ours for undo, once."""
     path = drop_in_path(tools, plan)
-    kept = f"{plan.run_dir}/{mariadb.DROP_IN}.before"
+    kept = kept_drop_in_path(plan)
     if tools.recipient.run(["test", "-e", kept], check=False).status == 0:
         return
     earlier = b""
     if tools.recipient.run(["test", "-e", path], check=False).status == 0:
         earlier = tools.recipient.read_file(path)
     tools.recipient.write_file(kept, earlier)
+
+
+def kept_drop_in_path(plan: Plan) -> str:
+    """Return the file on the recipient that keeps the earlier option file; empty if none was."""
+    return f"{plan.run_dir}/{mariadb.DROP_IN}.before"
 
 
 def drop_in_path(tools: Tools, plan: Plan) -> str:
@@ -457,18 +473,42 @@ def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
     tools.recipient.write_file(drop_in_path(tools, plan), text, mode=0o644)
 
 
-def _record_ranges(tools: Tools, plan: Plan, *, is_running: bool) -> None:
-    """Write down which key versions the earlier datadir needs, for `runs forget`, and the new."""
+def find_run_in_place(tools: Tools, plan: Plan) -> str:
+    """Return the run that made the datadir in place; empty if none did."""
+    remote = tools.recipient
+    identity = read_identity(tools, plan.datadir)
+    for run_id in remote.run(["ls", "-1", RUNS], check=False).text.split():
+        found = remote.run(["cat", "--", f"{RUNS}/{run_id}/{IDENTITY}"], check=False).text.strip()
+        if found and found == identity:
+            return run_id
+    return ""
+
+
+def read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
+    """Return the key versions that a run has written down, by key id; None if it did not."""
+    path = f"{RUNS}/{run_id}/{RANGES}"
+    if not run_id or tools.recipient.run(["test", "-s", path], check=False).status != 0:
+        return None
+    found: dict[str, dict[str, int]] = json.loads(tools.recipient.read_file(path))
+    return found
+
+
+def _record_ranges(tools: Tools, plan: Plan, *, has_data: bool) -> None:
+    """Write down which key versions the earlier datadir needs, for `runs forget`, and the new.
+
+    From the first that it was made with: InnoDB tells of its pages, but Aria tables and the redo
+    log keep the version of their making. To the newest that its server can have seen: the new pair
+    stands in its mount already.
+    """
     if not plan.has_keyring:
         return
-    lows: dict[str, int] = {}
-    if is_running:
-        host = tools.config.host(plan.recipient)
-        for space in instances.read_tablespaces(tools.recipient, host):
-            known = lows.get(space.key_id, space.min_key_version)
-            lows[space.key_id] = min(known, space.min_key_version)
+    earlier = read_ranges(tools, find_run_in_place(tools, plan)) or {}
     ranges = {
-        v.key_id: {"low": lows.get(v.key_id, 1), "high": v.own, "first_new": v.first_new}
+        v.key_id: {
+            "low": earlier.get(v.key_id, {}).get("first_new", 1),
+            "high": v.first_new + 1 if has_data else 0,
+            "first_new": v.first_new,
+        }
         for v in records.need_transition(tools, plan).versions
     }
     tools.recipient.write_file(f"{plan.run_dir}/{RANGES}", json.dumps(ranges) + "\n")

@@ -19,7 +19,7 @@ SWAP_BACK = """\
 set -eu
 datadir=$1 new=$2 old=$3 record=$4
 want=$(cat -- "$record")
-if [ "$(stat -c %i -- "$datadir" 2>/dev/null || echo none)" = "$want" ]; then
+if [ "$(stat -c %i.%W -- "$datadir" 2>/dev/null || echo none)" = "$want" ]; then
     [ ! -e "$new" ] || { echo "$new is there already" >&2; exit 3; }
     mv -T -- "$datadir" "$new"
 fi
@@ -98,11 +98,16 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         VerificationError: It does not answer.
 
     Repeat:
-        Inodes tell how far it came; the rest is done.
+        The directories' identities tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     swapped = restore.is_swapped(tools, plan)
-    has_old = remote.run(["test", "-d", plan.old_datadir], check=False).status == 0
+    undoing = _is_undoing(tools, plan)
+    has_old, has_new, has_started = (
+        remote.run(["test", "-e", path], check=False).status == 0
+        for path in (plan.old_datadir, plan.new_datadir, restore.kept_drop_in_path(plan))
+    )
+    half_swapped = has_old and has_new
     if swapped:
         if remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
             raise PreconditionError(
@@ -111,7 +116,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 hint="what `runs forget` gave up cannot be had back",
             )
         remote.write_file(f"{plan.run_dir}/undoing", "")
-    elif has_old and not _is_undoing(tools, plan):
+    elif (has_old or has_started) and not has_new and not undoing:
         raise PreconditionError(
             f"run {plan.run_id} is not the latest swap on {plan.recipient}",
             host=plan.recipient,
@@ -119,7 +124,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         )
     if swapped and hosts.read_host(remote, host).is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    if swapped or _is_undoing(tools, plan):
+    if swapped or undoing or half_swapped:
         paths = (plan.datadir, plan.new_datadir, plan.old_datadir, restore.swap_record(plan))
         remote.run(["sh", "-c", SWAP_BACK, "swap-back", *paths])
     service.take_environment(remote, host)
@@ -133,7 +138,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 "the earlier server was started but does not answer", host=plan.recipient
             )
     return RestoredDatadir(
-        swapped_back=swapped or _is_undoing(tools, plan),
+        swapped_back=swapped or undoing or half_swapped,
         is_running=runs,
         replicates=runs and bool(instances.read_replication(remote, host)),
     )
@@ -169,7 +174,7 @@ def _is_undoing(tools: Tools, plan: Plan) -> bool:
 
 
 def _restore_drop_in(tools: Tools, plan: Plan) -> None:
-    remote, kept = tools.recipient, f"{plan.run_dir}/{mariadb.DROP_IN}.before"
+    remote, kept = tools.recipient, restore.kept_drop_in_path(plan)
     if remote.run(["test", "-e", kept], check=False).status != 0:
         return
     text = remote.read_file(kept)

@@ -190,7 +190,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     check = Check(
         name="tables-equal",
         ok=not bad,
-        evidence=f"{len(chosen)} tables equal at {at}, {len(left_out)} not compared"
+        evidence=f"{len(chosen)} tables equal at {at}{_describe_left_out(left_out)}"
         if not bad
         else f"differ at {at}: {mariadb.describe_names(bad)}",
     )
@@ -365,6 +365,18 @@ def checksum_sql(
         for table in tables
     ]
     return ";\n".join(lines) + ";\n"
+
+
+def _describe_left_out(left_out: list[str]) -> str:
+    """Return what was not compared, for the evidence: every table that is not the server's own."""
+    own = [label for label in left_out if label.startswith("mysql.")]
+    others = [label for label in left_out if not label.startswith("mysql.")]
+    parts = []
+    if others:
+        parts.append(f"; not compared: {mariadb.describe_names(others, most=20)}")
+    if own:
+        parts.append(f"; {len(own)} tables of schema mysql are each server's own")
+    return "".join(parts)
 
 
 def _sum_rows_sql(table: Table, columns: tuple[str, ...]) -> str:

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Finished = subprocess.CompletedProcess[str]
@@ -49,8 +51,10 @@ class CloneLab:
     def sql(self, host: str, statement: str) -> list[list[str]]:
         """Run SQL on a host's server and return the rows."""
         output = _run(
-            [sys.executable, "-m", "lab", "--dir", str(self.directory), "exec", host]
-            + ["mariadb --batch --binary-mode --skip-column-names"],
+            [
+                *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
+                *("exec", host, "mariadb --batch --binary-mode --skip-column-names"),
+            ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,
             timeout=120,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from orchestrator import config
 from orchestrator.cli.backend import Backend
 from orchestrator.errors import ConfigError, HostUnreachableError
+from orchestrator.facts.hosts import receiver_sha256
 from orchestrator.models import Check, Secret
 from orchestrator.vault import write_token_file
 from orchestrator.vault_setup import Change
@@ -138,6 +140,15 @@ def test_hosts_check_shows_the_others_when_one_is_down(command_line: CommandLine
         ("replica", True),
     ]
     assert document["status"] == "failed"
+
+
+def test_hosts_receiver_prints_the_script_that_preflight_wants(command_line: CommandLine) -> None:
+    """Byte for byte, for its digest is compared; and without a configuration."""
+    command_line.config.unlink()
+    result = command_line.call("hosts", "receiver")
+    assert result.exit_code == 0
+    assert hashlib.sha256(result.stdout_bytes).hexdigest() == receiver_sha256()
+    assert result.stdout.startswith("#!/bin/sh\n")
 
 
 def test_vault_check_with_a_bad_finding_exits_5(command_line: CommandLine) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator import hops
 from orchestrator.config import HostConfig, SshConfig
 from orchestrator.errors import ConfigError, PreconditionError
+from orchestrator.remote import hops
 
 if TYPE_CHECKING:
     from collections.abc import Callable

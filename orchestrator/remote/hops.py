@@ -12,8 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import known_hosts
 from orchestrator.errors import ConfigError, PreconditionError
+from orchestrator.remote.known_hosts import make_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Hop:
     @property
     def known_names(self) -> tuple[str, ...]:
         """The names to look up in known_hosts files."""
-        return known_hosts.make_names(self.address, self.port, self.key_alias)
+        return make_names(self.address, self.port, self.key_alias)
 
 
 def parse_settings(text: str) -> dict[str, list[str]]:

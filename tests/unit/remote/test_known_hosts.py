@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.known_hosts import (
+from orchestrator.remote.known_hosts import (
     Verdict,
     is_match,
     judge,

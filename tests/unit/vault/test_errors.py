@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from typing import TYPE_CHECKING
 
 import hvac.exceptions
 import pytest
@@ -10,17 +9,11 @@ import requests
 import requests.exceptions
 import urllib3.exceptions
 
-from orchestrator import vault
-from orchestrator.config import VaultConfig
-from orchestrator.errors import ConfigError, SecretError, SecretStoreUnavailableError
-from orchestrator.models import Secret
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from orchestrator.errors import SecretError, SecretStoreUnavailableError
+from orchestrator.vault.errors import make_error, translate
 
 ADDRESS = "https://vault.example:8200"
 PATH = "xbvault/data/transition-keys/b1"
-TOKEN = Secret("s.unit-test-token-0123456789")
 UPGRADING = (
     "Upgrading from non-versioned to versioned data. This backend will be unavailable for a "
     "brief period and will resume service shortly."
@@ -71,7 +64,7 @@ REQUESTS = {
 
 
 def _translate(error: BaseException, method: str = "get", capability: str = "") -> SecretError:
-    return vault.translate(error, method=method, path=PATH, address=ADDRESS, capability=capability)
+    return translate(error, method=method, path=PATH, address=ADDRESS, capability=capability)
 
 
 def _error_classes(module: object, base: type[Exception]) -> dict[str, type[Exception]]:
@@ -191,90 +184,36 @@ def test_what_is_no_file_is_told() -> None:
     assert "vault.ca_file" in found.hint
 
 
-@pytest.mark.parametrize("address", ["", "vault.example", "ftp://x", "https://", "https://u:p@x"])
-def test_an_address_that_is_no_url_is_refused(address: str) -> None:
-    """Nothing is contacted, and a password in the URL is not repeated."""
-    with pytest.raises(ConfigError, match=r"vault\.address") as caught:
-        vault.Vault(address, TOKEN)
-    assert "u:p" not in caught.value.message
-
-
-@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "sí", "x\x00"])
-def test_a_token_that_is_none_is_refused_without_being_shown(token: str) -> None:
-    """A value that is no header never reaches requests, which would quote it."""
-    with pytest.raises(ConfigError, match="no Vault token") as caught:
-        vault.Vault(ADDRESS, Secret(token))
-    assert not token or token not in caught.value.message
-
-
-def test_a_path_cannot_leave_its_place() -> None:
-    """Dots and empty parts would lead to another path than the one that was checked."""
-    connection = vault.Vault(ADDRESS, TOKEN)
-    for path in ("../sys/seal", "a//b", "./a", ""):
-        with pytest.raises(SecretError, match="no path in Vault"):
-            connection.read_secret("mount", path)
-
-
-def test_the_configuration_goes_before_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Address, CA, namespace and token come from the file first, then from Vault's variables."""
-    ca_file, token_file = tmp_path / "ca.pem", tmp_path / "token"
-    ca_file.write_text("")
-    token_file.write_text("s.from-file\n")
-    monkeypatch.setenv("VAULT_ADDR", "https://environment:8200")
-    monkeypatch.setenv("VAULT_CACERT", str(ca_file))
-    monkeypatch.setenv("VAULT_NAMESPACE", "team")
-    monkeypatch.setenv("VAULT_TOKEN", "s.from-environment")
-
-    found = vault.Vault.from_config(VaultConfig())
-    assert (found.address, found.ca_file, found.namespace) == (
-        "https://environment:8200",
-        str(ca_file),
-        "team",
-    )
-    assert found._adapter.token == "s.from-environment"
-    assert found._adapter.namespace == "team"
-
-    named = VaultConfig(
-        address="https://named:8200/", namespace="other", token_file=str(token_file)
-    )
-    found = vault.Vault.from_config(named)
-    assert (found.address, found.namespace) == ("https://named:8200", "other")
-    assert found._adapter.token == "s.from-file"
-    assert found._anonymous.token is None
-
-    given = vault.Vault.from_config(named, token=Secret("s.given"))
-    assert given._adapter.token == "s.given"
-    assert given.with_token(TOKEN)._adapter.token == TOKEN.reveal()
-
-
-def test_the_token_of_the_prompt_is_the_last_resort(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without VAULT_TOKEN it is ``~/.vault-token``, and without that a `ConfigError`."""
-    monkeypatch.delenv("VAULT_TOKEN", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ConfigError, match="no Vault token"):
-        vault.environment_token()
-    (tmp_path / ".vault-token").write_text("s.from-home")
-    assert vault.environment_token() == Secret("s.from-home")
-
-
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("status", "expected"),
     [
-        ({"address": ""}, "no Vault address"),
-        ({"ca_file": "/nonexistent/ca.pem"}, "no file /nonexistent/ca.pem"),
-        ({"token_file": "/nonexistent/token"}, "cannot read the token file /nonexistent/token"),
+        (307, hvac.exceptions.VaultDown),
+        (403, hvac.exceptions.Forbidden),
+        (412, hvac.exceptions.PreconditionFailed),
+        (472, hvac.exceptions.VaultDown),
+        (504, hvac.exceptions.BadGateway),
     ],
 )
-def test_what_the_configuration_lacks_is_named(
-    values: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+def test_each_status_is_an_exception_of_hvac(
+    status: int, expected: type[hvac.exceptions.VaultError]
 ) -> None:
-    """Each missing piece is a `ConfigError`, before anything is contacted."""
-    for name in ("VAULT_ADDR", "VAULT_CACERT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("VAULT_TOKEN", "s.x")
-    with pytest.raises(ConfigError, match=words):
-        vault.Vault.from_config(VaultConfig.model_validate({"address": ADDRESS, **values}))
+    """Also the statuses that hvac does not know get the class that says what they mean."""
+    answer = requests.Response()
+    answer.status_code, answer._content = (
+        status,
+        b'{"errors": ["some  reason"], "data": "s.leaked"}',
+    )
+    answer.headers["Location"] = "https://other.example:8200"
+    error = make_error(answer, "get", PATH)
+    assert type(error) is expected
+    assert "some reason" in str(error)
+    assert "s.leaked" not in str(error)
+
+
+def test_a_token_that_vault_does_not_know_is_told_from_a_missing_right() -> None:
+    """A policy cannot help a token that has expired, so the hint is another one."""
+    error = hvac.exceptions.Forbidden("HTTP 403", errors=["permission denied"])
+    found = translate(error, method="get", path=PATH, address=ADDRESS, is_token_known=False)
+    assert "does not know the token" in found.message
+    assert f'"read" on {PATH}' in found.message
+    assert "vault.token_file" in found.hint

@@ -1,0 +1,100 @@
+"""One command on one channel of a connection, from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.remote.errors import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import paramiko
+
+_GRACE_SECONDS = 10
+_TIMED_OUT = 124
+"""Exit status of timeout(1) when the time was up."""
+_KILLED = 137
+_CHUNK_BYTES = 1 << 18
+
+
+class Conversation:
+    """One command on one channel, from its start to its end.
+
+    Args:
+        channel: A fresh session channel.
+        timeout_seconds: When the host ends the command.
+    """
+
+    def __init__(self, channel: paramiko.Channel, timeout_seconds: float) -> None:
+        self._channel = channel
+        self._transport: Any = channel.get_transport()
+        self._timeout_seconds = timeout_seconds
+        # the host ends the command itself; this is for a host that has frozen
+        self._timer = threading.Timer(timeout_seconds + _GRACE_SECONDS, channel.close)
+        self._timer.daemon = True
+        self._seconds = 0.0
+        self.stdout = b""
+        self.stderr = ""
+
+    @property
+    def status(self) -> int:
+        """The exit status; negative if there is none."""
+        return self._channel.exit_status
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was ended because its time was up."""
+        ended = self.status in (-1, _TIMED_OUT, _KILLED)
+        return ended and self._seconds >= self._timeout_seconds
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether the host ended the command without a status, which means by a signal."""
+        return bool(self._channel.eof_received and self._transport.is_active())
+
+    def hold(self, command: str, stdin: bytes) -> None:
+        """Run the command; input, output and errors flow at the same time.
+
+        Raises:
+            paramiko.SSHException: The connection broke, or the time was up before the start.
+        """
+        began = time.monotonic()
+        self._timer.start()
+        errors: list[bytes] = []
+        drain = threading.Thread(
+            target=_drain, args=(self._channel.recv_stderr, errors), daemon=True
+        )
+        feed = threading.Thread(target=_feed, args=(self._channel, stdin), daemon=True)
+        try:
+            self._channel.exec_command(command.encode("utf-8", "surrogateescape"))
+            drain.start()
+            feed.start()
+            output: list[bytes] = []
+            _drain(self._channel.recv, output)
+            drain.join()
+            self._channel.status_event.wait()
+            self.stdout = b"".join(output)
+            self.stderr = b"".join(errors).decode("utf-8", errors="replace")
+        finally:
+            self._seconds = time.monotonic() - began
+            self._timer.cancel()
+            self._channel.close()
+
+
+def _drain(receive: Callable[[int], bytes], chunks: list[bytes]) -> None:
+    with contextlib.suppress(*FAILURES):
+        while chunk := receive(_CHUNK_BYTES):
+            chunks.append(chunk)
+
+
+def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
+    # a command need not read all of its input; how it ended says whether that was right
+    with contextlib.suppress(*FAILURES):
+        # in pieces, because sendall copies what is left after each packet
+        for start in range(0, len(stdin), _CHUNK_BYTES):
+            channel.sendall(stdin[start : start + _CHUNK_BYTES])
+        channel.shutdown_write()

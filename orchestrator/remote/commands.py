@@ -1,0 +1,54 @@
+"""Commands as messages and the log show them: short, and without what looks like a secret."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from orchestrator import log
+from orchestrator.errors import CommandError
+from orchestrator.models import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.remote.interface import Result
+
+_TAIL_LINES = 40
+_TAIL_CHARACTERS = 4000
+_SHOWN_ARGUMENTS = 3
+_SHOWN_CHARACTERS = 120
+
+
+def as_bytes(content: str | bytes | Secret) -> bytes:
+    """Return what is sent to a host, as bytes."""
+    if isinstance(content, Secret):
+        content = content.reveal()
+    return content.encode() if isinstance(content, str) else content
+
+
+def show_command(argv: Sequence[str]) -> str:
+    """Return a command short enough for a message: the program and its first arguments."""
+    words = []
+    for argument in argv[:_SHOWN_ARGUMENTS]:
+        first, _, rest = argument.strip().partition("\n")
+        cut = rest or len(first) > _SHOWN_CHARACTERS
+        words.append(shlex.quote(f"{first[:_SHOWN_CHARACTERS]}…" if cut else first))
+    more = " …" if len(argv) > _SHOWN_ARGUMENTS else ""
+    return log.redact_text(" ".join(words) + more)
+
+
+def cut_tail(stderr: str) -> str:
+    """Return the last lines of what a command complained about."""
+    tail = "\n".join(stderr.strip().splitlines()[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+    return log.redact_text(tail)
+
+
+def make_command_error(argv: Sequence[str], result: Result, host: str) -> CommandError:
+    """Return the error for a command that ended with another exit status than 0."""
+    tail = cut_tail(result.stderr)
+    last = tail.rpartition("\n")[2].strip()
+    message = f"{show_command(argv)} on {host} ended with status {result.status}"
+    return CommandError(
+        f"{message}: {last}" if last else message, host=host, status=result.status, stderr=tail
+    )

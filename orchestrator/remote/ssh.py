@@ -1,0 +1,218 @@
+"""A host reached over SSH: connects when needed, runs commands, reads and writes files."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import threading
+from typing import TYPE_CHECKING
+
+import paramiko
+import tenacity
+
+from orchestrator import log
+from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator.remote import files, hops
+from orchestrator.remote.channel import Conversation
+from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
+from orchestrator.remote.errors import FAILURES, UNREACHABLE_HINT, translate
+from orchestrator.remote.interface import Result
+from orchestrator.remote.link import CHANNEL_SECONDS, Link
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.config import HostConfig, SshConfig
+    from orchestrator.models import Secret
+
+_CONNECT_ATTEMPTS = 3
+_CONNECT_SECONDS = 5
+"""No further attempt to connect begins after this."""
+_KILL_AFTER_SECONDS = 3
+"""Between SIGTERM and SIGKILL to a command whose time is up."""
+
+
+class SshRemote:
+    """A host reached over SSH.
+
+    It connects at the first use, and again when the connection was lost. Threads may share it.
+
+    Args:
+        name: The host's name in the configuration, and for ``ssh -G``.
+        host: Its configuration.
+        ssh: The configuration of connections.
+    """
+
+    def __init__(self, name: str, host: HostConfig, ssh: SshConfig) -> None:
+        self.name = name
+        self._host = host
+        self._ssh = ssh
+        self._guard = threading.Lock()
+        self._link: Link | None = None
+        self._login = name
+        # its formatting of debug lines alone costs milliseconds a command
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str | bytes | Secret = b"",
+        check: bool = True,
+        timeout_seconds: float = 60.0,
+    ) -> Result:
+        """Run a command and wait for its end; see `Remote.run`."""
+        if not argv or any("\0" in argument for argument in argv):
+            raise ValueError("a command needs a program, and no argument can hold a zero byte")
+        # Ended by the host, a command does not outlive its time even if this process is gone.
+        limit = f"{max(timeout_seconds, 0.001):.3f}"
+        command = ["timeout", f"--kill-after={_KILL_AFTER_SECONDS}", limit, *argv]
+        if self._host.become:
+            command = ["sudo", "-n", "--", *command]
+        conversation = Conversation(self._open_channel(), timeout_seconds)
+        broken: BaseException | None = None
+        try:
+            conversation.hold(shlex.join(command), as_bytes(stdin))
+        except FAILURES as error:
+            broken = error
+        if broken is not None or conversation.status < 0 or conversation.is_late:
+            raise self._explain_end(argv, conversation, timeout_seconds) from broken
+        result = Result(
+            status=conversation.status, stdout=conversation.stdout, stderr=conversation.stderr
+        )
+        if check and result.status:
+            raise self._report(argv, make_command_error(argv, result, self.name))
+        return result
+
+    def read_file(self, path: str) -> bytes:
+        """Return the content of a file; see `Remote.read_file`."""
+        result = self.run(files.make_read_command(path), check=False)
+        if result.status == files.NO_FILE:
+            raise PreconditionError(f"no file {path}", host=self.name)
+        if result.status:
+            raise self._report(["cat", path], make_command_error(["cat", path], result, self.name))
+        return result.stdout
+
+    def read_secret(self, path: str, name: str = "") -> Secret:
+        """Return a file's content, or one value in it, as a secret; see `Remote.read_secret`."""
+        return files.find_secret(self.read_file(path), path, name, self.name)
+
+    def write_file(
+        self, path: str, content: str | bytes | Secret, *, mode: int = 0o600, owner: str = ""
+    ) -> None:
+        """Write a file whole; see `Remote.write_file`."""
+        data = as_bytes(content)
+        command = files.make_write_command(path, size_bytes=len(data), mode=mode, owner=owner)
+        result = self.run(command, stdin=data, check=False)
+        if result.status:
+            argv = ["write", path]
+            raise self._report(argv, make_command_error(argv, result, self.name))
+
+    def host_key_lines(self, addresses: Sequence[str]) -> list[str]:
+        """Return known_hosts lines with the verified key; see `Remote.host_key_lines`."""
+        key = self._find_link().transport.get_remote_server_key()
+        return [f"{address} {key.get_name()} {key.get_base64()}" for address in addresses]
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another one."""
+        with self._guard:
+            self._close_link()
+
+    def _close_link(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _find_link(self) -> Link:
+        with self._guard:
+            if self._link is None or not self._link.transport.is_active():
+                self._close_link()
+                self._link = self._open_link()
+            return self._link
+
+    def _open_link(self) -> Link:
+        way = hops.resolve_way(self.name, self._host, self._ssh)
+        self._login = way[-1].login
+        link: Link = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: getattr(error, "transient", False)),
+            stop=tenacity.stop_after_attempt(_CONNECT_ATTEMPTS)
+            | tenacity.stop_after_delay(_CONNECT_SECONDS),
+            wait=tenacity.wait_exponential(multiplier=0.3, max=2),
+            reraise=True,
+        )(Link.open, self.name, way)
+        if self._host.become:
+            try:
+                self._check_sudo(link, way[-1].user)
+            except BaseException:
+                link.close()
+                raise
+        return link
+
+    def _check_sudo(self, link: Link, user: str) -> None:
+        """Ask once whether sudo lets this login do everything without a password."""
+        try:
+            conversation = Conversation(
+                link.transport.open_session(timeout=CHANNEL_SECONDS), CHANNEL_SECONDS
+            )
+            conversation.hold("sudo -n -- true", b"")
+        except FAILURES as error:
+            raise translate(error, host=self.name, login=self._login) from error
+        if conversation.status < 0:
+            raise HostUnreachableError(
+                f"{self._login}: the connection ended before sudo answered",
+                host=self.name,
+                hint=UNREACHABLE_HINT,
+            )
+        if conversation.status:
+            said = conversation.stderr.strip().rpartition("\n")[2]
+            raise PreconditionError(
+                f"{user} cannot become root on {self.name}: {log.redact_text(said)}",
+                host=self.name,
+                hint=f"install sudo there, with the line `{user} ALL=(root) NOPASSWD: ALL` in "
+                "/etc/sudoers.d/xbvault, or log in as root and set become = false",
+            )
+
+    def _open_channel(self) -> paramiko.Channel:
+        link = self._find_link()
+        try:
+            return link.transport.open_session(timeout=CHANNEL_SECONDS)
+        except paramiko.ChannelException as error:
+            raise translate(error, host=self.name, login=self._login) from error
+        except FAILURES:
+            # the connection was lost since its last use; nothing has started, so a new one will do
+            with self._guard:
+                if self._link is link:
+                    self._close_link()
+        try:
+            return self._find_link().transport.open_session(timeout=CHANNEL_SECONDS)
+        except FAILURES as error:
+            raise translate(error, host=self.name, login=self._login) from error
+
+    def _explain_end(
+        self, argv: Sequence[str], conversation: Conversation, timeout_seconds: float
+    ) -> CommandError:
+        shown = show_command(argv)
+        if conversation.is_late:
+            fact, hint = f"did not end within {timeout_seconds:g} s", ""
+        elif conversation.is_killed:
+            fact, hint = "was killed by a signal", "look into the host's kernel log"
+        else:
+            fact = f"was running when the connection to {self._login} broke"
+            hint = "nobody knows whether it did its work; look at the host before you go on"
+        error = CommandError(
+            f"{shown} on {self.name} {fact}",
+            host=self.name,
+            hint=hint,
+            stderr=cut_tail(conversation.stderr),
+        )
+        return self._report(argv, error)
+
+    def _report(self, argv: Sequence[str], error: CommandError) -> CommandError:
+        log.get().warning(
+            "command.failed",
+            host=self.name,
+            command=show_command(argv),
+            status=error.status,
+            stderr=error.stderr,
+        )
+        return error

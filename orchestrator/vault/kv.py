@@ -1,0 +1,131 @@
+"""Secrets in KV version 2, their versions and metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.models import Secret
+from orchestrator.vault.answers import parse_moment, take_part
+from orchestrator.vault.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VersionInfo:
+    """One version of a secret in KV version 2.
+
+    Attributes:
+        created_at: When it was written.
+        destroyed: Its value is gone for good.
+        deleted: Its value is hidden.
+    """
+
+    created_at: datetime
+    destroyed: bool
+    deleted: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SecretMetadata:
+    """What KV version 2 keeps about a secret.
+
+    Attributes:
+        current_version: Newest version; 0 if nothing was ever written.
+        versions: The versions that are still listed.
+        custom: Our own notes on it.
+        max_versions: Versions kept of this secret; 0 = as the mount says.
+    """
+
+    current_version: int
+    versions: dict[int, VersionInfo]
+    custom: dict[str, str]
+    max_versions: int
+
+
+class Secrets(Connection):
+    """Requests about secrets."""
+
+    def read_secret(
+        self, mount: str, path: str, *, version: int | None = None
+    ) -> dict[str, Secret] | None:
+        """Return a secret's fields; None if it is not there, deleted or destroyed."""
+        query = {"version": str(version)} if version else None
+        answer = self._find("get", f"{mount}/data/{path}", query=query)
+        data = (take_part(answer, "data") if answer else {}).get("data")
+        if data is None:
+            return None
+        return {
+            name: Secret(value if isinstance(value, str) else json.dumps(value))
+            for name, value in data.items()
+        }
+
+    def write_secret(
+        self, mount: str, path: str, data: Mapping[str, str | Secret], *, cas: int
+    ) -> int:
+        """Write a new version of a secret and return its number.
+
+        Args:
+            mount: A KV version 2 mount.
+            path: Name of the secret.
+            data: Its fields.
+            cas: Newest version that is there now; 0: there is none yet.
+
+        Raises:
+            SecretError: Another version is the newest, so nothing was written.
+        """
+        clear = {k: v.reveal() if isinstance(v, Secret) else v for k, v in data.items()}
+        answer = self._call(
+            "post",
+            f"{mount}/data/{path}",
+            body={"options": {"cas": cas}, "data": clear},
+            capability="create" if cas == 0 else "update",
+            repeatable=False,
+        )
+        return int(take_part(answer, "data")["version"])
+
+    def read_metadata(self, mount: str, path: str) -> SecretMetadata | None:
+        """Return what is kept about a secret; None if it is not there."""
+        answer = self._find("get", f"{mount}/metadata/{path}")
+        if answer is None:
+            return None
+        data = take_part(answer, "data")
+        now = datetime.now(UTC)
+        versions = {}
+        for number, found in (data.get("versions") or {}).items():
+            deleted_at = parse_moment(found.get("deletion_time"))
+            versions[int(number)] = VersionInfo(
+                created_at=parse_moment(found.get("created_time"))
+                or datetime.fromtimestamp(0, UTC),
+                destroyed=bool(found.get("destroyed")),
+                deleted=deleted_at is not None and deleted_at <= now,
+            )
+        return SecretMetadata(
+            current_version=int(data.get("current_version") or 0),
+            versions=versions,
+            custom=dict(data.get("custom_metadata") or {}),
+            max_versions=int(data.get("max_versions") or 0),
+        )
+
+    def write_custom_metadata(self, mount: str, path: str, custom: Mapping[str, str]) -> None:
+        """Replace our own notes on a secret."""
+        self._call("post", f"{mount}/metadata/{path}", body={"custom_metadata": dict(custom)})
+
+    def list_secrets(self, mount: str, path: str = "") -> tuple[str, ...]:
+        """Return the names below a path; those that end in ``/`` have names below them."""
+        answer = self._find("list", f"{mount}/metadata/{path}".rstrip("/"))
+        return tuple(take_part(answer, "data").get("keys") or ()) if answer else ()
+
+    def destroy_versions(self, mount: str, path: str, versions: Sequence[int]) -> None:
+        """Destroy the values of versions for good; the metadata stays."""
+        if versions:
+            body = {"versions": [int(v) for v in versions]}
+            self._call("post", f"{mount}/destroy/{path}", body=body)
+
+    def remove_secret(self, mount: str, path: str) -> None:
+        """Remove a secret, all its versions and its metadata; nothing there is as good."""
+        self._call("delete", f"{mount}/metadata/{path}")

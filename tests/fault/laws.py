@@ -1,0 +1,407 @@
+"""The laws: what holds after every run, whatever was killed or broken while it went on.
+
+Each law is a function that raises `AssertionError` with every breach that it found. Nothing here
+asks the product, but for the status of a run: hosts are looked at from outside and Vault with the
+root token, so that a product that lies is found out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from lab import bao, hosts, model
+from lab.errors import LabError
+
+from orchestrator.host import script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from clone_lab import CloneLab
+
+DONOR = "master"
+RECIPIENT = "replica"
+TRANSITION = "xbvault-transition"
+OWN_FOLDERS = {
+    "var/lib/xbvault",
+    "var/lib/xbvault/jobs",
+    "var/lib/xbvault/jobs/.guard",
+    "var/lib/xbvault/runs",
+}
+"""What the product keeps on a host for good: empty folders, and the mutex of its jobs."""
+CATCH_UP_SECONDS = 60
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9]+-[0-9a-f]{8}")
+_ACCOUNT = re.compile(r"xbvault_[0-9a-f]{8}")
+_TOOLS = ("mariadb-backup", "mbstream", "pv", "ssh")
+_TABLES = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_type IN ('BASE TABLE', 'SEQUENCE')
+  AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
+"""
+_DIGESTS = f"""
+mariadb -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
+    sum=$(mariadb-dump --skip-comments --order-by-primary -- "$schema" "$table" </dev/null |
+        sha256sum)
+    printf '%s\\t%s\\t%s\\n' "$schema" "$table" "$sum"
+done
+"""
+_REPLICATION = (
+    "Master_Host",
+    "Master_User",
+    "Master_Port",
+    "Slave_IO_Running",
+    "Slave_SQL_Running",
+    "Master_SSL_Allowed",
+    "Master_SSL_Verify_Server_Cert",
+    "Using_Gtid",
+    "Last_IO_Error",
+    "Last_SQL_Error",
+    "Until_Condition",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Before:
+    """What was noted before a run, to be held against what is there later.
+
+    Attributes:
+        donor_server: Pid and start time of the donor's server.
+        donor_variables: Its global variables.
+        donor_files: Paths of the donor's own files, data and logs left out.
+        donor_accounts: Its accounts, ``user@host``.
+        datadir_inode: Of the recipient's datadir.
+        datadir_files: Names of the tables' files in it.
+        own_versions: Versions that can be read in the recipient's own mount, by key id.
+    """
+
+    donor_server: str
+    donor_variables: dict[str, str]
+    donor_files: frozenset[str]
+    donor_accounts: frozenset[str]
+    datadir_inode: int
+    datadir_files: frozenset[str]
+    own_versions: dict[str, frozenset[int]]
+
+
+def note(lab: CloneLab) -> Before:
+    """Note what a run must not change."""
+    datadir = _root(lab, RECIPIENT) / "var/lib/mysql"
+    return Before(
+        donor_server=read_server(lab, DONOR),
+        donor_variables=_read_variables(lab, DONOR),
+        donor_files=frozenset(_list_files(lab, DONOR)),
+        donor_accounts=frozenset(_read_accounts(lab, DONOR)),
+        datadir_inode=datadir.stat().st_ino,
+        datadir_files=frozenset(_list_tables(datadir)),
+        own_versions={
+            key_id: _live_versions(lab, "mariadb-replica", key_id)
+            for key_id in _list_secrets(lab, "mariadb-replica")
+        },
+    )
+
+
+def check_recipient_equals_donor(lab: CloneLab) -> None:
+    """(a) A clone that says succeeded: every table of every user schema has the donor's rows.
+
+    The writer and the donor's events are stopped for it, and left so.
+    """
+    lab.lab("writer", "stop")
+    lab.sql(DONOR, "SET GLOBAL event_scheduler = OFF")
+    wait_until_caught_up(lab)
+    donor, recipient = (_read_digests(lab, name) for name in (DONOR, RECIPIENT))
+    assert len(donor) > 15, f"only {len(donor)} tables were compared"
+    _raise_all(
+        f"{table} differs: {donor.get(table)} on the donor, {recipient.get(table)} on the recipient"
+        for table in sorted(donor.keys() | recipient.keys())
+        if donor.get(table) != recipient.get(table)
+    )
+
+
+def check_donor_is_as_it_was(lab: CloneLab, before: Before, *, accounts: set[str]) -> None:
+    """(b) The donor runs on, takes writes, and nothing was left on it but the named accounts.
+
+    Args:
+        lab: The lab; its writer may be stopped.
+        before: What was noted before the run.
+        accounts: Users that a succeeded clone may have added.
+    """
+    breaches = check_donor_runs(lab, before)
+    variables = _read_variables(lab, DONOR)
+    breaches += [
+        f"the donor's {name} is {variables.get(name)!r}, was {value!r}"
+        for name, value in before.donor_variables.items()
+        if variables.get(name) != value and not name.startswith("gtid_")
+    ]
+    left = set(_list_files(lab, DONOR)) - before.donor_files - OWN_FOLDERS
+    breaches += [f"the donor has a new file {path}" for path in sorted(left)]
+    breaches += [f"the donor has {path}" for path in _list_secret_files(lab, DONOR)]
+    breaches += [f"on the donor runs {line}" for line in _find_tools(lab, DONOR)]
+    added = {a.partition("@")[0] for a in set(_read_accounts(lab, DONOR)) - before.donor_accounts}
+    if added != accounts:
+        breaches.append(f"new accounts on the donor: {sorted(added)}, not {sorted(accounts)}")
+    lab.sql(DONOR, "INSERT INTO live.ledger (amount, payload) VALUES (0, 'a write passes')")
+    _raise_all(breaches)
+
+
+def check_donor_runs(lab: CloneLab, before: Before) -> list[str]:
+    """(b, at any moment) Return what is wrong with the donor's server: it must never restart."""
+    now = read_server(lab, DONOR)
+    return [] if now == before.donor_server else [f"the donor's server is {now!r} now"]
+
+
+def check_earlier_data(lab: CloneLab, before: Before) -> list[str]:
+    """(c, at any moment) Return what is wrong with the recipient's earlier data and its keys."""
+    library = _root(lab, RECIPIENT) / "var/lib"
+    at = [path for path in library.glob("mysql*") if path.stat().st_ino == before.datadir_inode]
+    if len(at) != 1 or not (at[0].name == "mysql" or ".xbvault-old-" in at[0].name):
+        return [f"the recipient's earlier datadir stands at {[path.name for path in at]}"]
+    lost = before.datadir_files - set(_list_tables(at[0]))
+    breaches = [f"the earlier datadir has lost {name}" for name in sorted(lost)]
+    for key_id, versions in before.own_versions.items():
+        gone = versions - _live_versions(lab, "mariadb-replica", key_id)
+        breaches += [f"version {number} of the recipient's key {key_id} is gone" for number in gone]
+    return breaches
+
+
+def check_nothing_outlives(lab: CloneLab, backup_id: str) -> None:
+    """(d) No transition mount, token, key, credential, staging or job is left of an ended run."""
+    breaches = [f"the mount {mount} is there" for mount in _list_transition_mounts(lab)]
+    breaches += [f"a token with {policies} lives" for policies in _list_transition_tokens(lab)]
+    key = _request(lab, "GET", f"xbvault/metadata/transition-keys/{backup_id}")["data"]
+    if key["custom_metadata"].get("state") != "destroyed":
+        breaches.append(f"the transition key's record says {key['custom_metadata'].get('state')}")
+    breaches += [
+        f"version {number} of the transition key can be read"
+        for number, version in key["versions"].items()
+        if not version["destroyed"]
+    ]
+    for name in (DONOR, RECIPIENT):
+        breaches += [f"{name} has {path}" for path in _list_secret_files(lab, name)]
+        breaches += [f"on {name} runs {line}" for line in _find_tools(lab, name)]
+        jobs = _root(lab, name) / "var/lib/xbvault/jobs"
+        breaches += [
+            f"{name} has the job {path.name}" for path in jobs.glob("*") if path.name != ".guard"
+        ]
+    for kind in ("staging", "new"):
+        found = (_root(lab, RECIPIENT) / "var/lib").glob(f"mysql.xbvault-{kind}-*")
+        breaches += [f"the recipient has {path.name}" for path in found]
+    _raise_all(breaches)
+
+
+def check_ended(lab: CloneLab, run_id: str, status: str) -> None:
+    """(e) The run says how it ended, and holds neither the recipient nor itself any more."""
+    breaches = []
+    shown = json.loads(lab.xbvault("runs", "show", run_id, "--json").stdout)
+    if shown["status"] != status:
+        breaches.append(f"run {run_id} is {shown['status']}, not {status}")
+    holder = read_lock_holder(lab)
+    if holder:
+        breaches.append(f"run {holder} holds the recipient")
+    locks = lab.directory / "state/locks"
+    breaches += [f"{path} is left" for path in (locks.iterdir() if locks.is_dir() else ())]
+    _raise_all(breaches)
+
+
+def check_repeat_changes_nothing(lab: CloneLab, run_id: str) -> None:
+    """(f) Resuming a run that has ended says so again, and changes nothing anywhere."""
+    state, fence = read_state(lab, run_id), read_lock(lab)["fence"]
+    shown = lab.xbvault("runs", "show", run_id, "--json").stdout
+    log_file = lab.directory / "state/logs" / f"{run_id}.jsonl"
+    logged = log_file.read_bytes()
+    resumed = lab.xbvault("runs", "resume", run_id, "--json")
+    assert json.loads(resumed.stdout)["status"] == json.loads(shown)["status"]
+    assert lab.xbvault("runs", "show", run_id, "--json").stdout == shown
+    assert read_state(lab, run_id) == state
+    assert read_lock(lab)["fence"] == fence, "the recipient lock was taken"
+    assert log_file.read_bytes() == logged, "something was done"
+
+
+def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
+    """Return what a run left on both hosts and in Vault, with its own names blotted out.
+
+    Two runs that came to the same end give the same answer.
+    """
+    library = _root(lab, RECIPIENT) / "var/lib"
+    drop_ins = _root(lab, RECIPIENT) / "etc/mysql/mariadb.conf.d"
+    account = f"xbvault_{run_id.rpartition('-')[2]}"
+    replication = read_replication(lab)
+    return {
+        "library": sorted({_blot(path.name) for path in library.iterdir()}),
+        "run files": sorted(path.name for path in (library / f"xbvault/runs/{run_id}").glob("*")),
+        "options": {path.name: _blot(path.read_text()) for path in sorted(drop_ins.iterdir())},
+        "datadir": (lambda s: (s.st_uid, s.st_gid, oct(s.st_mode)))((library / "mysql").stat()),
+        "variables": {
+            name: value
+            for name, value in _read_variables(lab, RECIPIENT).items()
+            if not name.startswith("gtid_")
+        },
+        "replication": {name: _blot(replication.get(name, "")) for name in _REPLICATION},
+        "follows with the run's account": replication.get("Master_User") == account,
+        "events": lab.sql(
+            RECIPIENT,
+            "SELECT event_schema, event_name, status FROM information_schema.events ORDER BY 1, 2",
+        ),
+        "account on the donor": [a for a in _read_accounts(lab, DONOR) if a.startswith(account)]
+        != [],
+        "accounts": sorted({_blot(a) for a in _read_accounts(lab, RECIPIENT)}),
+        "processes": sorted(set(_read_processes(lab, RECIPIENT).values())),
+        "secret files": _list_secret_files(lab, RECIPIENT) + _list_secret_files(lab, DONOR),
+        "transition mounts": _list_transition_mounts(lab),
+        "transition tokens": _list_transition_tokens(lab),
+    }
+
+
+def read_replication(lab: CloneLab) -> dict[str, str]:
+    """Return SHOW SLAVE STATUS of the recipient; empty where there is none."""
+    shown = _on(lab, RECIPIENT, "mariadb", "-e", r"SHOW SLAVE STATUS\G")
+    lines = (line.strip().partition(": ") for line in shown.splitlines())
+    return {name.rstrip(":"): value for name, _, value in lines if name}
+
+
+def read_server(lab: CloneLab, name: str) -> str:
+    """Return pid and start time of a host's server; empty if none runs."""
+    found = [pid for pid, comm in _read_processes(lab, name).items() if comm == "mariadbd"]
+    if not found:
+        return ""
+    return " ".join(f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found)
+
+
+def read_lock(lab: CloneLab) -> dict[str, str]:
+    """Return the recipient lock as it stands."""
+    base = "/var/lib/xbvault"
+    text = _on(lab, RECIPIENT, "sh", "-s", "--", "read", base, stdin=script("lock.sh"))
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def read_lock_holder(lab: CloneLab) -> str:
+    """Return the run that holds the recipient; empty if none does."""
+    return read_lock(lab)["run"]
+
+
+def wait_until_caught_up(lab: CloneLab) -> None:
+    """Wait until the recipient has applied all that the donor has now."""
+    wanted = lab.sql(DONOR, "SELECT @@GLOBAL.gtid_binlog_pos")[0][0]
+    deadline = time.monotonic() + CATCH_UP_SECONDS
+    while lab.sql(RECIPIENT, f"SELECT MASTER_GTID_WAIT('{wanted}', 5)") != [["0"]]:
+        assert time.monotonic() < deadline, f"the recipient does not reach {wanted}"
+
+
+def _raise_all(breaches: Any) -> None:
+    found = list(breaches)
+    assert not found, "\n".join(found)
+
+
+def _blot(text: str) -> str:
+    return _ACCOUNT.sub("xbvault_RUN", _RUN_ID.sub("RUN", text))
+
+
+def _root(lab: CloneLab, name: str) -> Path:
+    """Return a host's own files as this machine sees them; its tmpfs is not among them."""
+    return model.load(lab.directory).host(name).root
+
+
+def _on(lab: CloneLab, name: str, *argv: str, stdin: str = "") -> str:
+    """Run a command on a host without the detour over the lab's command line."""
+    loaded = model.load(lab.directory)
+    return hosts.run_on(loaded, loaded.host(name), *argv, stdin=stdin, timeout_seconds=60).stdout
+
+
+def _request(lab: CloneLab, method: str, path: str) -> dict[str, Any]:
+    loaded = model.load(lab.directory)
+    return bao.request(loaded, method, path, token=bao.root_token(loaded))
+
+
+def _list_keys(lab: CloneLab, path: str) -> list[str]:
+    """Return what Vault lists there; nothing there is no error."""
+    try:
+        return list(_request(lab, "LIST", path)["data"]["keys"])
+    except LabError as error:
+        if " 404 " in error.message:
+            return []
+        raise
+
+
+def _list_secrets(lab: CloneLab, mount: str) -> list[str]:
+    return _list_keys(lab, f"{mount}/metadata")
+
+
+def _live_versions(lab: CloneLab, mount: str, key_id: str) -> frozenset[int]:
+    versions = _request(lab, "GET", f"{mount}/metadata/{key_id}")["data"]["versions"]
+    return frozenset(
+        int(number)
+        for number, version in versions.items()
+        if not version["destroyed"] and not version["deletion_time"]
+    )
+
+
+def _list_transition_mounts(lab: CloneLab) -> list[str]:
+    mounts = _request(lab, "GET", "sys/mounts")["data"]
+    return sorted(mount for mount in mounts if mount.startswith(f"{TRANSITION}/"))
+
+
+def _list_transition_tokens(lab: CloneLab) -> list[str]:
+    found = []
+    for accessor in _list_keys(lab, "auth/token/accessors"):
+        loaded = model.load(lab.directory)
+        token = bao.request(
+            loaded,
+            "POST",
+            "auth/token/lookup-accessor",
+            {"accessor": accessor},
+            token=bao.root_token(loaded),
+        )["data"]
+        found += [name for name in token["policies"] if name.startswith(TRANSITION)]
+    return found
+
+
+def _read_digests(lab: CloneLab, name: str) -> dict[str, str]:
+    rows = (line.split("\t") for line in _on(lab, name, "sh", "-c", _DIGESTS).splitlines())
+    return {f"{schema}.{table}": digest for schema, table, digest in rows}
+
+
+def _read_variables(lab: CloneLab, name: str) -> dict[str, str]:
+    rows = lab.sql(name, "SHOW GLOBAL VARIABLES")
+    return {row[0].lower(): "\t".join(row[1:]) for row in rows}
+
+
+def _read_accounts(lab: CloneLab, name: str) -> list[str]:
+    return ["@".join(row) for row in lab.sql(name, "SELECT user, host FROM mysql.user ORDER BY 1, 2")]
+
+
+def _read_processes(lab: CloneLab, name: str) -> dict[str, str]:
+    """Return the names of a host's processes by pid, our own look at them left out."""
+    lines = _on(lab, name, "ps", "-e", "-o", "pid=,comm=").splitlines()
+    found = dict(line.split(None, 1) for line in lines)
+    return {pid: comm for pid, comm in found.items() if comm != "ps"}
+
+
+def _find_tools(lab: CloneLab, name: str) -> list[str]:
+    """Return what still runs of a run's jobs."""
+    lines = _on(lab, name, "ps", "-e", "-o", "comm=,args=").splitlines()
+    return [
+        line
+        for line in lines
+        if line.split()[0] in _TOOLS or (_RUN_ID.search(line) and "ps -e" not in line)
+    ]
+
+
+def _list_secret_files(lab: CloneLab, name: str) -> list[str]:
+    """Return what lies on a host's tmpfs under our name."""
+    return _on(
+        lab, name, "sh", "-c", "[ ! -e /run/xbvault ] || find /run/xbvault -mindepth 1"
+    ).split()
+
+
+def _list_files(lab: CloneLab, name: str) -> list[str]:
+    """Return the paths of a host's own files, but for the server's data and all logs."""
+    root = _root(lab, name)
+    paths = (str(path.relative_to(root)) for path in root.rglob("*"))
+    return [path for path in paths if not path.startswith(("var/lib/mysql/", "var/log/"))]
+
+
+def _list_tables(datadir: Path) -> list[str]:
+    return [str(path.relative_to(datadir)) for path in datadir.rglob("*.frm")]
