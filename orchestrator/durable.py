@@ -1290,7 +1290,7 @@ def _library() -> ModuleType:
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
     import dbos  # noqa: PLC0415 - takes a third of a second
-    from dbos import _serialization  # noqa: PLC0415
+    from dbos import _serialization  # noqa: PLC0415 - as above
 
     # A row that says it is a pickle would be loaded, whatever serializer is configured (dbos issue
     # 485); who can write the journal could run code as us.

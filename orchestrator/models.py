@@ -21,9 +21,9 @@ _SHORTEST_KNOWN = 6
 class Secret:
     """A value that must not be printed, logged, journalled or put on a command line.
 
-    `repr`, `str` and `format` give ``Secret(***)`` and pickling raises. Only `remote.py`,
-    `vault.py`, `bundle.py` and `keys.py` call `reveal`; a contract test looks for it. Every
-    value is remembered (in memory only), so that the log can blot it out wherever it shows up.
+    `repr`, `str` and `format` give ``Secret(***)`` and pickling raises. Only `remote`,
+    `vault`, `bundle` and `keys` call `reveal`; a contract test looks for it. Every value is
+    remembered (in memory only), so that the log can blot it out wherever it shows up.
 
     Args:
         value: The clear value.

@@ -178,6 +178,12 @@ class Backend:
         settings = config.vault.model_copy(update={"token_file": token_file})
         return vault.Vault.from_config(settings)
 
+    def list_policies(self, config: Config) -> dict[str, str]:
+        """Return the text of every policy by its name; nothing is contacted."""
+        from orchestrator import vault_setup
+
+        return vault_setup.policies(config)
+
     def plan_vault_setup(self, vault: Vault, config: Config) -> tuple[Change, ...]:
         """Return what is missing or different in Vault."""
         from orchestrator import vault_setup

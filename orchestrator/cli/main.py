@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli import clone, config, hosts, output, playbook, runs, vault
+from orchestrator.cli import clone, config, explain, hosts, output, playbook, runs, vault
 from orchestrator.cli.call import Call
 from orchestrator.errors import OrchestratorError
 
@@ -78,5 +78,6 @@ app.add_command(clone.clone)
 app.add_command(runs.runs)
 app.add_command(playbook.playbook)
 app.add_command(hosts.hosts)
+app.add_command(explain.explain)
 app.add_command(vault.vault)
 app.add_command(config.config)

@@ -40,6 +40,9 @@ def vault() -> None:
     help="Then issue a periodic token: a host's (written as VAULT_TOKEN=…) or the orchestrator's.",
 )
 @click.option("--out", metavar="FILE", help="Where --issue-token writes to, with mode 0600.")
+@click.option(
+    "--print-policy", is_flag=True, help="Print every policy, ready to paste, and end; no token."
+)
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
 @json_option
 @yes_option
@@ -51,6 +54,7 @@ def init(
     admin_token_file: str,
     holder: str | None,
     out: str | None,
+    print_policy: bool,
     force: bool,
     yes: bool,
 ) -> None:
@@ -62,6 +66,9 @@ def init(
     if bool(holder) != bool(out):
         raise click.UsageError("--issue-token and --out go together")
     config = call.load_config()
+    if print_policy:
+        _print_policies(call, call.backend.list_policies(config))
+        return
     if holder and holder != ORCHESTRATOR:
         config.host(holder)
     connection = call.backend.open_admin_vault(config, admin_token_file)
@@ -103,6 +110,14 @@ def check(call: Call) -> None:
     config = call.load_config()
     checks = call.backend.check_vault_setup(call.backend.open_vault(config), config)
     report_checks(call, checks, SecretError)
+
+
+def _print_policies(call: Call, policies: Mapping[str, str]) -> None:
+    if call.as_json:
+        output.print_document({"policies": dict(policies)})
+        return
+    for name, text in policies.items():
+        click.echo(f"# policy {name}\n{text}")
 
 
 def _report_setup(call: Call, document: dict[str, Any]) -> None:

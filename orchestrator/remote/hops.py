@@ -136,7 +136,7 @@ def resolve_hop(name: str, ssh: SshConfig, options: Sequence[str] = ()) -> Hop:
     chosen = ["-F", str(Path(ssh.config_file).expanduser())] if ssh.config_file else []
     try:
         answer = subprocess.run(  # noqa: S603 - an argument list, no shell
-            ["ssh", "-G", *chosen, *options, "--", name],  # noqa: S607
+            ["ssh", "-G", *chosen, *options, "--", name],  # noqa: S607 - the person's own client
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import threading
 from typing import TYPE_CHECKING
@@ -50,8 +49,6 @@ class SshRemote:
         self._guard = threading.Lock()
         self._link: Link | None = None
         self._login = name
-        # its formatting of debug lines alone costs milliseconds a command
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
 
     def run(
         self,

@@ -162,7 +162,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         raise PreconditionError(
             f"no backup set in {plan.staging_dir}",
             host=plan.recipient,
-            hint="`xbvault runs undo`, then begin a new run",
+            hint="`xbvault runs cancel`, then begin a new run",
         )
     state = jobs.read_job(tools.recipient, name)
     if state.died:
@@ -308,7 +308,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
             raise PreconditionError(
                 f"the server on {plan.recipient} is a source or takes writes now",
                 host=plan.recipient,
-                hint="set it read-only, or undo this run; nothing was swapped",
+                hint="set it read-only, or cancel this run; nothing was swapped",
             )
     if remote.run(["test", "-e", record], check=False).status != 0:
         _record_ranges(tools, plan, has_data=facts.has_data)
@@ -539,7 +539,7 @@ def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoint
         raise VerificationError(
             f"the set does not say that it is prepared: backup_type={kind or '?'}",
             host=plan.recipient,
-            hint="`xbvault runs undo`, then begin a new run; the earlier data was not touched",
+            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
         )
     return Checkpoints(
         backup_type=kind, to_lsn=values.get("to_lsn", ""), seconds=round(state.seconds, 3)

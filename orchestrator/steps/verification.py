@@ -198,7 +198,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
         raise VerificationError(
             f"{len(bad)} of {len(chosen)} tables differ: {mariadb.describe_names(bad)}",
             host=plan.recipient,
-            hint="do not use this replica; `xbvault runs undo` gives the earlier data back",
+            hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
             problems=[f"{key}: donor {theirs.get(key)}, replica {ours.get(key)}" for key in bad],
         )
     return Comparison(
@@ -503,7 +503,7 @@ def _all_good(plan: Plan, checks: list[Check]) -> tuple[Check, ...]:
         raise VerificationError(
             f"{bad[0].name}: {bad[0].evidence}",
             host=plan.recipient,
-            hint="do not use this replica; `xbvault runs undo` gives the earlier data back",
+            hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
             problems=[f"{check.name}: {check.evidence}" for check in bad] if len(bad) > 1 else (),
         )
     return tuple(checks)

@@ -39,7 +39,7 @@ _LOST = (
 )
 
 
-def translate(  # noqa: C901, PLR0911 -- a table: one branch for each kind of answer
+def translate(  # noqa: C901, PLR0911 - a table: one branch for each kind of answer
     error: BaseException,
     *,
     method: str,
@@ -108,7 +108,7 @@ def translate(  # noqa: C901, PLR0911 -- a table: one branch for each kind of an
             return SecretError(f"an unexpected answer from Vault at {address}: {problem}")
 
 
-def _translate_connection(  # noqa: PLR0911 -- a table: one branch for each kind of failure
+def _translate_connection(  # noqa: PLR0911 - a table: one branch for each kind of failure
     error: BaseException, address: str
 ) -> SecretError:
     causes = tuple(_causes(error))

@@ -23,6 +23,7 @@ EXPECTED = {
     "clone",
     "config check",
     "config example",
+    "explain",
     "hosts check",
     "hosts receiver",
     "playbook check",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import laws
 import pytest
 from clone_lab import CloneLab, running_lab
+from warm_cli import warm_cli
 
 from orchestrator import steps
 from orchestrator.playbook import load_playbook
@@ -74,22 +75,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         first = lab.clone()
         undisturbed = laws.read_state(lab, first["run_id"])
         before = laws.note(lab)
-        exits: dict[tuple[str, str], int] = {}
-        breaches: list[str] = []
-        run_id = ""
-        command = ["clone", "master", "replica", "--replace", "--yes", "--json"]
-        for point in list_points():
-            crash = {"XBVAULT_CRASH_AT": ":".join(point)}
-            finished = lab.xbvault(*command, check=False, env=crash)
-            exits[point] = finished.returncode
-            if not run_id:
-                run_id = json.loads(lab.xbvault("runs", "list", "--json").stdout)[0]["run_id"]
-                command = ["runs", "resume", run_id, "--json"]
-            found = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
-            breaches += [f"{':'.join(point)}: {breach}" for breach in found]
-            if finished.returncode != -signal.SIGKILL:
-                # what follows would only hide it
-                pytest.fail(f"{point} was not reached: {finished.stdout}{finished.stderr}")
+        run_id, exits, breaches = kill_everywhere(lab, before)
+        command = ["runs", "resume", run_id, "--json"]
         document = json.loads(lab.xbvault(*command).stdout)
         log_file = lab.directory / "state/logs" / f"{run_id}.jsonl"
         yield Story(
@@ -104,6 +91,33 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             document=document,
             events=[json.loads(line) for line in log_file.read_text().splitlines()],
         )
+
+
+def kill_everywhere(
+    lab: CloneLab, before: laws.Before
+) -> tuple[str, dict[tuple[str, str], int], list[str]]:
+    """Begin a clone, and resume it whenever it was killed, until every point has had its turn.
+
+    Returns:
+        The run, how each process ended, and the laws that were broken between.
+    """
+    exits: dict[tuple[str, str], int] = {}
+    breaches: list[str] = []
+    run_id = ""
+    command = ["clone", "master", "replica", "--replace", "--yes", "--json"]
+    with warm_cli(lab.config_file) as cli:
+        for point in list_points():
+            finished = cli.call(*command, env={"XBVAULT_CRASH_AT": ":".join(point)})
+            exits[point] = finished.returncode
+            if finished.returncode != -signal.SIGKILL:
+                # what follows would only hide it
+                pytest.fail(f"{point} was not reached: {finished.stdout}{finished.stderr}")
+            if not run_id:
+                run_id = json.loads(lab.xbvault("runs", "list", "--json").stdout)[0]["run_id"]
+                command = ["runs", "resume", run_id, "--json"]
+            found = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+            breaches += [f"{':'.join(point)}: {breach}" for breach in found]
+    return run_id, exits, breaches
 
 
 def list_checks(document: dict[str, Any]) -> list[tuple[str, str, bool]]:

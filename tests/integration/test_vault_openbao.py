@@ -492,7 +492,7 @@ def test_several_threads_share_a_connection(root: Vault, mount: str) -> None:
             for cas in range(20):
                 root.write_secret(mount, name, {"data": f"{name}{cas}"}, cas=cas)
                 assert root.read_secret(mount, name) == {"data": Secret(f"{name}{cas}")}
-        except BaseException as error:  # noqa: BLE001 -- handed to the test's own thread
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
@@ -517,7 +517,7 @@ def test_a_read_takes_milliseconds(root: Vault, mount: str) -> None:
 class _Page(http.server.BaseHTTPRequestHandler):
     """A web server that is no Vault; it remembers the tokens that it was sent."""
 
-    tokens: list[str] = []  # noqa: RUF012 -- shared by all requests on purpose
+    tokens: list[str] = []  # noqa: RUF012 - shared by all requests on purpose
 
     def do_GET(self) -> None:
         if token := self.headers.get("X-Vault-Token"):
@@ -526,7 +526,7 @@ class _Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"<html>hello</html>")
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the library's name
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         pass
 
 

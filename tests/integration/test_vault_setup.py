@@ -169,7 +169,7 @@ def test_what_stands_in_the_way_is_listed_whole(bao: OpenBao) -> None:
         assert sorted(caught.value.problems) == [
             "db/master: is kv version 1, not kv version 2",
             "db/r1: is ssh, not kv version 2",
-            "xbvault-ssh: is kv, not ssh",
+            "xbvault-ssh: is kv version 2, not ssh",
             "xbvault-transition: is a mount, and must be a prefix only",
             "xbvault: the mount xbvault/inside lies inside it",
         ]
@@ -449,7 +449,7 @@ def test_the_check_with_a_token_of_no_rights_lists_everything(bao: OpenBao) -> N
     root = bao.vault()
     vault_setup.apply_setup(root, CONFIG)
     root.write_policy(
-        vault_setup.ORCHESTRATOR, vault_setup.policy_text(vault_setup._SELF_RIGHTS, "nothing")
+        vault_setup.ORCHESTRATOR, vault_setup.policy_text(vault_setup.SELF_RIGHTS, "nothing")
     )
     failed = _failed(bao.vault(vault_setup.issue_orchestrator_token(root)))
     assert "xbvault/data/*: create, read, update, delete" in failed["vault-capabilities"]
@@ -489,7 +489,7 @@ def test_policies_are_as_the_documents_print_them() -> None:
 def test_the_renewal_script_renews_and_shows_no_token(ready: OpenBao, tmp_path: Path) -> None:
     """Run as it stands, the token lives longer and stands in no command line."""
     root = ready.vault()
-    root.write_policy("renewing", vault_setup.policy_text(vault_setup._SELF_RIGHTS, "a test"))
+    root.write_policy("renewing", vault_setup.policy_text(vault_setup.SELF_RIGHTS, "a test"))
     root.write_token_role(
         "renewing", {"allowed_policies": ["renewing"], "token_period": 1800, "orphan": True}
     )

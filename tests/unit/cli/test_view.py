@@ -92,7 +92,7 @@ def test_lines_tell_of_progress_now_and_then() -> None:
     for second in range(11):
         now[0] = float(second)
         lines.feed(event("job.progress", "a", bytes=1 << 20, bytes_per_second=0))
-        lines.feed(event("command.ran", "a"))
+        lines.feed(event("lock.taken", "a"))
     assert stream.getvalue().splitlines() == ["[1/1] a …", *["[1/1] a … 1 MiB"] * 3]
 
 
@@ -184,7 +184,7 @@ def test_live_view_leaves_all_steps_when_it_ends() -> None:
 def test_view_fits_terminal_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that can be redrawn gets the live view, a dumb one plain lines."""
     terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    terminal.isatty = lambda: True  # type: ignore[method-assign] - a stand-in
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(view.choose_view([], as_json=False, verbose=False), LiveView)

@@ -1,0 +1,100 @@
+"""The mounts of the configuration: whether they fit beside each other, and into a Vault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.config import Config
+    from orchestrator.vault import MountInfo
+
+MAX_VERSIONS = 1000
+"""Versions that a key mount keeps. Vault's default of 10 would drop page keys that are in use."""
+KV_ENGINE = "kv version 2"
+SSH_ENGINE = "ssh"
+
+
+def check_config(config: Config) -> None:
+    """Check that the mounts and names of the configuration can stand beside each other.
+
+    Raises:
+        ConfigError: With one problem per pair.
+    """
+    places = [
+        ("vault.mount", config.vault.mount),
+        ("vault.transition_mount", config.vault.transition_mount),
+        ("vault.ssh_mount", config.vault.ssh_mount),
+    ]
+    places += [(f"hosts.{name}.vault_mount", h.vault_mount) for name, h in config.hosts.items()]
+    problems = []
+    for index, (key, path) in enumerate(places):
+        for other_key, other in places[:index]:
+            if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):
+                problems.append(f"{key}: {path!r} and {other_key} {other!r} lie inside each other")
+    names: dict[str, str] = {}
+    for name in config.hosts:
+        twin = names.setdefault(name.lower(), name)
+        if twin != name:
+            problems.append(
+                f"hosts.{name}: differs from hosts.{twin} in case only, as policies do not"
+            )
+    if problems:
+        raise ConfigError(
+            "the configuration does not fit into one Vault",
+            hint="give each its own mount, none below another",
+            problems=problems,
+        )
+
+
+def least_versions(config: Config, mount: str) -> int:
+    """Return how many versions a KV mount must keep of a secret; 0: no matter."""
+    # Our own records have one version each; only page keys need many.
+    return 0 if mount == config.vault.mount else MAX_VERSIONS
+
+
+def kv_mounts(config: Config) -> dict[str, str]:
+    """Return the KV mounts with what each is for."""
+    found = {config.vault.mount: "xbvault: transition keys and records"}
+    for name, host in config.hosts.items():
+        found[host.vault_mount] = f"xbvault: page keys of {name}"
+    return found
+
+
+def name_engine(found: MountInfo) -> str:
+    """Return the kind of an engine with its version, such as ``kv version 2``."""
+    return f"{found.type} version {found.version}" if found.version else found.type
+
+
+def find_problems(mounts: Mapping[str, MountInfo], config: Config) -> list[str]:
+    """Return what stands in the way of the mounts that are to be.
+
+    Args:
+        mounts: What Vault has, from `Vault.list_mounts`.
+        config: The whole configuration.
+    """
+    engines = {**dict.fromkeys(kv_mounts(config), KV_ENGINE), config.vault.ssh_mount: SSH_ENGINE}
+    transition = config.vault.transition_mount
+    problems = [
+        f"{path}: is {name_engine(mounts[path])}, not {engine}"
+        for path, engine in engines.items()
+        if path in mounts and name_engine(mounts[path]) != engine
+    ]
+    problems += [
+        f"{path}: lies inside the mount {other}"
+        for path in (*engines, transition)
+        for other in mounts
+        if path.startswith(f"{other}/")
+    ]
+    problems += [
+        f"{path}: the mount {other} lies inside it"
+        for path in engines
+        for other in mounts
+        if other.startswith(f"{path}/")
+    ]
+    if transition in mounts:
+        problems.append(f"{transition}: is a mount, and must be a prefix only")
+    return problems

@@ -1,0 +1,288 @@
+"""The documents: links resolve, and what they list is what the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+import yaml
+
+from orchestrator import config, errors, vault_setup
+from orchestrator.cli.main import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pydantic
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+KINDS = {"tutorial", "how-to", "reference", "explanation", "decisions"}
+ONE_SCREEN = 60
+ONE_PAGE = 60
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_SECOND_SENTENCE = re.compile(r"[^.…\d][.!?] [A-Z]")
+
+
+def name(page: Path) -> str:
+    """Return a page's path as a test id."""
+    return str(page.relative_to(ROOT))
+
+
+def read_page(path: str) -> str:
+    """Return the text of a page below ``docs``."""
+    return TEXTS[DOCS / path]
+
+
+def prose(text: str) -> str:
+    """Return a page without its fenced blocks."""
+    return _FENCE.sub("", text)
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that a reader's program makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_between_pages_resolve(page: Path) -> None:
+    """Every link that is not to another site names a file that is there, and a heading in it."""
+    for target in _LINK.findall(prose(TEXTS[page])):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.is_file(), target
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if DOCS in p.parents], ids=name)
+def test_a_page_is_of_one_kind_and_can_be_reached(page: Path) -> None:
+    """It lies in the folder of its kind, has one title, and another page links to it."""
+    assert page.relative_to(DOCS).parts[0] in KINDS
+    assert len(re.findall(r"^# ", prose(TEXTS[page]), re.MULTILINE)) == 1
+    linked = {
+        (other.parent / target.partition("#")[0]).resolve()
+        for other, text in TEXTS.items()
+        for target in _LINK.findall(text)
+        if other != page
+    }
+    assert page in linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_one_sentence_stands_on_one_line(page: Path) -> None:
+    """So that a change shows as the sentence that it changes; tables and quoted blocks aside."""
+    lines = prose(TEXTS[page]).splitlines()
+    long = [line for line in lines if not line.startswith("|") and _SECOND_SENTENCE.search(line)]
+    assert long == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_console_or_code_block_is_closed(page: Path) -> None:
+    """An open fence would hide the rest of the page from every other test here."""
+    assert len(re.findall(r"^```", TEXTS[page], re.MULTILINE)) % 2 == 0
+
+
+def test_the_readme_fits_on_one_screen() -> None:
+    """It says what it does, shows one example, and leads on."""
+    text = TEXTS[ROOT / "README.md"]
+    assert len(text.splitlines()) <= ONE_SCREEN
+    for word in ("make demo", "make test", "xbvault clone master replica"):
+        assert word in text
+    for folder in KINDS:
+        assert f"(docs/{folder}/" in text
+
+
+def test_decisions_are_numbered_one_page_each_and_listed_in_the_first() -> None:
+    """Numbers have no gap; each has the sections of a record."""
+    pages = sorted((DOCS / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for number, page in enumerate(pages, 1):
+        text = TEXTS[page]
+        assert text.startswith(f"# {number}. ")
+        assert len(text.splitlines()) <= ONE_PAGE
+        for section in ("Status: ", "## Context", "## Decision", "## What it costs"):
+            assert section in text
+        assert number == 1 or f"]({page.name})" in TEXTS[pages[0]]
+
+
+def commands(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command under a group, with its words."""
+    if isinstance(command, click.Group):
+        for word, child in command.commands.items():
+            yield from commands(child, f"{path} {word}".strip())
+    else:
+        yield path, command
+
+
+def test_the_page_of_commands_lists_every_command_and_no_other() -> None:
+    """One line a command."""
+    listed = set(re.findall(r"^\| `xbvault ([a-z ]+?)[ `]*(?:[A-Z\[`])", COMMANDS, re.MULTILINE))
+    assert listed == {path for path, _ in commands(app)}
+
+
+COMMANDS = read_page("reference/commands.md")
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(app)))
+def test_every_option_stands_on_the_page_of_commands(path: str, command: click.Command) -> None:
+    """A new option is a new line there."""
+    options = [o for p in (*command.params, *app.params) for o in p.opts if o.startswith("--")]
+    assert [option for option in options if f"`{option}" not in COMMANDS] == [], path
+
+
+def test_pages_show_no_command_or_option_that_is_not_there() -> None:
+    """What a page tells a reader to type, the command line takes."""
+    known = dict(commands(app))
+    shown = 0
+    for page, text in TEXTS.items():
+        blocks = "\n".join(_FENCE.findall(text)).replace("\\\n", " ")
+        inline = "\n".join(re.findall(r"`(xbvault [^`\n]+)`", prose(text)))
+        typed = re.compile(r"(?:^|[ |;/])xbvault ([a-z][^|;&\n]*)", re.MULTILINE)
+        for line in typed.findall(f"{blocks}\n{inline}"):
+            words = re.findall(r"[^\s`]+", line)
+            path = words[0] if words[0] in known else " ".join(words[:2])
+            if path not in known:  # a sentence, or a path that ends in the name
+                assert words[0] not in {known_path.split()[0] for known_path in known}, (page, line)
+                continue
+            shown += 1
+            options = {o for p in known[path].params for o in p.opts}
+            used = [word for word in words if word.startswith("--")]
+            assert [word for word in used if word not in options] == [], (page, line)
+    assert shown > 50
+
+
+def read_tables() -> Iterator[tuple[str, type[pydantic.BaseModel]]]:
+    """Yield every table of the configuration with its model."""
+    for word, field in config.Config.model_fields.items():
+        if word != "hosts":
+            yield word, typing.cast("Any", field.annotation)
+    yield "hosts.NAME", config.HostConfig
+    yield "hosts.NAME.server", config.ServerConfig
+    yield "hosts.NAME.service", config.ServiceConfig
+
+
+@pytest.mark.parametrize(("table", "model"), list(read_tables()), ids=str)
+def test_the_page_of_the_configuration_has_every_key_with_its_default(
+    table: str, model: type[pydantic.BaseModel]
+) -> None:
+    """No key is missing, none is there that does not exist, and defaults are those of the code."""
+    page = read_page("reference/configuration.md")
+    section = page.partition(f"## `[{table}]`\n")[2].partition("\n## ")[0]
+    shown = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", section, re.MULTILINE))
+    expected = {}
+    for key, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            continue
+        default = field.default
+        empty = default in ("", None)
+        written = "required" if field.is_required() else "" if empty else f"`{json.dumps(default)}`"
+        expected[key] = written
+    assert {key: value.strip() for key, value in shown.items()} == expected
+
+
+@pytest.mark.parametrize("cls", errors.classes().values(), ids=lambda cls: cls.__name__)
+def test_the_page_of_exit_statuses_has_every_class(cls: type[errors.OrchestratorError]) -> None:
+    """With the status that the class has."""
+    assert f"| {cls.exit_status} | `{cls.__name__}` |" in read_page("reference/exit-statuses.md")
+
+
+def test_the_page_on_failures_has_every_exit_status() -> None:
+    """One heading a status."""
+    headings = re.findall(r"^## (\d+): ", read_page("how-to/when-a-run-fails.md"), re.MULTILINE)
+    assert {int(h) for h in headings} == {cls.exit_status for cls in errors.classes().values()}
+
+
+@pytest.fixture(name="example")
+def fixture_example() -> config.Config:
+    """Return the configuration of the installation guide."""
+    page = read_page("how-to/set-up-your-hosts.md")
+    found = re.search(r"^```toml\n(\[vault\].*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found
+    return config.parse(tomllib.loads(found.group(1)))
+
+
+def test_the_page_of_policies_is_what_vault_init_writes(example: config.Config) -> None:
+    """For the configuration of the installation guide: every policy, role and setting."""
+    page = read_page("reference/vault-policies.md")
+    for policy, text in vault_setup.policies(example).items():
+        assert f"### `{policy}`\n\n```hcl\n{text}```\n" in page, policy
+    for role, settings in vault_setup.token_roles(example).items():
+        line = re.search(rf"^vault write auth/token/roles/{role} (.*)$", page, re.MULTILINE)
+        assert line, role
+        assert_settings(line.group(1), settings)
+    for role, settings in vault_setup.ssh_roles(example).items():
+        line = re.search(rf"^vault write xbvault-ssh/roles/{role} (.*)$", page, re.MULTILINE)
+        assert line, role
+        assert_settings(line.group(1), settings)
+    assert f"max_versions={vault_setup.MAX_VERSIONS}" in page
+
+
+def assert_settings(line: str, settings: dict[str, Any]) -> None:
+    """Assert that a command's words are these settings; what is empty or 0 may be left out."""
+    shown = dict(word.split("=", 1) for word in line.split())
+    expected = {}
+    for key, value in settings.items():
+        one = value[0] if isinstance(value, list) and value else value
+        if one or key in shown:
+            expected[key] = str(one).lower() if isinstance(one, bool) else str(one)
+    assert shown == expected
+
+
+def test_the_installation_guide_names_what_preflight_looks_for(example: config.Config) -> None:
+    """The receiver's line names the recipient's principal, and the option file its own mount."""
+    page = read_page("how-to/set-up-your-hosts.md")
+    recipient = example.hosts["db2"]
+    assert page.count(' \\"$SSH_ORIGINAL_COMMAND\\"" xbvault-receive-db2') == 2
+    assert f"{example.vault.address}/v1/{recipient.vault_mount}\n" in page
+    assert f"{example.vault.address}/v1/{example.vault.ssh_mount}/public_key" in page
+    for path in (recipient.vault_env_file, recipient.vault_ca_file, vault_setup.RENEW_SCRIPT):
+        assert path in page
+    assert f"{recipient.server.replication_ca_file}\n" in page
+
+
+def test_the_page_of_layers_is_what_the_linter_holds() -> None:
+    """The rooms stand in the same order."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = settings["tool"]["importlinter"]["contracts"][0]
+    wanted = [set(layer.split(" | ")) for layer in contract["layers"]]
+    block = _FENCE.findall(read_page("explanation/layers.md"))[1].splitlines()[1:-1]
+    shown = [set(re.split(r"\s{2,}", line)[0].split(" · ")) for line in block]
+    assert shown == wanted
+
+
+def test_steps_that_pages_name_are_there() -> None:
+    """A step's name in a page is one of a playbook, so that nobody looks for one in vain."""
+    known = set()
+    for file in sorted((ROOT / "playbooks").glob("*.yaml")):
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        known |= {entry["use"] for key in ("steps", "cleanup") for entry in document[key]}
+    verbs = {step.partition("-")[0] for step in known}
+    for page, text in TEXTS.items():
+        for word in re.findall(r"\b([a-z]+-[a-z]+(?:-[a-z]+)+) (?:\(|done)", text):
+            if word.partition("-")[0] in verbs:
+                assert word in known, (page, word)
+    for step in ("swap-datadir", "compare-tables", "verify-encryption", "verify-key-separation"):
+        assert step in known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_pages_name_no_machine_of_ours(page: Path) -> None:
+    """No path of a developer's machine, and no address that is not an example's or the lab's."""
+    text = TEXTS[page]
+    assert not re.findall(r"(?:/work/|/home/(?!dba)|/Users/)\S*", text)
+    sites = {found.lower() for found in re.findall(r"https?://([\w.-]+)", text)}
+    allowed = {"vault.example.net", "keepachangelog.com", "semver.org"}
+    assert sites <= allowed, sites
