@@ -350,6 +350,8 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
                 host=plan.recipient,
                 hint="something started it again; stop it, then `xbvault runs resume`",
             )
+        if remote.run(["test", "-e", plan.datadir], check=False).status == 0:
+            remote.write_file(had_datadir_path(plan), "")
         try:
             remote.run(
                 ["sh", "-c", SWAP, "swap", *_swap_paths(plan)], timeout_seconds=SERVER_SECONDS
@@ -418,6 +420,11 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
 def swap_record(plan: Plan) -> str:
     """Return the file on the recipient that holds the new directory's identity."""
     return f"{plan.run_dir}/{IDENTITY}"
+
+
+def had_datadir_path(plan: Plan) -> str:
+    """Return the file on the recipient that says that there was a datadir before the swap."""
+    return f"{plan.run_dir}/had-datadir"
 
 
 def read_identity(tools: Tools, path: str) -> str:

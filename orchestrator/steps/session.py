@@ -91,8 +91,11 @@ class Session:
         self._ended.set()
         if self._keeper is not None:
             self._keeper.join(timeout=30)
+        # A run that was killed after its last step has none left to take the lock for, but the
+        # killed process may have left it behind.
+        may_hold = self._fence or status in ("succeeded", "cancelled")
         try:
-            if self._fence and status != "detached" and self._lost is None:
+            if may_hold and status != "detached" and self._lost is None:
                 lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
         except RemoteError as error:
             # The lease runs out by itself; what the run ended with matters more.

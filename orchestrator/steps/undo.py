@@ -30,6 +30,21 @@ sync -f "$(dirname -- "$datadir")"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SwapState:
+    """How far a run's swap has come, as the recipient's directories tell.
+
+    Attributes:
+        swapped: The datadir in place is the run's.
+        half_swapped: The earlier one is set aside, and the run's is not in place yet.
+        undoing: An undo has begun to take it back.
+    """
+
+    swapped: bool
+    half_swapped: bool
+    undoing: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoredDatadir:
     """What stands in place after an undo.
 
@@ -53,6 +68,26 @@ class DroppedAccount:
     """
 
     user: str
+
+
+@step("check-latest-swap", role="recipient", repeat=Repeat.SAFE, after_others=True)
+def check_latest_swap(tools: Tools, plan: Plan) -> SwapState:
+    """See that the earlier datadir can be put back, before anything is changed.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The run's plan.
+
+    Returns:
+        How far the swap has come.
+
+    Raises:
+        PreconditionError: The earlier datadir is not there any more, or a later run has swapped.
+
+    Repeat:
+        Changes nothing, ever.
+    """
+    return _read_swap(tools, plan)
 
 
 @step("stop-remote-jobs", role="both", repeat=Repeat.SAFE, after_others=True)
@@ -93,7 +128,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         What stands in place.
 
     Raises:
-        PreconditionError: The earlier datadir was given up, or a later run has swapped.
+        PreconditionError: The earlier datadir is not there any more, or a later run has swapped.
         CommandError: The earlier server does not start.
         VerificationError: It does not answer.
 
@@ -101,30 +136,13 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         The directories' identities tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    swapped = restore.is_swapped(tools, plan)
-    undoing = _is_undoing(tools, plan)
-    has_old, has_new, has_started = (
-        remote.run(["test", "-e", path], check=False).status == 0
-        for path in (plan.old_datadir, plan.new_datadir, restore.kept_drop_in_path(plan))
-    )
-    half_swapped = has_old and has_new
-    if swapped:
-        if remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
-            raise PreconditionError(
-                f"the earlier datadir of run {plan.run_id} was given up",
-                host=plan.recipient,
-                hint="what `runs forget` gave up cannot be had back",
-            )
+    swap = _read_swap(tools, plan)
+    if swap.swapped:
         remote.write_file(f"{plan.run_dir}/undoing", "")
-    elif (has_old or has_started) and not has_new and not undoing:
-        raise PreconditionError(
-            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
-            host=plan.recipient,
-            hint="undo the later run first",
-        )
-    if swapped and hosts.read_host(remote, host).is_running:
-        service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    if swapped or undoing or half_swapped:
+        if hosts.read_host(remote, host).is_running:
+            service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+    takes_back = swap.swapped or swap.half_swapped or swap.undoing
+    if takes_back:
         paths = (plan.datadir, plan.new_datadir, plan.old_datadir, restore.swap_record(plan))
         remote.run(["sh", "-c", SWAP_BACK, "swap-back", *paths])
     service.take_environment(remote, host)
@@ -138,7 +156,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 "the earlier server was started but does not answer", host=plan.recipient
             )
     return RestoredDatadir(
-        swapped_back=swapped or undoing or half_swapped,
+        swapped_back=takes_back,
         is_running=runs,
         replicates=runs and bool(instances.read_replication(remote, host)),
     )
@@ -169,8 +187,35 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     return DroppedAccount(user=user)
 
 
-def _is_undoing(tools: Tools, plan: Plan) -> bool:
-    return tools.recipient.run(["test", "-e", f"{plan.run_dir}/undoing"], check=False).status == 0
+def _read_swap(tools: Tools, plan: Plan) -> SwapState:
+    """Read how far the swap has come; refuse what cannot be taken back."""
+
+    def is_there(path: str) -> bool:
+        return tools.recipient.run(["test", "-e", path], check=False).status == 0
+
+    swapped = restore.is_swapped(tools, plan)
+    undoing = is_there(f"{plan.run_dir}/undoing")
+    has_old, has_new = is_there(plan.old_datadir), is_there(plan.new_datadir)
+    has_started = is_there(restore.kept_drop_in_path(plan))
+    if swapped and is_there(f"{plan.run_dir}/forgotten"):
+        raise PreconditionError(
+            f"the earlier datadir of run {plan.run_id} was given up",
+            host=plan.recipient,
+            hint="what `runs forget` gave up cannot be had back",
+        )
+    if swapped and not has_old and is_there(restore.had_datadir_path(plan)):
+        raise PreconditionError(
+            f"the earlier datadir {plan.old_datadir} is not there any more",
+            host=plan.recipient,
+            hint="somebody removed it or moved it away; nothing was changed",
+        )
+    if (has_old or has_started) and not (swapped or has_new or undoing):
+        raise PreconditionError(
+            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
+            host=plan.recipient,
+            hint="undo the later run first",
+        )
+    return SwapState(swapped=swapped, half_swapped=has_old and has_new, undoing=undoing)
 
 
 def _restore_drop_in(tools: Tools, plan: Plan) -> None:

@@ -175,11 +175,11 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     try:
         script = checksum_sql(chosen, columns, snapshot=True)
         output = _checksum(tools, tools.donor, donor_host, script)
-        file, position, theirs = parse_checksums(output)
+        file, position, theirs = parse_checksums(output, snapshot=True)
         _run_until(tools, plan, file, position)
         script = checksum_sql(chosen, columns, snapshot=False)
         output = _checksum(tools, remote, host, script)
-        ours = parse_checksums(output)[2]
+        ours = parse_checksums(output, snapshot=False)[2]
     finally:
         sql.execute(remote, host.server, "START SLAVE")
     by_key = {f"{t.schema}.{t.name}": t for t in chosen}
@@ -393,15 +393,19 @@ def _sum_rows_sql(table: Table, columns: tuple[str, ...]) -> str:
     )
 
 
-def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
+def parse_checksums(text: str, *, snapshot: bool) -> tuple[str, int, dict[str, str]]:
     """Return position and checksums from the output of `checksum_sql`.
 
+    Args:
+        text: What the client wrote.
+        snapshot: Whether a position must be in it.
+
     Raises:
-        VerificationError: The output is cut off or of another form.
+        VerificationError: It is not.
     """
     file, position = "", 0
     sums: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a name may hold what splitlines() takes for an end of line
         name, tab, value = line.rpartition("\t")
         if not tab:
             continue
@@ -411,6 +415,11 @@ def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
             position = int(value)
         elif value == "NULL" or _SUM.fullmatch(value):
             sums[sql.unescape(name)] = value
+    if snapshot and not (file and position):
+        raise VerificationError(
+            "the donor did not say at which position its snapshot stands",
+            hint="`xbvault runs resume` compares again",
+        )
     return file, position, sums
 
 

@@ -267,7 +267,9 @@ def read_server(lab: CloneLab, name: str) -> str:
     found = [pid for pid, comm in _read_processes(lab, name).items() if comm == "mariadbd"]
     if not found:
         return ""
-    return " ".join(f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found)
+    return " ".join(
+        f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found
+    )
 
 
 def read_lock(lab: CloneLab) -> dict[str, str]:
@@ -369,7 +371,9 @@ def _read_variables(lab: CloneLab, name: str) -> dict[str, str]:
 
 
 def _read_accounts(lab: CloneLab, name: str) -> list[str]:
-    return ["@".join(row) for row in lab.sql(name, "SELECT user, host FROM mysql.user ORDER BY 1, 2")]
+    return [
+        "@".join(row) for row in lab.sql(name, "SELECT user, host FROM mysql.user ORDER BY 1, 2")
+    ]
 
 
 def _read_processes(lab: CloneLab, name: str) -> dict[str, str]:
