@@ -118,8 +118,8 @@ def check_as_before(lab: CloneLab, run_id: str, inode: str) -> None:
 
 
 @contextlib.contextmanager
-def donor_standing_still(lab: CloneLab) -> Iterator[None]:
-    """Hold the donor's tables, so that a backup of it begins and does not end."""
+def donor_being_backed_up(lab: CloneLab) -> Iterator[None]:
+    """Be in a backup of the donor, so that another one begins and waits; writes go on."""
     argv = [sys.executable, "-m", "lab", "--dir", str(lab.directory)]
     client = subprocess.Popen(
         [*argv, "exec", "master", "mariadb --batch"],
@@ -132,9 +132,9 @@ def donor_standing_still(lab: CloneLab) -> Iterator[None]:
     find = f"SELECT ID FROM information_schema.PROCESSLIST WHERE INFO = '{STANDS_STILL}'"
     try:
         assert client.stdin
-        client.stdin.write(f"FLUSH TABLES WITH READ LOCK;\n{STANDS_STILL};\n")
+        client.stdin.write(f"BACKUP STAGE START;\n{STANDS_STILL};\n")
         client.stdin.close()
-        wait_until(lambda: bool(lab.sql("master", find)), "the lock", timeout_seconds=30)
+        wait_until(lambda: bool(lab.sql("master", find)), "a backup", timeout_seconds=30)
         yield
     finally:
         for row in lab.sql("master", find):
@@ -205,7 +205,7 @@ def test_of_two_clones_one_is_refused_and_the_other_can_be_cancelled(
     other = lab.directory / "other.toml"
     text = config.read_text(encoding="utf-8")
     other.write_text(text.replace(f'"{lab.directory}/state"', f'"{lab.directory}/state2"'))
-    with donor_standing_still(lab), rivals(lab, [config, other]) as both:
+    with donor_being_backed_up(lab), rivals(lab, [config, other]) as both:
         wait_until(
             lambda: any(rival.process.poll() is not None for rival in both),
             "the end of one of two clones",

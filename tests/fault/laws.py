@@ -226,6 +226,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
     Two runs that came to the same end give the same answer.
     """
     library = _root(lab, RECIPIENT) / "var/lib"
+    datadir = (library / "mysql").stat()
     drop_ins = _root(lab, RECIPIENT) / "etc/mysql/mariadb.conf.d"
     account = f"xbvault_{run_id.rpartition('-')[2]}"
     replication = read_replication(lab)
@@ -233,7 +234,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
         "library": sorted({_blot(path.name) for path in library.iterdir()}),
         "run files": sorted(path.name for path in (library / f"xbvault/runs/{run_id}").glob("*")),
         "options": {path.name: _blot(path.read_text()) for path in sorted(drop_ins.iterdir())},
-        "datadir": (lambda s: (s.st_uid, s.st_gid, oct(s.st_mode)))((library / "mysql").stat()),
+        "datadir": [datadir.st_uid, datadir.st_gid, oct(datadir.st_mode)],
         "variables": {
             name: value
             for name, value in _read_variables(lab, RECIPIENT).items()

@@ -473,14 +473,12 @@ def test_login_refused_behind_a_proxy_command(
 ) -> None:
     """A refused login is no failure of the ProxyCommand, and its hint is about the login."""
     through = (
-        f"echo chatter >&2; ssh -F none -i {server.login_key}"
+        f"sh -c 'echo chatter >&2; exec ssh -F none -i {server.login_key}"
         f" -o UserKnownHostsFile={server.known_hosts} -o BatchMode=yes -p {server.port}"
-        f" -W %h:%p {server.user}@127.0.0.1"
+        f" -W %h:%p {server.user}@127.0.0.1'"
     )
-    own_server.write_ssh_config(
-        f"Host db1\n    ProxyCommand {through}\n    IdentityFile {server.login_key}"
-    )
-    (own_server.folder / "authorized_keys").write_text("")
+    own_server.write_ssh_config(f"Host db1\n    ProxyCommand {through}")
+    own_server.authorized_keys.write_text("")
     with pytest.raises(RemoteError, match="no login key was taken") as caught:
         connect(own_server).run(["true"])
     assert "authorized_keys" in caught.value.hint

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import samples
 
 from orchestrator import log
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = sorted(samples.DIRECTORY.rglob("*.txt"))
 
@@ -19,7 +22,7 @@ def test_sample_is_described_and_harmless(path: Path) -> None:
     page = (path.parent / "README.md").read_text("utf-8")
     assert f"| `{path.name}` | " in page
     text = path.read_bytes().decode("utf-8")
-    assert log.redact_text(text) == text
+    assert not log._VAULT_TOKEN.search(text)
     assert "PRIVATE KEY" not in text
     assert not re.search(r"(?i)password\s*[=:]\s*(?!not set)\S", text)
 

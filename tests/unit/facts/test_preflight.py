@@ -104,6 +104,20 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         PreconditionError,
         "missing: mbstream, pv",
     ),
+    "donor's sshd never asks": (
+        host("db1", sshd={"clientaliveinterval": "0"}),
+        "ssh-keepalive",
+        "db1",
+        PreconditionError,
+        "ClientAliveInterval 0",
+    ),
+    "recipient's sshd does not say": (
+        host("db2", sshd={}),
+        "ssh-keepalive",
+        "db2",
+        PreconditionError,
+        "ClientAliveInterval not shown",
+    ),
     "donor's tool is older": (
         host("db1", tool_version="10.11.6"),
         "tool-version",
@@ -744,6 +758,7 @@ def test_one_host_by_itself() -> None:
         "host-readable",
         "programs",
         "tool-version",
+        "ssh-keepalive",
         "receiver",
         "server",
         "vault-host-token",

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import samples
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from surveys import REQUEST
 
@@ -210,6 +210,7 @@ def test_no_coordinates(text: str) -> None:
         mariadb.parse_binlog_info(text)
 
 
+@settings(max_examples=30)
 @given(
     st.builds(
         Coordinates,

@@ -7,7 +7,12 @@ import samples
 
 from orchestrator.errors import VerificationError
 from orchestrator.facts.instances import Table
-from orchestrator.steps.verification import checksum_sql, choose_tables, parse_checksums
+from orchestrator.steps.verification import (
+    checksum_sql,
+    choose_tables,
+    find_differences,
+    parse_checksums,
+)
 
 
 def table(label: str, engine: str = "InnoDB", size: int = 100) -> Table:
@@ -103,7 +108,8 @@ def test_table_with_generated_columns_is_summed_row_by_row() -> None:
 
 def test_real_output() -> None:
     """Position and sums from what a server wrote; a table that cannot be read is NULL."""
-    file, position, sums = parse_checksums(samples.read("mariadb/checksums"), snapshot=True)
+    file, position, pairs = parse_checksums(samples.read("mariadb/checksums"), snapshot=True)
+    sums = dict(pairs)
     assert (file, position > 4) == ("bin.000002", True)
     assert list(sums) == [
         "shop.customers",
@@ -121,13 +127,13 @@ def test_real_output() -> None:
 def test_name_with_what_looks_like_the_end_of_a_line(name: str) -> None:
     """Only a newline ends a row, and one in a name is escaped by the client."""
     sums = parse_checksums(f"Table\tChecksum\ns.{name}\t17\n", snapshot=False)[2]
-    assert sums == {f"s.{name}": "17"}
+    assert sums == [(f"s.{name}", "17")]
 
 
 def test_name_with_escapes() -> None:
     """Tabs, newlines and backslashes in names come back."""
     sums = parse_checksums("s.a\\tb\\nc\\\\d\t17\n", snapshot=False)[2]
-    assert sums == {"s.a\tb\nc\\d": "17"}
+    assert sums == [("s.a\tb\nc\\d", "17")]
 
 
 @pytest.mark.parametrize(
@@ -149,4 +155,30 @@ def test_snapshot_without_its_position(text: str) -> None:
 def test_error_among_the_output_is_no_checksum() -> None:
     """Words where a sum belongs leave the table without one, so that it counts as different."""
     sums = parse_checksums("s.a\tcorrupt\ns.b\t1/2\ns.c\t-1\ns.d\t3/4/5\n", snapshot=False)[2]
-    assert sums == {"s.d": "3/4/5"}
+    assert sums == [("s.d", "3/4/5")]
+
+
+def test_tables_that_read_the_same_are_told_apart() -> None:
+    """Table c of schema a.b and table b.c of schema a are two tables, and both are compared."""
+    tables = [
+        Table(schema="a.b", name="c", engine="InnoDB", bytes=1),
+        Table(schema="a", name="b.c", engine="InnoDB", bytes=1),
+    ]
+    theirs = [("a.b.c", "1"), ("a.b.c", "2")]
+    assert find_differences(tables, theirs, theirs) == []
+    assert find_differences(tables, theirs, [("a.b.c", "1"), ("a.b.c", "3")]) == [
+        ("a.b.c", "2", "3")
+    ]
+
+
+def test_table_without_a_checksum_is_not_equal() -> None:
+    """NULL on both sides proves nothing."""
+    tables = [table("s.a")]
+    assert find_differences(tables, [("s.a", "NULL")], [("s.a", "NULL")])
+
+
+@pytest.mark.parametrize("answer", [[], [("s.b", "1")], [("s.a", "1"), ("s.b", "1")]])
+def test_answers_of_other_tables_are_refused(answer: list[tuple[str, str]]) -> None:
+    """A missing, foreign or additional answer is no comparison."""
+    with pytest.raises(VerificationError, match="were asked for"):
+        find_differences([table("s.a")], [("s.a", "1")], answer)
