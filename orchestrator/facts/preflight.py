@@ -217,12 +217,13 @@ def _judge_donor(
     yield "programs", _judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)
     yield "tool-version", _judge_tool(host)
     instance = side.instance
+    state = "no answer from the server in" if host.is_running else "no server runs in"
     yield (
         "donor-running",
         (
             instance is not None,
-            "answers SQL" if instance else f"no server runs in {host.datadir}",
-            "start the donor's server, or set hosts.*.server.datadir",
+            "answers SQL" if instance else f"{state} {host.datadir}",
+            "start the donor's server, or set socket or datadir in hosts.*.server",
         ),
     )
     if instance is None:

@@ -170,6 +170,8 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         if host.is_running:
             instance = instances.read_instance(remote, host_config)
     except OrchestratorError as error:
+        if host is not None and not error.hint:
+            error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"
         errors.append(error)
     token_error = None
     if host is not None:

@@ -160,7 +160,7 @@ def translate(error: BaseException, *, host: str, login: str) -> OrchestratorErr
         detail = f"it shows {shown}, known is {known}"
     elif isinstance(error, NoValidConnectionsError):
         # its own text begins with "[Errno None]", and names the address once more
-        reasons = (str(e.strerror or e).lower() for e in error.errors.values())
+        reasons = (str(getattr(e, "strerror", "") or e).lower() for e in error.errors.values())
         detail = ", ".join(sorted(set(reasons)))
     else:
         detail = str(error).strip().partition("\n")[0]

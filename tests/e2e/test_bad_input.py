@@ -602,7 +602,7 @@ def _stopped_donor(bench: Bench) -> Iterator[Attempt]:
     "donor's server does not answer",
     status=4,
     error="CommandError",
-    says=["master", "none.sock"],
+    says=["none.sock", "donor-running: no answer from the server in"],
     hint="hosts.*.server.socket",
 )
 def _mute_donor(bench: Bench) -> Iterator[Attempt]:
