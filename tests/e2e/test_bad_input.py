@@ -1016,6 +1016,30 @@ def test_bad_input_is_named_and_nothing_is_touched(bench: Bench, row: Row) -> No
     assert read_vault(bench) == vault
 
 
+def test_run_that_was_killed_holds_its_recipient_for_a_while(bench: Bench) -> None:
+    """Another clone is told which run holds the recipient, on this machine and on another."""
+    # A lease that a busy machine does not outlast.
+    text = bench.lab.config_file.read_text() + "\n[clone]\nlock_lease_seconds = 600\n"
+    crash = {"XBVAULT_CRASH_AT": "create-transition-key:after"}
+    killed = bench.lab.xbvault(*CLONE, check=False, config=bench.write(text), env=crash)
+    assert killed.returncode == -9, killed.stderr
+    run_id = json.loads(bench.lab.xbvault("runs", "list", "--json").stdout)[0]["run_id"]
+    vault = read_vault(bench)
+    elsewhere = bench.lab.directory / "state-elsewhere"
+    before = read_untouched(bench)
+    for config in (None, bench.config(journal=f'directory = "{elsewhere}"')):
+        answer = bench.call(CLONE, config)
+        assert (answer.status, answer.error["error"]) == (3, "LockHeldError"), answer.talk
+        assert f"run {run_id} of " in answer.error["message"]
+        assert "holds replica" in answer.error["message"]
+        assert "cancel it" in answer.error["hint"]
+    assert read_untouched(bench) == before
+    assert read_vault(bench) == vault
+    cancelled = bench.call(("runs", "cancel", run_id, "--yes", "--json"), None)
+    assert cancelled.status == 0, cancelled.talk
+    test_the_lab_itself_is_right(bench)
+
+
 def test_wrong_tokens_are_not_repeated(bench: Bench) -> None:
     """A token that Vault refuses stands nowhere in what is said about it."""
     token = f"s.{secrets.token_hex(12)}"

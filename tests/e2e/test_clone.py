@@ -440,8 +440,8 @@ def test_the_replica_lives_on_its_own_two_keys(lab: CloneLab, root: VaultRoot, a
     assert live_versions(root) == each_key(8, 9)
     tables = list_tables(lab, "replica")
     assert tables == list_tables(lab, "master")
-    for table in tables:
-        assert lab.sql("replica", f"SET NAMES utf8mb4; SELECT COUNT(*) FROM {table}"), table
+    script = ";\n".join(f"SELECT COUNT(*) FROM {table}" for table in tables)
+    assert len(lab.sql("replica", f"SET NAMES utf8mb4; {script}")) == len(tables)
     check_arrival(lab)
 
 
@@ -451,7 +451,10 @@ def test_every_table_is_sound_on_its_own_keys(lab: CloneLab, alone: None) -> Non
     script = ";\n".join(f"CHECK TABLE {table} EXTENDED" for table in tables)
     rows = lab.sql("replica", f"SET NAMES utf8mb4; {script}")
     verdicts = [(row[0], row[3]) for row in rows if row[2] == "status"]
-    assert len(verdicts) == len(tables)
+    # A sequence is read, above, and cannot be checked.
+    unchecked = {row[0] for row in rows if "doesn't support check" in row[3]}
+    assert unchecked == {"shop.voucher"}
+    assert len(verdicts) == len(tables) - 1
     assert {name: said for name, said in verdicts if said != "OK"} == {}
     assert [row for row in rows if row[2].lower() == "error"] == []
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 from collections import Counter
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import kills
 import laws
 import pytest
 from clone_lab import CloneLab, running_lab
+from lab import bao, hosts, model
 from warm_cli import warm_cli
 
 from orchestrator import steps
+from orchestrator.host import script
 from orchestrator.playbook import list_playbooks
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
@@ -153,3 +157,118 @@ def test_laws_hold(story: Story) -> None:
     laws.check_nothing_outlives(lab, story.document["backup_id"])
     laws.check_repeat_changes_nothing(lab, story.run_id)
     laws.check_recipient_equals_donor(lab)
+
+
+@contextlib.contextmanager
+def planted_row(lab: CloneLab) -> Iterator[None]:
+    """A row that only the recipient has so."""
+    change = "SET SESSION sql_log_bin = 0; UPDATE live.balance SET changes = changes {} WHERE account = 1"
+    lab.sql("replica", change.format("+ 1"))
+    yield
+    lab.sql("replica", change.format("- 1"))
+
+
+@contextlib.contextmanager
+def planted_file(lab: CloneLab) -> Iterator[None]:
+    """A file that was forgotten on the donor."""
+    path = lab.directory / "hosts/master/fs/var/lib/xbvault/runs/left"
+    path.touch()
+    yield
+    path.unlink()
+
+
+@contextlib.contextmanager
+def planted_account(lab: CloneLab) -> Iterator[None]:
+    """An account that was forgotten on the donor."""
+    lab.sql("master", "CREATE USER xbvault_left@localhost")
+    yield
+    lab.sql("master", "DROP USER xbvault_left@localhost")
+
+
+@contextlib.contextmanager
+def planted_loss(lab: CloneLab) -> Iterator[None]:
+    """A table of the earlier datadir that is gone."""
+    library = lab.directory / "hosts/replica/fs/var/lib"
+    path = max(library.glob("mysql.xbvault-old-*")) / "live/ledger.frm"
+    path.rename(library / "lost")
+    yield
+    (library / "lost").rename(path)
+
+
+@contextlib.contextmanager
+def planted_mount(lab: CloneLab) -> Iterator[None]:
+    """A transition mount that was forgotten."""
+    stand, path = model.load(lab.directory), "sys/mounts/xbvault-transition/replica/left"
+    bao.request(stand, "POST", path, {"type": "kv"}, token=bao.root_token(stand))
+    yield
+    bao.request(stand, "DELETE", path, token=bao.root_token(stand))
+
+
+@contextlib.contextmanager
+def planted_token(lab: CloneLab) -> Iterator[None]:
+    """A token file that was forgotten on the recipient."""
+    lab.on("replica", "touch /run/xbvault/left.env")
+    yield
+    lab.on("replica", "rm /run/xbvault/left.env")
+
+
+@contextlib.contextmanager
+def planted_lock(lab: CloneLab) -> Iterator[None]:
+    """A recipient lock that outlived its run."""
+    stand = model.load(lab.directory)
+    call = ["sh", "-s", "--", "{}", "/var/lib/xbvault", "20200101T000000Z-replica-00000000", "x:1"]
+    for verb, more in (("take", ["600"]), ("release", [])):
+        argv = [word.format(verb) for word in call] + more
+        hosts.run_on(stand, stand.host("replica"), *argv, stdin=script("lock.sh"))
+        if verb == "take":
+            yield
+
+
+def judge_equality(story: Story) -> None:
+    """Law (a)."""
+    laws.check_recipient_equals_donor(story.lab)
+
+
+def judge_donor(story: Story) -> None:
+    """Law (b)."""
+    account = f"xbvault_{story.run_id.rpartition('-')[2]}"
+    laws.check_donor_is_as_it_was(story.lab, story.before, accounts={account})
+
+
+def judge_earlier_data(story: Story) -> None:
+    """Law (c)."""
+    assert laws.check_earlier_data(story.lab, story.before) == []
+
+
+def judge_leftovers(story: Story) -> None:
+    """Law (d)."""
+    laws.check_nothing_outlives(story.lab, story.document["backup_id"])
+
+
+def judge_end(story: Story) -> None:
+    """Law (e)."""
+    laws.check_ended(story.lab, story.run_id, "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("plant", "judge"),
+    [
+        (planted_row, judge_equality),
+        (planted_file, judge_donor),
+        (planted_account, judge_donor),
+        (planted_loss, judge_earlier_data),
+        (planted_mount, judge_leftovers),
+        (planted_token, judge_leftovers),
+        (planted_lock, judge_end),
+    ],
+    ids=lambda part: part.__name__.removeprefix("planted_").removeprefix("judge_"),
+)
+def test_laws_see_a_breach(
+    story: Story,
+    plant: Callable[[CloneLab], AbstractContextManager[None]],
+    judge: Callable[[Story], None],
+) -> None:
+    """Each law is broken by what is planted against it, and holds again without it."""
+    with plant(story.lab), pytest.raises(AssertionError):
+        judge(story)
+    judge(story)

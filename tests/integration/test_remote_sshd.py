@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -460,12 +461,19 @@ def test_proxy_command(server: sshd.Sshd, own_server: sshd.Sshd, connect: Connec
     assert not [
         pid
         for pid in sshd.find_descendants(os.getpid())
-        if b"UserKnownHostsFile" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"UserKnownHostsFile" in read_command_line(pid)
     ]
     own_server.write_ssh_config("Host db1\n    ProxyCommand echo no way >&2; exit 1")
     with pytest.raises(HostUnreachableError) as caught:
         connect(own_server).run(["true"])
     assert caught.value.hint == "the ProxyCommand said: no way"
+
+
+def read_command_line(pid: int) -> bytes:
+    """Return the command line of a process; empty if it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_login_refused_behind_a_proxy_command(
@@ -549,11 +557,10 @@ def test_failures_are_logged_once(server: sshd.Sshd, connect: Connect) -> None:
 def test_opens_one_connection(own_server: sshd.Sshd, connect: Connect) -> None:
     """Threads that come first at the same time share one connection, and a command is quick."""
     remote = connect(own_server)
-    threads = [threading.Thread(target=remote.run, args=(["true"],)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    with futures.ThreadPoolExecutor(8) as threads:
+        results = [threads.submit(remote.run, ["true"], check=False) for _ in range(8)]
+    errors = [result.exception(30) for result in results]
+    assert errors == [None] * 8, own_server.log
     assert own_server.log.count("Accepted publickey") == 1
     seconds = []
     for _ in range(15):
