@@ -9,24 +9,11 @@ from orchestrator import service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import cleanup, replication, restore
+from orchestrator.steps import cleanup, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
-
-SWAP_BACK = """\
-set -eu
-datadir=$1 new=$2 old=$3 record=$4
-want=$(cat -- "$record")
-if [ "$(stat -c %i.%W -- "$datadir" 2>/dev/null || echo none)" = "$want" ]; then
-    [ ! -e "$new" ] || { echo "$new is there already" >&2; exit 3; }
-    mv -T -- "$datadir" "$new"
-fi
-if [ ! -e "$datadir" ] && [ -e "$old" ]; then mv -T -- "$old" "$datadir"; fi
-sync -f "$(dirname -- "$datadir")"
-"""
-"""The swap's renames the other way round; they can be cut off and begun again as well."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,35 +85,27 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         VerificationError: It does not answer.
 
     Repeat:
-        The directories' identities tell how far it came; the rest is done.
+        A list and a phase on the recipient tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    swapped = restore.is_swapped(tools, plan)
-    undoing = _is_undoing(tools, plan)
-    has_old, has_new, has_started = (
-        remote.run(["test", "-e", path], check=False).status == 0
-        for path in (plan.old_datadir, plan.new_datadir, restore.kept_drop_in_path(plan))
-    )
-    half_swapped = has_old and has_new
-    if swapped:
-        if remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
-            raise PreconditionError(
-                f"the earlier datadir of run {plan.run_id} was given up",
-                host=plan.recipient,
-                hint="what `runs forget` gave up cannot be had back",
-            )
-        remote.write_file(f"{plan.run_dir}/undoing", "")
-    elif (has_old or has_started) and not has_new and not undoing:
+    phase = places.read_phase(tools, plan)
+    swapped, half_done = phase == places.SWAPPED, places.is_half_done(phase)
+    if swapped and not restore.is_swapped(tools, plan):
         raise PreconditionError(
             f"run {plan.run_id} is not the latest swap on {plan.recipient}",
             host=plan.recipient,
             hint="undo the later run first",
         )
-    if swapped and hosts.read_host(remote, host).is_running:
-        service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    if swapped or undoing or half_swapped:
-        paths = (plan.datadir, plan.new_datadir, plan.old_datadir, restore.swap_record(plan))
-        remote.run(["sh", "-c", SWAP_BACK, "swap-back", *paths])
+    if swapped and remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
+        raise PreconditionError(
+            f"the earlier datadir of run {plan.run_id} was given up",
+            host=plan.recipient,
+            hint="what `runs forget` gave up cannot be had back",
+        )
+    if swapped or half_done:
+        if hosts.read_host(remote, host).is_running:
+            service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+        places.go_back(tools, plan)
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
     runs = hosts.read_host(remote, host).is_running
@@ -138,7 +117,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 "the earlier server was started but does not answer", host=plan.recipient
             )
     return RestoredDatadir(
-        swapped_back=swapped or undoing or half_swapped,
+        swapped_back=phase != places.NOT_BEGUN,
         is_running=runs,
         replicates=runs and bool(instances.read_replication(remote, host)),
     )
@@ -167,10 +146,6 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     user = mariadb.account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)
     return DroppedAccount(user=user)
-
-
-def _is_undoing(tools: Tools, plan: Plan) -> bool:
-    return tools.recipient.run(["test", "-e", f"{plan.run_dir}/undoing"], check=False).status == 0
 
 
 def _restore_drop_in(tools: Tools, plan: Plan) -> None:
