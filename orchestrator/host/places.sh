@@ -90,7 +90,7 @@ if [ -r "$profiles" ]; then
         say apparmor_file "$file"
         while read -r line; do
             case $line in
-            /* | 'owner /'* | 'deny /'* | '@{'* | 'owner @{'*) say apparmor_rule "$line" ;;
+            [/\"@]* | 'owner '* | 'deny '*) say apparmor_rule "$line" ;;
             esac
         done <"$file"
     done
