@@ -1,6 +1,6 @@
 """How the data directory of a recipient lies, and so how it is swapped. Pure.
 
-See ``docs/decisions/0012-a-swap-is-a-list-of-renames.md``.
+See ``docs/decisions/0013-a-swap-is-a-list-of-renames.md``.
 """
 
 from __future__ import annotations

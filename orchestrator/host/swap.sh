@@ -87,13 +87,18 @@ check_block() {
         ;;
     entries)
         vault=${old%/*}
-        [ -d "$vault" ] && [ ! -L "$vault" ] && [ -d "$new" ] ||
-            die "$new is not there: is its filesystem mounted?"
+        unseen="is not there: is its filesystem mounted?"
+        [ -d "$vault" ] && [ ! -L "$vault" ] || die "$vault $unseen"
         case $phase in
         '' | restored)
+            [ -d "$new" ] || die "$new $unseen"
             mkdir -p -- "$old" && chown --reference="$place" -- "$old" || die "cannot make $old"
             ;;
-        *) [ -d "$old" ] || die "$old is not there: is its filesystem mounted?" ;;
+        swapped) # the clean-up has removed what was empty
+            [ -d "$old" ] || die "$old $unseen"
+            mkdir -p -- "$new" || die "cannot make $new"
+            ;;
+        *) [ -d "$old" ] && [ -d "$new" ] || die "$old or $new $unseen" ;;
         esac
         # To another filesystem, mv would copy.
         devices=$(stat -c %d -- "$place" "$old" "$new" | sort -u)
