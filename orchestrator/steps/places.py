@@ -203,10 +203,16 @@ def list_removable(plan: Plan, *, old: bool) -> tuple[str, ...]:
 
 
 def remove_empty_vaults(tools: Tools, plan: Plan) -> None:
-    """Remove our hidden folders that keep nothing any more."""
-    vaults = [f"{place.path}/{VAULT}" for place in _exchanged(plan)]
-    if vaults:
-        tools.recipient.run(["sh", "-c", REMOVE_EMPTY, "remove-empty", *vaults])
+    """Remove our hidden folders that keep nothing any more.
+
+    Where nothing was set aside, an empty folder still tells the way back that its filesystem is
+    mounted; it goes when that way has been taken.
+    """
+    empty = [f"{place.path}/{VAULT}" for place in _exchanged(plan)]
+    if read_phase(tools, plan) == RESTORED:
+        empty = [*(place.old for place in _exchanged(plan)), *empty]
+    if empty:
+        tools.recipient.run(["sh", "-c", REMOVE_EMPTY, "remove-empty", *empty])
 
 
 def _exchanged(plan: Plan) -> list[Place]:
