@@ -160,6 +160,9 @@ class CloneConfig(_Model):
     re_encrypt_seconds: int = Field(86_400, ge=60, description="longest time to re-encrypt")
     clock_skew_seconds: float = Field(5.0, gt=0, description="clocks may differ by this")
     lock_lease_seconds: int = Field(60, ge=5, description="a dead holder's lock lasts this long")
+    job_lease_seconds: int = Field(
+        900, ge=10, description="a remote job that nobody asked after this long ends itself"
+    )
     transition_token_seconds: int = Field(3_600, ge=60, description="period of that token")
 
 
@@ -233,9 +236,14 @@ def load(path: Path) -> Config:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint="see that it is text that this user may read"
+        ) from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(
+            f"{path} is not TOML: {error}",
+            hint="mend that line; `xbvault config example` shows how each key is written",
+        ) from error
     return parse(document, str(path))
 
 

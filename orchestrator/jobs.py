@@ -7,6 +7,13 @@ and whoever asks for the same name again attaches to it instead of starting a se
 
 An armed job is made in the same way, but started by the receiver (``host/receive.sh``), which
 feeds it the input that arrives over SSH.
+
+It does not go on for ever without us: every look at a job renews its lease, as does `renew_jobs`.
+When nobody has for `JobSpec.lease_seconds`, a watchdog inside the job ends it with all its
+processes; likewise on the recipient when another run has taken the lock. The lease is measured in
+uptime of one boot. A successor of a killed orchestrator has a higher fence, but is the same run: it
+attaches to the job and renews it. So the exact fence is compared only when a job begins; while it
+runs, the lock must not name another run.
 """
 
 from __future__ import annotations
@@ -41,9 +48,13 @@ _LONGEST_PAUSE_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 0.5
 _RATE_WINDOW_SECONDS: Final = 5.0
 _RATE_POINTS: Final = 2
+LEASE_SECONDS: Final = 900
+_RENEW_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """A host that does not answer for less than this is asked again; its job goes on meanwhile."""
 _TAIL_LINES: Final = 40
+_SIGNALLED: Final = range(129, 193)
+"""Exit statuses by which a shell tells the end by a signal; ssh and others use 255 for more."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +92,9 @@ class JobSpec:
         stdout_file: Where the last stage's output goes (0600, truncated); empty: nowhere.
         directory: Working directory.
         fence: Above 0: before it acts, the wrapper checks that the recipient lock names this run
-            and this fence; otherwise every status is 75.
+            and this fence; otherwise every status is 75. Each stage checks the run once more, and
+            the job ends itself when the lock names another run.
+        lease_seconds: When nobody has looked at it for so long, the job ends itself.
     """
 
     name: str
@@ -91,6 +104,7 @@ class JobSpec:
     stdout_file: str = ""
     directory: str = "/"
     fence: int = 0
+    lease_seconds: int = LEASE_SECONDS
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -100,6 +114,8 @@ class JobSpec:
             raise ValueError("count_after names no stage")
         if self.fence < 0:
             raise ValueError("a fence is not negative")
+        if self.lease_seconds < 1:
+            raise ValueError("the lease of a job lasts longer than nothing")
         for place in (self.stdin_file, self.stdout_file):
             if place:
                 _check_place(place)
@@ -120,6 +136,8 @@ class JobState:
         ended: It ran to its end, well or badly, and said how.
         seconds: How long it ran, or has been running.
         died: It was started, does not run, and left no statuses: killed, or the host rebooted.
+        expired: It ended itself half way, for nobody renewed its lease (every status is 124), or
+            another run took the recipient (75). What it was doing has to be begun again.
     """
 
     exists: bool
@@ -130,6 +148,12 @@ class JobState:
     ended: bool
     seconds: float
     died: bool
+    expired: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was cut off from outside: it died or expired, or a stage was killed."""
+        return self.died or self.expired or any(s in _SIGNALLED for s in self.statuses)
 
     @property
     def is_ok(self) -> bool:
@@ -170,8 +194,27 @@ def arm_job(remote: Remote, spec: JobSpec) -> None:
 
 
 def read_job(remote: Remote, name: str) -> JobState:
-    """Read the state of a job, in one command."""
+    """Read the state of a job, in one command, and renew its lease."""
     return _parse_report(_call(remote, "report", name, doing="read").text)
+
+
+def renew_jobs(remote: Remote, run_id: str, *, timeout_seconds: float = _RENEW_SECONDS) -> int:
+    """Renew the lease of every job of a run that goes on, in one command.
+
+    Args:
+        remote: The host.
+        run_id: The run, with which the names of its jobs begin.
+        timeout_seconds: Longest time to wait for the host.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        CommandError: The host did not answer as it should.
+        HostUnreachableError: The host could not be reached.
+    """
+    answer = _call(remote, "renew", run_id, doing="renew", timeout_seconds=timeout_seconds).text
+    return int(answer.strip().removeprefix("renewed="))
 
 
 def read_job_stderr(remote: Remote, name: str, stage: int) -> str:
@@ -192,7 +235,7 @@ def wait_for_job(
     expected_bytes: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> JobState:
-    """Wait until a job has ended, well or badly.
+    """Wait until a job has ended, well or badly, or has died.
 
     Args:
         remote: The host.
@@ -204,12 +247,13 @@ def wait_for_job(
         check: Called at every poll. What it raises goes through, and the job goes on.
 
     Returns:
-        The state at the end; whether the statuses are good is for the caller to judge.
+        The state at the end; whether the statuses are good, and whether it was cut off, is for the
+        caller to judge.
 
     Raises:
         PreconditionError: There is no such job.
-        CommandError: It stalled or took too long, and was stopped; or it died; or the host did not
-            answer for a minute.
+        CommandError: It stalled or took too long, and was stopped; or the host did not answer for a
+            minute.
         HostUnreachableError: The host could not be reached for a minute.
     """
     watch = _Watch(remote, name, expected_bytes)
@@ -227,16 +271,13 @@ def wait_for_job(
                 bytes=state.bytes,
                 seconds=state.seconds,
                 statuses=list(state.statuses),
+                expired=state.expired,
             )
             return state
         if state is not None and state.died:
             # Its wrapper is gone, but stages may have outlived it.
             stop_job(remote, name)
-            raise CommandError(
-                f"remote job {name} died: its wrapper was killed, or the host was restarted",
-                host=remote.name,
-                stderr=state.stderr,
-            )
+            return state
         reason = watch.reason_to_stop(deadline_seconds, stall_seconds)
         if reason:
             stop_job(remote, name)
@@ -337,13 +378,20 @@ def _check_place(path: str) -> None:
 
 
 def _call(
-    remote: Remote, verb: str, name: str, *arguments: str, before: str = "", doing: str
+    remote: Remote,
+    verb: str,
+    name: str,
+    *arguments: str,
+    before: str = "",
+    doing: str,
+    timeout_seconds: float = 60.0,
 ) -> Result:
     _check_name(name)
     result = remote.run(
         ["sh", "-s", "--", verb, BASE, name, *arguments],
         stdin=before + script("job.sh"),
         check=False,
+        timeout_seconds=timeout_seconds,
     )
     if result.status != 0:
         stderr = _last_lines(result.stderr.strip())
@@ -379,6 +427,7 @@ def _settings(spec: JobSpec) -> str:
         "stages": str(len(spec.stages)),
         "counted": str(counted),
         "fence": str(spec.fence),
+        "lease_seconds": str(spec.lease_seconds),
         "directory": spec.directory,
         "stdin_file": spec.stdin_file,
         "stdout_file": spec.stdout_file or "/dev/null",
@@ -422,6 +471,7 @@ def _parse_report(text: str) -> JobState:
             died=False,
         )
     words = values.get("ended", "").split()
+    mark = words.pop() if words and words[-1].isalpha() else ""
     # The line may be blank after a power cut: then it did not end as far as anyone can tell.
     ended = len(words) > 1
     is_alive = values.get("alive") == "1"
@@ -438,6 +488,7 @@ def _parse_report(text: str) -> JobState:
         ended=ended,
         seconds=seconds,
         died="begun" in values and not ended and not is_alive,
+        expired=ended and bool(mark),
     )
 
 

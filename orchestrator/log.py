@@ -62,7 +62,8 @@ _guard = threading.Lock()
 
 def redact_text(text: str) -> str:
     """Return the text with every known secret value, and all that looks like a token, masked."""
-    for value in models.known_secret_values():
+    # The longest first: of a value that begins like another one, no end may be left over.
+    for value in sorted(models.known_secret_values(), key=len, reverse=True):
         if value in text:
             text = text.replace(value, _MASK)
     return _VAULT_TOKEN.sub(_MASK, text)

@@ -81,7 +81,7 @@ def make_plan(
     )
     survey = survey_hosts(config, request)
     checks = preflight.judge(survey, config, request)
-    if survey.donor.host is None or survey.recipient.host is None or survey.vault.errors:
+    if survey.errors:
         preflight.raise_for(checks, survey.errors)
     return _plan(config, survey, request, options), checks
 

@@ -43,10 +43,8 @@ class HostFacts:
         datadir_owner: ``user:group``; empty if it is not there.
         datadir_mode: Octal digits; empty if it is not there.
         server_pids: Servers that run in it.
-        mounts_inside: Mount paths below it.
         parent_free_bytes: Free space on the filesystem that a copy lies on: of its parent
             directory, or its own where it is a mount path.
-        filesystem: Number of that filesystem's device.
         siblings: Left or kept directories of ours beside it, or in our folder inside it.
         receiver_sha256: Of the installed receiver; empty if there is none.
         receiver_owner: Its owner and mode, such as ``root 755``.
@@ -54,6 +52,8 @@ class HostFacts:
         sshd: Settings of its SSH server that matter here.
         trusted_cas: Public keys that its SSH server trusts to sign logins.
         principals: Lines of the principals file of the login that takes the stream.
+        mounts_inside: Mount paths below the data directory.
+        filesystem: Number of the device of the filesystem that a copy lies on.
     """
 
     name: str
@@ -75,9 +75,7 @@ class HostFacts:
     datadir_owner: str
     datadir_mode: str
     server_pids: tuple[int, ...]
-    mounts_inside: tuple[str, ...]
     parent_free_bytes: int
-    filesystem: int
     siblings: tuple[str, ...]
     receiver_sha256: str
     receiver_owner: str
@@ -85,6 +83,8 @@ class HostFacts:
     sshd: dict[str, str]
     trusted_cas: tuple[str, ...]
     principals: tuple[str, ...]
+    mounts_inside: tuple[str, ...] = ()
+    filesystem: int = 0
 
     @property
     def is_running(self) -> bool:

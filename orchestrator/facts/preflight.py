@@ -75,13 +75,15 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
     donor, recipient = survey.donor.host, survey.recipient.host
     if donor:
         found += _named(request.donor, _judge_donor(donor, survey.donor, request))
+        found += _named(request.donor, iter([("ssh-keepalive", _judge_keepalive(donor))]))
     if recipient:
         owner = config.host(request.recipient).server.owner
         judged = _judge_recipient(recipient, survey.recipient, request, owner=owner)
         found += _named(request.recipient, judged)
+        found += _named(request.recipient, iter([("ssh-keepalive", _judge_keepalive(recipient))]))
         if _has_keyring(survey):
             mount = config.host(request.recipient).vault_mount
-            keyring = _judge_recipient_keyring(recipient, mount)
+            keyring = _judge_recipient_keyring(recipient, mount, config.vault.transition_mount)
             found += _named(request.recipient, iter([("recipient-keyring", keyring)]))
     if donor and recipient:
         found += _named("", _judge_pair(survey, donor, recipient, config, request))
@@ -119,6 +121,7 @@ def judge_host(
         found += [
             ("programs", _judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)),
             ("tool-version", _judge_tool(host)),
+            ("ssh-keepalive", _judge_keepalive(host)),
             ("receiver", _judge_receiver(host, name, ssh_ca)),
             (
                 "server",
@@ -165,7 +168,9 @@ def raise_for(checks: tuple[Check, ...], errors: Iterable[OrchestratorError] = (
             first.message, host=first.host, hint=first.hint, problems=problems
         ) from first
     kinds: type[OrchestratorError] = PreconditionError
-    if any(check.name.startswith("vault-") for check in bad):
+    # Of one machine under two names, all that Vault says of the pair only follows from that.
+    is_pair = all(check.name != "different-hosts" for check in bad)
+    if is_pair and any(check.name.startswith("vault-") for check in bad):
         kinds = SecretError
     if bad[0].name == "recipient-lock" and len(bad) == 1:
         kinds = LockHeldError
@@ -213,12 +218,13 @@ def _judge_donor(
     yield "programs", _judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)
     yield "tool-version", _judge_tool(host)
     instance = side.instance
+    state = "no answer from the server in" if host.is_running else "no server runs in"
     yield (
         "donor-running",
         (
             instance is not None,
-            "answers SQL" if instance else f"no server runs in {host.datadir}",
-            "start the donor's server, or set hosts.*.server.datadir",
+            "answers SQL" if instance else f"{state} {host.datadir}",
+            "start the donor's server, or set socket or datadir in hosts.*.server",
         ),
     )
     if instance is None:
@@ -337,7 +343,8 @@ def _judge_recipient(
             "set log_bin and log_slave_updates=ON, so that the replica can be a source later",
         ),
     )
-    left = [path for path in host.siblings if ".xbvault-old-" not in path]
+    kept = (".xbvault-old-", "/.xbvault/old-")
+    left = [path for path in host.siblings if not any(form in path for form in kept)]
     yield (
         "leftovers",
         (
@@ -348,7 +355,7 @@ def _judge_recipient(
     )
 
 
-def _judge_recipient_keyring(host: HostFacts, mount: str) -> Found:
+def _judge_recipient_keyring(host: HostFacts, mount: str, transition_mount: str) -> Found:
     own_url = host.options.get("hashicorp_key_management_vault_url", "")
     if not any("hashicorp_key_management" in " ".join(pair) for pair in host.options.items()):
         return (
@@ -356,10 +363,14 @@ def _judge_recipient_keyring(host: HostFacts, mount: str) -> Found:
             "the options do not load hashicorp_key_management",
             "add plugin-load-add=hashicorp_key_management and its options on the recipient",
         )
+    hint = f"set hashicorp-key-management-vault-url=…/v1/{mount} in the recipient's options"
+    if f"/v1/{transition_mount}/" in own_url:
+        run_id = own_url.rstrip("/").rpartition("/")[2].partition(".")[0]
+        hint = f"a clone that has not ended left it so: `xbvault runs cancel {run_id}`"
     return (
         own_url.rstrip("/").endswith(f"/v1/{mount}"),
         f"vault url {own_url or 'not set'}, mount {mount}",
-        f"set hashicorp-key-management-vault-url=…/v1/{mount} in the recipient's options",
+        hint,
     )
 
 
@@ -503,6 +514,16 @@ def _judge_receiver(recipient: HostFacts, name: str, ssh_ca: str) -> Found:
         not problems,
         "; ".join(problems) or "installed, and reachable by certificate only",
         "see docs/how-to/set-up-your-hosts.md",
+    )
+
+
+def _judge_keepalive(host: HostFacts) -> Found:
+    interval = host.sshd.get("clientaliveinterval", "")
+    return (
+        _number(interval) > 0,
+        f"ClientAliveInterval {interval or 'not shown by `sshd -T`'}",
+        "set ClientAliveInterval 15 in sshd_config and reload sshd: without it, a connection that "
+        "was cut on the way is waited on for ever",
     )
 
 

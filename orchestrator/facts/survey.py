@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from orchestrator import lock
-from orchestrator.errors import OrchestratorError, SecretError
+from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import hosts, instances, places
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
             instance = instances.read_instance(remote, host_config)
         found = places.read_places(remote, host, instance)
     except OrchestratorError as error:
+        if host is not None and not error.hint:
+            error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"
         errors.append(error)
     token_error = None
     if host is not None:
@@ -220,7 +222,13 @@ def _read_vault(
     errors: list[OrchestratorError] = []
     try:
         health = vault.read_health()
-        if not health.sealed:
+        if health.sealed:
+            errors.append(
+                SecretStoreUnavailableError(
+                    f"Vault at {vault.address} is sealed", hint="unseal it, then try again"
+                )
+            )
+        else:
             token = vault.lookup_token()
             capabilities = vault.read_capabilities(list(needed))
             for mount in (config.vault.mount, *(config.host(n).vault_mount for n in surveys)):
@@ -241,7 +249,7 @@ def _read_vault(
                     if name == recipient:
                         recipient_reads_donor = _may_read(as_host, config.host(donor).vault_mount)
                 except OrchestratorError as error:
-                    errors.append(_of_host(error, name))
+                    errors.append(_of_host(error, name, config.host(name).vault_env_file))
     except OrchestratorError as error:
         errors.append(error)
     return VaultSurvey(
@@ -259,11 +267,14 @@ def _read_vault(
     )
 
 
-def _of_host(error: OrchestratorError, name: str) -> OrchestratorError:
+def _of_host(error: OrchestratorError, name: str, path: str) -> OrchestratorError:
     return SecretError(
         f"the Vault token of host {name} cannot be used: {error.message}",
         host=name,
-        hint=error.hint or "issue it again with `xbvault vault init --issue-token`",
+        hint=error.hint
+        if error.transient
+        else f"issue another with `xbvault vault init --issue-token {name} --out FILE`, and put it "
+        f"on {name} as {path}",
     )
 
 

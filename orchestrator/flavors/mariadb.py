@@ -333,7 +333,9 @@ COLUMNS_SQL = (
 
 SUMMARY_SQL = (
     "SELECT COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS bytes, "
-    f"COUNT(DISTINCT IF(TABLE_SCHEMA NOT IN ({_SYSTEM}), TABLE_SCHEMA, NULL)) AS user_schemas "
+    # A schema without a table may hold routines and events.
+    "(SELECT COUNT(*) FROM information_schema.SCHEMATA "
+    f"WHERE SCHEMA_NAME NOT IN ({_SYSTEM})) AS user_schemas "
     "FROM information_schema.TABLES"
 )
 

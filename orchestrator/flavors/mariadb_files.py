@@ -30,6 +30,15 @@ _LOGS = (
 )
 _INDEXES = (("log_bin_index", "binary log index"), ("relay_log_index", "relay log index"))
 
+VARIABLES = (
+    *(variable for variable, _, _ in _LOGS),
+    *(name for name, _ in _INDEXES),
+    *(name for name, _, _ in _DIRECTORIES),
+    "innodb_data_home_dir",
+    "innodb_data_file_path",
+)
+"""What a running server must be asked for."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileSet:

@@ -29,7 +29,9 @@ def quote_definer(definer: str) -> str:
 
     A role has no host.
     """
-    user, _, host = definer.rpartition("@")
+    user, sign, host = definer.rpartition("@")
+    if not sign:
+        return quote_name(definer)
     return f"{quote_name(user)}@{quote_name(host)}" if host else quote_name(user)
 
 

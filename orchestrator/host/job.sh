@@ -5,7 +5,8 @@
 #   job.sh arm     BASE NAME        make the job's files only; the receiver starts it
 #   job.sh run     BASE NAME        the wrapper: what `start` starts
 #   job.sh receive BASE NAME RUN    the wrapper in the foreground, input from stdin
-#   job.sh report  BASE NAME        print the state
+#   job.sh report  BASE NAME        print the state, and renew the lease
+#   job.sh renew   BASE RUN         renew the lease of every job of a run that goes on
 #   job.sh stderr  BASE NAME STAGE  print what a stage wrote to stderr
 #   job.sh stop    BASE NAME        end every process of the job's session
 #   job.sh remove  BASE NAME        stop it and remove its files
@@ -19,9 +20,20 @@
 #   status.N   exit status of a stage        status.count   of pv
 #   stderr.N   stderr of a stage             stderr.count, stderr.job   of pv and of the wrapper
 #   bytes      what pv has counted; overwritten in place
-#   ended      uptime and exit statuses; written last
+#   lease      uptime at which the job ends itself, and the seconds that a renewal adds
+#   mark       why the watchdog ends the job: `expired` or `overtaken`
+#   ended      uptime and exit statuses, and the mark if there was one; written last
 # Files that are written late are there from the beginning as *.new, full of blanks, and are
 # overwritten and renamed: so a job whose own output filled the disk can still say how it ended.
+#
+# A watchdog in the job's own session looks every few seconds whether the job may go on: its lease
+# has not run out, no other run has taken the recipient (only where a fence is given), and its
+# wrapper lives. If not, it ends the whole session, and every stage counts as failed: with 124 for
+# the lease, with 75 for the lock.
+#
+# The lock must name our run and our very fence when the job begins; that stops an orchestrator
+# that wakes up after another process took over. From then on it must only not name another run:
+# the same run with a higher fence is a successor of our orchestrator, which attaches to us.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -86,8 +98,11 @@ make_files() {
 }
 
 reserve() {
+    # A process that began before an upgrade sends this text with settings of its own time.
+    lease_seconds=900
     . ./settings
     printf '%-119s\n' '' >begun.new && printf '%-199s\n' '' >ended.new &&
+        printf '%-19s %-19s\n' 0 "$lease_seconds" >lease && printf '%-19s\n' '' >mark.new &&
         printf '%020d\n' 0 >bytes || return 1
     parts='job count'
     index=0
@@ -147,10 +162,18 @@ do_arm() {
 
 # --- the wrapper ---
 
+# Needs read_clock. In place, in one write, and without new room on the disk.
+renew_lease() {
+    { read -r _ seconds <"$1/lease"; } 2>/dev/null || return 1
+    case $seconds in '' | *[!0-9]*) return 1 ;; esac
+    printf '%-19s %-19s\n' "$((${uptime%%.*} + seconds))" "$seconds" 1<>"$1/lease"
+}
+
 begin() {
     [ ! -e "$dir/begun" ] && [ ! -e "$dir/stopped" ] || return 1
     # The session's number is what `stop` goes by.
     read_clock && read_process "$$" && [ "$session" = "$$" ] || return 1
+    renew_lease "$dir" || return 1
     printf '%-119s\n' "$$ $started $boot $uptime" 1<>"$dir/begun.new" &&
         mv -T "$dir/begun.new" "$dir/begun"
 }
@@ -187,11 +210,17 @@ record() {
 # file ends in `exec` with a quoted argument list.
 element() {
     trap : TERM INT
-    (
-        trap - TERM INT
-        . "$dir/stage.$1"
-    ) 2>>"$dir/stderr.$1"
-    record "$?" "$1"
+    # The shell's own word about a stage that was killed is not wanted; the status tells it. The
+    # assignment must stand inside: of a lone subshell in braces, dash loses the inner redirection.
+    {
+        (
+            trap - TERM INT
+            check_run "$1"
+            . "$dir/stage.$1"
+        ) 2>>"$dir/stderr.$1"
+        code=$?
+    } 2>/dev/null
+    record "$code" "$1"
 }
 
 # pv tells its total at the end too, so what stands in `bytes` afterwards is exact.
@@ -199,6 +228,8 @@ count() {
     trap : TERM INT
     {
         {
+            # As part of a pipe it is a subshell of its own, without the traps of its parent.
+            trap : TERM INT
             (
                 trap - TERM INT
                 exec pv -n -b -i 0.5 3>&-
@@ -212,7 +243,8 @@ keep_bytes() {
     trap '' TERM INT
     while read -r line; do
         case $line in
-        '') ;;
+        # What the shell says of a pv that was killed.
+        '' | Terminated | Killed) ;;
         *[!0-9]*) printf '%s\n' "$line" >>"$dir/stderr.count" ;;
         *) printf '%020d\n' "$line" 1<>"$dir/bytes" ;;
         esac
@@ -226,9 +258,8 @@ read_status() {
     case $status in '' | *[!0-9]*) status=137 ;; esac
 }
 
-finish() {
-    # A TERM of `stop` must not hit the rename.
-    trap '' TERM INT
+# Sets statuses and worst: of every stage, and the first that is not 0.
+read_statuses() {
     statuses='' worst=0 index=0
     while [ "$index" -lt "$stages" ]; do
         read_status "$index"
@@ -236,13 +267,36 @@ finish() {
         if [ "$index" = "$counted" ] && [ "$status" = 0 ]; then
             read_status count
         fi
+        # Ended half way, whatever a stage made of the TERM that it got.
+        case $mark in
+        expired) status=124 ;;
+        overtaken) status=75 ;;
+        esac
         statuses="$statuses $status"
         [ "$worst" != 0 ] || worst=$status
         index=$((index + 1))
     done
+}
+
+write_ended() {
+    mark=''
+    [ ! -e "$dir/mark" ] || read -r mark <"$dir/mark"
+    read_statuses
     read_clock
-    printf '%-199s\n' "$uptime$statuses" 1<>"$dir/ended.new" &&
+    printf '%-199s\n' "$uptime$statuses $mark" 1<>"$dir/ended.new" &&
         mv -T "$dir/ended.new" "$dir/ended"
+}
+
+finish() {
+    # A TERM of `stop` must not hit the rename.
+    trap '' TERM INT
+    write_ended
+    # A watchdog that has set its mark is about to end what is left, and ends then.
+    if [ -n "$watchdog" ] && [ -z "$mark" ]; then
+        kill -s TERM "$watchdog" 2>/dev/null
+        kill -s CONT "$watchdog" 2>/dev/null
+        wait "$watchdog"
+    fi
     exit "$worst"
 }
 
@@ -274,14 +328,101 @@ $answer
 END
 }
 
+is_our_lock() {
+    case $name in
+    "$lock_run".*) return 0 ;;
+    esac
+    return 1
+}
+
+# Before a stage begins. By run, not by fence: see the head of this file.
+check_run() {
+    [ "$fence" != 0 ] || return 0
+    read_lock || die 75 "stage $1 was not begun: cannot read the recipient lock"
+    is_our_lock || die 75 "stage $1 was not begun: the recipient lock names run '$lock_run'"
+}
+
+# --- the watchdog ---
+
+# Sets until, which stays as it was if the file cannot be read.
+read_lease() {
+    { read -r line _ <"$dir/lease"; } 2>/dev/null || return 0
+    case $line in '' | *[!0-9]*) ;; *) until=$line ;; esac
+}
+
+is_expired() {
+    read_lease
+    read_clock && [ "${uptime%%.*}" -ge "$until" ]
+}
+
+# A free lock is no reason to end: a run that failed gave it back, and its resume attaches to us.
+# Nor is one that cannot be read: then the lease decides.
+is_overtaken() {
+    [ "$fence" != 0 ] && read_lock && [ -n "$lock_run" ] && ! is_our_lock
+}
+
+# So that `kill` ends the pause at once, and no `sleep` is left of it.
+pause() {
+    sleep "$1" &
+    wait "$!"
+}
+
+watch() {
+    trap '[ -z "${!:-}" ] || kill "$!" 2>/dev/null; exit 0' TERM INT
+    read -r spared _ </proc/self/stat && read_begun && read_clock || exit 1
+    until=$((${begun_uptime%%.*} + lease_seconds))
+    # Often enough that a lease of any length is kept within a tenth.
+    tick=$((lease_seconds / 10))
+    [ "$tick" -ge 1 ] || tick=1
+    [ "$tick" -le 5 ] || tick=5
+    while :; do
+        pause "$tick"
+        if ! is_alive; then
+            # Nobody is left to say how the stages end, so none of them may go on.
+            end_all
+            exit 0
+        fi
+        if is_expired; then
+            # Asked twice, for it may have been read while it was written.
+            pause 1
+            if is_expired; then
+                give_up expired "nobody has renewed the lease of $lease_seconds seconds"
+            fi
+        elif is_overtaken; then
+            give_up overtaken "run $lock_run has taken the recipient"
+        fi
+    done
+}
+
+# give_up MARK REASON
+give_up() {
+    trap '' TERM INT
+    [ ! -e "$dir/ended" ] || exit 0
+    say "the job ends itself: $2"
+    printf '%-19s\n' "$1" 1<>"$dir/mark.new" && mv -T "$dir/mark.new" "$dir/mark"
+    end_all
+    # The wrapper writes it; unless it could not be ended but by force.
+    [ -e "$dir/ended" ] || write_ended
+    exit 0
+}
+
+# Until nobody but the watchdog is left, however long a process hangs in the kernel.
+end_all() {
+    trap '' TERM INT
+    until end_session; do
+        sleep 5
+    done
+}
+
 work() {
+    lease_seconds=900
     . "$dir/settings"
+    watchdog=''
+    watch </dev/null >/dev/null &
+    watchdog=$!
     if [ "$fence" != 0 ]; then
         read_lock || refuse_all 75 'cannot read the recipient lock'
-        case $name in
-        "$lock_run".*) ;;
-        *) refuse_all 75 "the recipient lock is not ours: it names run '$lock_run'" ;;
-        esac
+        is_our_lock || refuse_all 75 "the recipient lock is not ours: it names run '$lock_run'"
         [ "$lock_fence" = "$fence" ] ||
             refuse_all 75 "the recipient lock has fence $lock_fence, ours is $fence"
     fi
@@ -334,6 +475,7 @@ do_report() {
         alive=0
         if is_alive; then alive=1; fi
         printf 'begun=%s\nalive=%s\n' "$begun_uptime" "$alive"
+        renew_one "$dir"
     fi
     if [ -e "$dir/bytes" ] && read -r bytes <"$dir/bytes"; then
         printf 'bytes=%s\n' "$bytes"
@@ -353,6 +495,23 @@ do_report() {
     set -- $wanted
     [ $# -gt 0 ] || return 0
     (cd "$dir" && tail -q -n "$((40 / $#))" -- "$@") | tail -c 16384
+}
+
+# A job that has not begun gets its lease when it begins.
+renew_one() {
+    [ -e "$1/begun" ] && [ ! -e "$1/ended" ] && renew_lease "$1"
+}
+
+do_renew() {
+    read_clock
+    renewed=0
+    set +f
+    set -- "$jobs/$name".*
+    set -f
+    for found; do
+        if renew_one "$found"; then renewed=$((renewed + 1)); fi
+    done
+    echo "renewed=$renewed"
 }
 
 do_stderr() {
@@ -375,7 +534,8 @@ XBVAULT_JOB=$name
     return 1
 }
 
-# Sets members: the living processes of the job's session but the leader; leader: its pid or ''.
+# Sets members: the living processes of the job's session but the leader and the spared one;
+# leader: its pid or ''.
 find_members() {
     members='' leader='' leader_there=0
     if is_leader_there; then leader_there=1; fi
@@ -386,6 +546,7 @@ find_members() {
         member=${entry#/proc/}
         read_process "$member" && [ "$session" = "$pid" ] || continue
         case $state in Z | X) continue ;; esac
+        [ "$member" != "$spared" ] || continue
         is_ours "$member" || continue
         if [ "$member" = "$pid" ]; then
             leader=$member
@@ -396,14 +557,36 @@ find_members() {
     [ -n "$members$leader" ]
 }
 
-# Waits up to so many tenths of a second until nobody is left.
+read_hundredths() {
+    read_clock && hundredths=${uptime%%.*}${uptime#*.}
+}
+
+# Waits up to so many hundredths of a second until nobody is left. By the clock, for on a busy host
+# a look at all processes takes longer than the pause.
 wait_until_gone() {
-    left=$1
+    read_hundredths && limit=$((hundredths + $1))
     while find_members; do
-        [ "$left" -gt 0 ] || return 1
-        left=$((left - 1))
+        read_hundredths && [ "$hundredths" -lt "$limit" ] || return 1
         sleep 0.1
     done
+}
+
+# Ends every process of the session but the spared one.
+end_session() {
+    find_members || return 0
+    # CONT: a stopped process would keep the TERM pending.
+    # shellcheck disable=SC2086
+    kill -s TERM $members $leader 2>/dev/null
+    # shellcheck disable=SC2086
+    kill -s CONT $members $leader 2>/dev/null
+    wait_until_gone 200 && return
+    # The wrapper is left for a second, to write down how its stages ended.
+    # shellcheck disable=SC2086
+    [ -z "$members" ] || kill -s KILL $members 2>/dev/null
+    wait_until_gone 100 && return
+    # shellcheck disable=SC2086
+    kill -s KILL $members $leader 2>/dev/null
+    wait_until_gone 100
 }
 
 stop_session() {
@@ -411,19 +594,7 @@ stop_session() {
     read_begun && read_clock && [ "$begun_boot" = "$boot" ] || return 0
     find_members || return 0
     answer=stopped
-    # CONT: a stopped process would keep the TERM pending.
-    # shellcheck disable=SC2086
-    kill -s TERM $members $leader 2>/dev/null
-    # shellcheck disable=SC2086
-    kill -s CONT $members $leader 2>/dev/null
-    wait_until_gone 20 && return
-    # The wrapper is left for a second, to write down how its stages ended.
-    # shellcheck disable=SC2086
-    [ -z "$members" ] || kill -s KILL $members 2>/dev/null
-    wait_until_gone 10 && return
-    # shellcheck disable=SC2086
-    kill -s KILL $members $leader 2>/dev/null
-    wait_until_gone 10 || die 70 "processes of the job cannot be killed:$members $leader"
+    end_session || die 70 "processes of the job cannot be killed:$members $leader"
 }
 
 do_stop() {
@@ -457,8 +628,10 @@ main() {
     esac
     jobs=$base/jobs
     dir=$jobs/$name
+    # The watchdog, when it ends all others.
+    spared=''
     case $verb.$# in
-    start.0 | arm.0 | run.0 | report.0 | stop.0 | remove.0 | receive.1 | stderr.1) ;;
+    start.0 | arm.0 | run.0 | report.0 | renew.0 | stop.0 | remove.0 | receive.1 | stderr.1) ;;
     *) die 64 'wrong call' ;;
     esac
     "do_$verb" "$@"

@@ -158,6 +158,10 @@ def translate(error: BaseException, *, host: str, login: str) -> OrchestratorErr
     if isinstance(error, paramiko.BadHostKeyException):
         shown, known = (make_fingerprint(key.asbytes()) for key in (error.key, error.expected_key))
         detail = f"it shows {shown}, known is {known}"
+    elif isinstance(error, NoValidConnectionsError):
+        # its own text begins with "[Errno None]", and names the address once more
+        reasons = (str(getattr(e, "strerror", "") or e).lower() for e in error.errors.values())
+        detail = ", ".join(sorted(set(reasons)))
     else:
         detail = str(error).strip().partition("\n")[0]
     fact = f"{login}: {meaning.fact}"

@@ -38,6 +38,7 @@ class Proxy:
 
     def close(self) -> None:
         """End it."""
+        self.socket.close()
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)

@@ -145,8 +145,14 @@ def go_forward(tools: Tools, plan: Plan) -> None:
         CommandError: A rename failed; `go_back` and `go_forward` both go on from there.
     """
     if read_phase(tools, plan) in (NOT_BEGUN, RESTORED):
-        tools.recipient.write_file(f"{plan.run_dir}/swap.list", swap_list(plan.swap_places))
+        _write_list(tools, plan)
     _run(tools, plan, "forward")
+
+
+def write_down(tools: Tools, plan: Plan, phase: str) -> None:
+    """Write list and phase down for a swap that was begun without them."""
+    _write_list(tools, plan)
+    tools.recipient.write_file(f"{plan.run_dir}/swap.phase", f"{phase}\n")
 
 
 def go_back(tools: Tools, plan: Plan) -> None:
@@ -213,6 +219,10 @@ def remove_empty_vaults(tools: Tools, plan: Plan) -> None:
         empty = [*(place.old for place in _exchanged(plan)), *empty]
     if empty:
         tools.recipient.run(["sh", "-c", REMOVE_EMPTY, "remove-empty", *empty])
+
+
+def _write_list(tools: Tools, plan: Plan) -> None:
+    tools.recipient.write_file(f"{plan.run_dir}/swap.list", swap_list(plan.swap_places))
 
 
 def _exchanged(plan: Plan) -> list[Place]:

@@ -132,13 +132,13 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
 
     Raises:
         PreconditionError: There is no backup set in the staging directory.
-        InterruptedWorkError: An earlier prepare of this set was killed.
+        InterruptedWorkError: A prepare of this set was killed, or its lease ran out.
         CommandError: ``mariadb-backup --prepare`` failed.
         VerificationError: It exited 0, but the set does not say that it is prepared.
 
     Repeat:
-        Already prepared: changes nothing. Still running: attached to. Killed half way: raises
-        InterruptedWorkError, and the run goes back to the stream.
+        Already prepared: changes nothing. Still running: attached to. Cut off half way, in
+        whatever way: raises InterruptedWorkError, and the run goes back to the stream.
     """
     name = plan.job_name("prepare-backup-set", tools.attempt)
     if tools.recipient.run(["test", "-s", _options_file(plan)], check=False).status != 0:
@@ -148,12 +148,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
             hint="`xbvault runs cancel`, then begin a new run",
         )
     state = jobs.read_job(tools.recipient, name)
-    if state.died:
-        raise InterruptedWorkError(
-            "the prepare of this set was killed: it cannot be trusted any more",
-            host=plan.recipient,
-            hint="the run goes back to the stream",
-        )
+    _check_cut(state, plan.recipient)
     if state.ended and any(state.statuses):
         jobs.remove_job(tools.recipient, name)  # a prepare that failed may be tried again
     token_file = ""
@@ -174,17 +169,13 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
             ),
             directory=plan.staging_dir,
             fence=tools.fence,
+            lease_seconds=tools.config.clone.job_lease_seconds,
         ),
     )
     state = jobs.wait_for_job(
         tools.recipient, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
     )
-    if state.died:
-        raise InterruptedWorkError(
-            "the prepare of this set was killed: it cannot be trusted any more",
-            host=plan.recipient,
-            hint="the run goes back to the stream",
-        )
+    _check_cut(state, plan.recipient)
     _need_success(state, "mariadb-backup --prepare", plan.recipient)
     return _read_prepared(tools, plan, state)
 
@@ -234,6 +225,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                 ),
                 directory="/",
                 fence=tools.fence,
+                lease_seconds=tools.config.clone.job_lease_seconds,
             ),
         )
         state = jobs.wait_for_job(
@@ -340,6 +332,8 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
                 host=plan.recipient,
                 hint="something started it again; stop it, then `xbvault runs resume`",
             )
+        if remote.run(["test", "-e", plan.datadir], check=False).status == 0:
+            remote.write_file(had_datadir_path(plan), "")
         try:
             places.go_forward(tools, plan)
         except CommandError as error:
@@ -406,6 +400,11 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
 def swap_record(plan: Plan) -> str:
     """Return the file on the recipient that holds the new directory's identity."""
     return f"{plan.run_dir}/{IDENTITY}"
+
+
+def had_datadir_path(plan: Plan) -> str:
+    """Return the file on the recipient that says that there was a datadir before the swap."""
+    return f"{plan.run_dir}/had-datadir"
 
 
 def read_identity(tools: Tools, path: str) -> str:
@@ -535,6 +534,16 @@ def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoint
     return Checkpoints(
         backup_type=kind, to_lsn=values.get("to_lsn", ""), seconds=round(state.seconds, 3)
     )
+
+
+def _check_cut(state: jobs.JobState, host: str) -> None:
+    # mariadb-backup gives no guarantee for a set whose prepare was interrupted.
+    if state.is_cut:
+        raise InterruptedWorkError(
+            "the prepare of this set was cut off: it cannot be trusted any more",
+            host=host,
+            hint="the run goes back to the stream",
+        )
 
 
 def _need_success(state: jobs.JobState, what: str, host: str) -> None:

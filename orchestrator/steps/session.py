@@ -1,9 +1,10 @@
 """What a process holds while it works on a run: doors, the recipient lock, and what must live on.
 
 The recipient lock is taken before the first step that may change anything, and its lease is
-renewed by a thread of its own, as are the orchestrator's token and the transition token. So a step
-that waits for hours needs not think of them. When the lock is lost, the next look at the cancel
-flag ends the step.
+renewed by a thread of its own, as are the orchestrator's token and the transition token; one more
+thread for each host renews the leases of the run's remote jobs there. So a step that waits for
+hours needs not think of them. When the lock is lost, the next look at the cancel flag ends the
+step.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import lock, log
+from orchestrator import jobs, lock, log
 from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
 from orchestrator.remote import SshRemote
 from orchestrator.steps.registry import StepInfo, Tools
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.models import Plan
+    from orchestrator.remote import Remote
 
 TOKEN_SECONDS = 60
 """How often tokens are looked at."""
+JOB_SECONDS = 30.0
+"""How often the leases of remote jobs are renewed, at the least."""
+JOIN_SECONDS = 30.0
+"""Longest wait for the threads, of which one may hang at a host that is gone."""
 
 
 class Session:
@@ -47,7 +53,7 @@ class Session:
         self._fence = 0
         self._lost: LockHeldError | None = None
         self._ended = threading.Event()
-        self._keeper: threading.Thread | None = None
+        self._keepers: tuple[threading.Thread, ...] = ()
 
     def tools(
         self,
@@ -89,10 +95,14 @@ class Session:
             status: How the flow ended; a detached one keeps the lock until its lease runs out.
         """
         self._ended.set()
-        if self._keeper is not None:
-            self._keeper.join(timeout=30)
+        limit = time.monotonic() + JOIN_SECONDS
+        for keeper in self._keepers:
+            keeper.join(timeout=max(0.0, limit - time.monotonic()))
+        # A run that was killed after its last step has none left to take the lock for, but the
+        # killed process may have left it behind.
+        may_hold = self._fence or status in ("succeeded", "cancelled")
         try:
-            if self._fence and status != "detached" and self._lost is None:
+            if may_hold and status != "detached" and self._lost is None:
                 lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
         except RemoteError as error:
             # The lease runs out by itself; what the run ended with matters more.
@@ -120,8 +130,18 @@ class Session:
             lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
             self._fence = 0
             raise
-        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        self._keeper.start()
+        # A host that is gone must not hold up what is kept on the other one.
+        self._keepers = (
+            threading.Thread(target=self._keep, name="keeper", daemon=True),
+            *(
+                threading.Thread(
+                    target=self._keep_jobs, args=(remote,), name=f"keeper-{where}", daemon=True
+                )
+                for remote, where in ((self._donor, "donor"), (self._recipient, "recipient"))
+            ),
+        )
+        for keeper in self._keepers:
+            keeper.start()
 
     def _check_overtaken(self, *, after_others: bool) -> None:
         """Refuse to go on where another run has swapped or written keys since we first came."""
@@ -163,6 +183,18 @@ class Session:
             except OrchestratorError as error:
                 # Hosts and Vault come back; while they are gone, the lease decides.
                 log.get().info("notice", message=f"not renewed: {error.message}")
+
+    def _keep_jobs(self, remote: Remote) -> None:
+        """Renew the leases of the run's remote jobs on a host, at once and from then on."""
+        pause = min(JOB_SECONDS, self._config.clone.job_lease_seconds / 5)
+        while self._lost is None:
+            try:
+                jobs.renew_jobs(remote, self._plan.run_id)
+            except OrchestratorError as error:
+                # As long as their lease lasts, the jobs do not miss us.
+                log.get().info("notice", message=f"jobs not renewed: {error.message}")
+            if self._ended.wait(pause):
+                return
 
     def _renew_tokens(self) -> None:
         """Renew the orchestrator's token and the run's transition tokens."""

@@ -75,8 +75,8 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         SecretError: Vault does not sign the credential.
 
     Repeat:
-        Jobs that still run, or have ended well, are attached to. Anything else is thrown away and
-        begun again.
+        Jobs that still run, or have ended well, are attached to. Anything else, such as jobs whose
+        lease ran out, is thrown away and begun again.
     """
     send, receive = plan.job_name(SEND, tools.attempt), plan.job_name(RECEIVE, tools.attempt)
     if not _is_worth_attaching(tools, send, receive):
@@ -224,15 +224,9 @@ def _compare_sets(tools: Tools, plan: Plan, files: mariadb.SetFiles) -> list[Che
 def _is_worth_attaching(tools: Tools, send: str, receive: str) -> bool:
     sender = jobs.read_job(tools.donor, send)
     receiver = jobs.read_job(tools.recipient, receive)
-    if not sender.exists or not receiver.exists:
+    if any(job.is_cut or any(job.statuses) for job in (sender, receiver)):
         return False
-    alive = sender.running and (receiver.running or receiver.ended)
-    done = (
-        sender.ended
-        and (receiver.ended or receiver.running)
-        and not any(sender.statuses + receiver.statuses)
-    )
-    return alive or done
+    return (sender.running or sender.ended) and (receiver.running or receiver.ended)
 
 
 def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
@@ -262,6 +256,7 @@ def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
             ),
             count_after=jobs.COUNT_INPUT,
             fence=tools.fence,
+            lease_seconds=tools.config.clone.job_lease_seconds,
         ),
     )
     tools.recipient.write_file(f"{plan.run_dir}/receive", f"{receive}\n")
@@ -343,6 +338,7 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
                 jobs.Stage(argv=_send_command(tools, plan)),
             ),
             count_after=0,
+            lease_seconds=tools.config.clone.job_lease_seconds,
         ),
     )
 

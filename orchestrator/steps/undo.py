@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SwapState:
+    """How far a run's swap has come.
+
+    Attributes:
+        phase: As the recipient has it written down; empty if nothing was renamed.
+        swapped: The datadir in place is the run's.
+        half_swapped: It was cut off, on its way forward or back.
+    """
+
+    phase: str
+    swapped: bool
+    half_swapped: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RestoredDatadir:
     """What stands in place after an undo.
 
@@ -40,6 +55,26 @@ class DroppedAccount:
     """
 
     user: str
+
+
+@step("check-latest-swap", role="recipient", repeat=Repeat.SAFE, after_others=True)
+def check_latest_swap(tools: Tools, plan: Plan) -> SwapState:
+    """See that the earlier datadir can be put back, before anything is changed.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The run's plan.
+
+    Returns:
+        How far the swap has come.
+
+    Raises:
+        PreconditionError: The earlier datadir is not there any more, or a later run has swapped.
+
+    Repeat:
+        Changes nothing, ever.
+    """
+    return _read_swap(tools, plan)
 
 
 @step("stop-remote-jobs", role="both", repeat=Repeat.SAFE, after_others=True)
@@ -80,7 +115,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         What stands in place.
 
     Raises:
-        PreconditionError: The earlier datadir was given up, or a later run has swapped.
+        PreconditionError: The earlier datadir is not there any more, or a later run has swapped.
         CommandError: The earlier server does not start.
         VerificationError: It does not answer.
 
@@ -88,23 +123,12 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         A list and a phase on the recipient tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    phase = places.read_phase(tools, plan)
-    swapped, half_done = phase == places.SWAPPED, places.is_half_done(phase)
-    if swapped and not restore.is_swapped(tools, plan):
-        raise PreconditionError(
-            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
-            host=plan.recipient,
-            hint="undo the later run first",
-        )
-    if swapped and remote.run(["test", "-e", f"{plan.run_dir}/forgotten"], check=False).status == 0:
-        raise PreconditionError(
-            f"the earlier datadir of run {plan.run_id} was given up",
-            host=plan.recipient,
-            hint="what `runs forget` gave up cannot be had back",
-        )
-    if swapped or half_done:
+    swap = _read_swap(tools, plan)
+    if swap.swapped or swap.half_swapped:
         if hosts.read_host(remote, host).is_running:
             service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
+        if swap.phase == places.NOT_BEGUN:
+            places.write_down(tools, plan, "out")
         places.go_back(tools, plan)
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
@@ -117,7 +141,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 "the earlier server was started but does not answer", host=plan.recipient
             )
     return RestoredDatadir(
-        swapped_back=phase != places.NOT_BEGUN,
+        swapped_back=swap.half_swapped or swap.phase != places.NOT_BEGUN,
         is_running=runs,
         replicates=runs and bool(instances.read_replication(remote, host)),
     )
@@ -146,6 +170,45 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     user = mariadb.account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)
     return DroppedAccount(user=user)
+
+
+def _read_swap(tools: Tools, plan: Plan) -> SwapState:
+    """Read how far the swap has come; refuse what cannot be taken back."""
+
+    def is_there(path: str) -> bool:
+        return tools.recipient.run(["test", "-e", path], check=False).status == 0
+
+    phase = places.read_phase(tools, plan)
+    swapped = phase == places.SWAPPED
+    if swapped and not restore.is_swapped(tools, plan):
+        raise PreconditionError(
+            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
+            host=plan.recipient,
+            hint="undo the later run first",
+        )
+    if swapped and is_there(f"{plan.run_dir}/forgotten"):
+        raise PreconditionError(
+            f"the earlier datadir of run {plan.run_id} was given up",
+            host=plan.recipient,
+            hint="what `runs forget` gave up cannot be had back",
+        )
+    missing = [
+        place.old
+        for place in plan.swap_places
+        if not (place.is_whole and not is_there(restore.had_datadir_path(plan)))
+        and not is_there(place.old)
+    ]
+    if swapped and missing:
+        raise PreconditionError(
+            f"the earlier datadir {missing[0]} is not there any more",
+            host=plan.recipient,
+            hint="somebody removed it or moved it away; nothing was changed",
+        )
+    half_swapped = places.is_half_done(phase)
+    if phase == places.NOT_BEGUN and plan.swap_places[0].is_whole:
+        # Renamed by hand, or by a version that wrote no phase down.
+        half_swapped = is_there(plan.old_datadir) and is_there(plan.new_datadir)
+    return SwapState(phase=phase, swapped=swapped, half_swapped=half_swapped)
 
 
 def _restore_drop_in(tools: Tools, plan: Plan) -> None:

@@ -175,31 +175,29 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     try:
         script = checksum_sql(chosen, columns, snapshot=True)
         output = _checksum(tools, tools.donor, donor_host, script)
-        file, position, theirs = parse_checksums(output)
+        file, position, theirs = parse_checksums(output, snapshot=True)
         _run_until(tools, plan, file, position)
         script = checksum_sql(chosen, columns, snapshot=False)
         output = _checksum(tools, remote, host, script)
-        ours = parse_checksums(output)[2]
+        ours = parse_checksums(output, snapshot=False)[2]
     finally:
         sql.execute(remote, host.server, "START SLAVE")
-    by_key = {f"{t.schema}.{t.name}": t for t in chosen}
-    different = sorted(key for key in by_key if theirs.get(key) != ours.get(key))
-    unread = sorted(key for key in by_key if theirs.get(key, "NULL") == "NULL")
-    bad = sorted({*different, *unread})
+    bad = find_differences(chosen, theirs, ours)
     at = f"{file}:{position}"
     check = Check(
         name="tables-equal",
         ok=not bad,
         evidence=f"{len(chosen)} tables equal at {at}{_describe_left_out(left_out)}"
         if not bad
-        else f"differ at {at}: {mariadb.describe_names(bad)}",
+        else f"differ at {at}: {mariadb.describe_names(label for label, _, _ in bad)}",
     )
     if bad:
         raise VerificationError(
-            f"{len(bad)} of {len(chosen)} tables differ: {mariadb.describe_names(bad)}",
+            f"{len(bad)} of {len(chosen)} tables differ: "
+            f"{mariadb.describe_names(label for label, _, _ in bad)}",
             host=plan.recipient,
             hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
-            problems=[f"{key}: donor {theirs.get(key)}, replica {ours.get(key)}" for key in bad],
+            problems=[f"{label}: donor {one}, replica {other}" for label, one, other in bad],
         )
     return Comparison(
         checks=(check,), compared=len(chosen), not_compared=tuple(left_out), position=at
@@ -393,15 +391,21 @@ def _sum_rows_sql(table: Table, columns: tuple[str, ...]) -> str:
     )
 
 
-def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
-    """Return position and checksums from the output of `checksum_sql`.
+def parse_checksums(text: str, *, snapshot: bool) -> tuple[str, int, list[tuple[str, str]]]:
+    """Return position and checksums from the output of `checksum_sql`, in its order.
+
+    The order tells tables apart whose schema and name read the same with a dot between them.
+
+    Args:
+        text: What the client wrote.
+        snapshot: Whether a position must be in it.
 
     Raises:
-        VerificationError: The output is cut off or of another form.
+        VerificationError: It is not.
     """
     file, position = "", 0
-    sums: dict[str, str] = {}
-    for line in text.splitlines():
+    sums: list[tuple[str, str]] = []
+    for line in text.split("\n"):  # a name may hold what splitlines() takes for an end of line
         name, tab, value = line.rpartition("\t")
         if not tab:
             continue
@@ -410,8 +414,40 @@ def parse_checksums(text: str) -> tuple[str, int, dict[str, str]]:
         elif name == "Binlog_snapshot_position" and value.isdecimal():
             position = int(value)
         elif value == "NULL" or _SUM.fullmatch(value):
-            sums[sql.unescape(name)] = value
+            sums.append((sql.unescape(name), value))
+    if snapshot and not (file and position):
+        raise VerificationError(
+            "the donor did not say at which position its snapshot stands",
+            hint="`xbvault runs resume` compares again",
+        )
     return file, position, sums
+
+
+def find_differences(
+    tables: list[Table], theirs: list[tuple[str, str]], ours: list[tuple[str, str]]
+) -> list[tuple[str, str, str]]:
+    """Return label and both checksums of the tables that are not proved equal.
+
+    Args:
+        tables: The tables, in the order of the script.
+        theirs: What the donor answered.
+        ours: What the replica answered.
+
+    Raises:
+        VerificationError: An answer is not of these tables in this order.
+    """
+    for answer in (theirs, ours):
+        if [name for name, _ in answer] != [table.label for table in tables]:
+            raise VerificationError(
+                f"{len(tables)} checksums were asked for, and {len(answer)} were answered or in "
+                "another order",
+                hint="`xbvault runs resume` compares again",
+            )
+    return [
+        (name, one, other)
+        for (name, one), (_, other) in zip(theirs, ours, strict=True)
+        if one != other or one == "NULL"
+    ]
 
 
 def _checksum(

@@ -25,13 +25,13 @@ def walk(*paths: Path) -> Iterator[ast.AST]:
 
 
 def called_names(node: ast.AST) -> Iterator[str]:
-    """Yield the names in ``Check(name="…")`` and in ``_check_role("…")``."""
+    """Yield the names in ``Check(name="…")`` and in ``_tell("…")``."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return
     if node.func.id == "Check":
         values = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
     else:
-        values = node.args[:1] if node.func.id == "_check_role" else []
+        values = node.args[:1] if node.func.id == "_tell" else []
     for value in values:
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             yield value.value
@@ -81,5 +81,5 @@ def test_the_page_tells_every_finding_of_preflight() -> None:
 
 def test_the_page_tells_every_finding_of_vault_check() -> None:
     """The page has every finding that `vault check` can give, once, and no other."""
-    found = {name for node in walk(CODE / "vault_setup.py") for name in called_names(node)}
+    found = {name for node in walk(CODE / "vault_setup/check.py") for name in called_names(node)}
     assert sorted(read_page()[2]) == sorted(found)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-import yaml
 
-from orchestrator import config, errors, vault_setup
+from orchestrator import config, errors, playbook, steps, vault_setup
 from orchestrator.cli.main import app
+from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,12 +263,30 @@ def test_the_page_of_layers_is_what_the_linter_holds() -> None:
     assert shown == wanted
 
 
+def read_steps() -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield playbook, step, role, repeat and summary of every step of every playbook."""
+    steps.load()
+    for found in playbook.list_playbooks():
+        for entry in (*found.steps, *found.cleanup):
+            info = REGISTRY[entry.use]
+            back = f" to `{info.back_to}`" if info.back_to else ""
+            repeat = f"{info.repeat.value}{back}"
+            yield found.name, entry.use, entry.on, repeat, info.summary
+
+
+def test_the_page_of_steps_is_what_the_registry_has() -> None:
+    """Every playbook's steps, in their order, with what repeating them does."""
+    page = read_page("reference/steps.md")
+    shown = []
+    for section in page.split("\n## ")[1:]:
+        rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \| (.+?) \| (.+) \|$", section, re.MULTILINE)
+        shown += [(section.partition("`")[2].partition("`")[0], *row) for row in rows]
+    assert shown == list(read_steps())
+
+
 def test_steps_that_pages_name_are_there() -> None:
     """A step's name in a page is one of a playbook, so that nobody looks for one in vain."""
-    known = set()
-    for file in sorted((ROOT / "playbooks").glob("*.yaml")):
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        known |= {entry["use"] for key in ("steps", "cleanup") for entry in document[key]}
+    known = {step for _, step, *_ in read_steps()}
     verbs = {step.partition("-")[0] for step in known}
     for page, text in TEXTS.items():
         for word in re.findall(r"\b([a-z]+-[a-z]+(?:-[a-z]+)+) (?:\(|done)", text):
@@ -276,6 +294,15 @@ def test_steps_that_pages_name_are_there() -> None:
                 assert word in known, (page, word)
     for step in ("swap-datadir", "compare-tables", "verify-encryption", "verify-key-separation"):
         assert step in known
+
+
+def test_pages_that_the_sources_name_are_there() -> None:
+    """A hint that sends its reader to a page sends to one that exists."""
+    found = set()
+    for file in sorted((ROOT / "orchestrator").rglob("*.py")):
+        found |= set(re.findall(r"docs/[\w/.-]+\.md", file.read_text(encoding="utf-8")))
+    assert "docs/how-to/set-up-your-hosts.md" in found
+    assert [path for path in sorted(found) if not (ROOT / path).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

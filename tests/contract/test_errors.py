@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
 from typing import Any
@@ -42,19 +43,19 @@ TRANSIENT = {"HostUnreachableError", "SecretStoreUnavailableError"}
 
 def make(cls: type[OrchestratorError]) -> OrchestratorError:
     """Make an error with a value in everything that it can carry."""
-    known = cls("").context()
-    return cls("no backup set in /backup/b1", **{k: v for k, v in VALUES.items() if k in known})
+    parameters = inspect.signature(cls).parameters.values()
+    names = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return cls("no backup set in /backup/b1", **{name: VALUES[name] for name in names})
 
 
 @pytest.mark.parametrize("cls", CLASSES.values())
 def test_it_crosses_the_journal_and_comes_back_equal(cls: type[OrchestratorError]) -> None:
     """Class, message and all context are the same behind the journal's door."""
     error = make(cls)
-    assert set(error.context()) == {*VALUES} & {*error.context()}, "VALUES lacks a field"
     serializer = durable.JournalSerializer()
     found = serializer.deserialize(serializer.serialize(error))
     assert type(found) is cls
-    assert found.as_json() == error.as_json()
+    assert vars(found) == vars(error)
     assert str(found) == str(error) == error.message
     assert found.exit_status == error.exit_status
     assert found.transient == error.transient
@@ -66,7 +67,7 @@ def test_it_survives_pickle_and_copy(cls: type[OrchestratorError]) -> None:
     error = make(cls)
     for found in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(found) is cls
-        assert found.as_json() == error.as_json()
+        assert vars(found) == vars(error)
 
 
 @pytest.mark.parametrize("cls", CLASSES.values())

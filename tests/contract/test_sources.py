@@ -184,15 +184,18 @@ def test_every_exception_from_a_rule_says_why() -> None:
     """A `noqa`, an ignored type, a line without coverage: the reason is beside it or above."""
     excuse = re.compile(r"#\s*(?:noqa|type: ignore|pragma: no cover)[^\n]*")
     reasoned = re.compile(
-        r"# (?:noqa: [A-Z0-9]+(?:, [A-Z0-9]+)*|type: ignore\[[a-z-]+(?:, [a-z-]+)*\]|pragma: no cover)"
-        r" --? \w"
+        r"# (?:noqa: [A-Z0-9]+(?:, [A-Z0-9]+)* --? \w|type: ignore\[[a-z-]+(?:, [a-z-]+)*\]  # \w"
+        r"|pragma: no cover --? \w)"
     )
     offences = []
     for path in WRITTEN:
-        above = ""
+        has_reason = False  # the line above is a comment, or has one itself
         for line in path.read_text("utf-8").splitlines() if path.suffix == ".py" else ():
             match = excuse.search(line)
-            if match and not reasoned.match(match.group()) and not above.startswith("# "):
-                offences.append(f"{path.relative_to(ROOT)}: {line.strip()}")
-            above = line.strip()
+            if match:
+                has_reason = has_reason or reasoned.match(match.group()) is not None
+                if not has_reason:
+                    offences.append(f"{path.relative_to(ROOT)}: {line.strip()}")
+            else:
+                has_reason = line.strip().startswith("# ")
     assert offences == []

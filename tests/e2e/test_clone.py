@@ -255,6 +255,7 @@ def test_an_earlier_swap_cannot_be_undone(lab: CloneLab, first: Clone, second: C
     refused = lab.xbvault("runs", "undo", first.run_id, "--yes", "--json", check=False)
     assert refused.returncode == 3, refused.stderr
     assert "is not the latest swap" in json.loads(refused.stdout)["error"]["message"]
+    assert show_run(lab, first.run_id)["status"] == "succeeded"
     assert (read_pid(lab), read_inode(lab)) == (pid, inode)
     check_arrival(lab)
 

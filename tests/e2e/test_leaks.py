@@ -46,6 +46,8 @@ from leak_scanner import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+pytestmark = pytest.mark.timeout(900)  # every process of a clone is traced, which costs time
+
 MOUNT = product.MOUNT
 CLONE = ("clone", "master", "replica", "--json", "--yes")
 KINDS = {
@@ -246,7 +248,6 @@ def evidence(stand: CloneLab, lab: model.Lab, tmp_path_factory: pytest.TempPathF
     )
 
 
-@pytest.mark.timeout(900)
 def test_clone_under_watch_succeeds(evidence: Evidence) -> None:
     """A clone whose every process is traced ends well: what follows is about a whole run."""
     assert evidence.status == 0, evidence.stderr

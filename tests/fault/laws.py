@@ -226,6 +226,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
     Two runs that came to the same end give the same answer.
     """
     library = _root(lab, RECIPIENT) / "var/lib"
+    datadir = (library / "mysql").stat()
     drop_ins = _root(lab, RECIPIENT) / "etc/mysql/mariadb.conf.d"
     account = f"xbvault_{run_id.rpartition('-')[2]}"
     replication = read_replication(lab)
@@ -233,7 +234,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
         "library": sorted({_blot(path.name) for path in library.iterdir()}),
         "run files": sorted(path.name for path in (library / f"xbvault/runs/{run_id}").glob("*")),
         "options": {path.name: _blot(path.read_text()) for path in sorted(drop_ins.iterdir())},
-        "datadir": (lambda s: (s.st_uid, s.st_gid, oct(s.st_mode)))((library / "mysql").stat()),
+        "datadir": [datadir.st_uid, datadir.st_gid, oct(datadir.st_mode)],
         "variables": {
             name: value
             for name, value in _read_variables(lab, RECIPIENT).items()
@@ -267,7 +268,9 @@ def read_server(lab: CloneLab, name: str) -> str:
     found = [pid for pid, comm in _read_processes(lab, name).items() if comm == "mariadbd"]
     if not found:
         return ""
-    return " ".join(f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found)
+    return " ".join(
+        f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found
+    )
 
 
 def read_lock(lab: CloneLab) -> dict[str, str]:
@@ -369,7 +372,9 @@ def _read_variables(lab: CloneLab, name: str) -> dict[str, str]:
 
 
 def _read_accounts(lab: CloneLab, name: str) -> list[str]:
-    return ["@".join(row) for row in lab.sql(name, "SELECT user, host FROM mysql.user ORDER BY 1, 2")]
+    return [
+        "@".join(row) for row in lab.sql(name, "SELECT user, host FROM mysql.user ORDER BY 1, 2")
+    ]
 
 
 def _read_processes(lab: CloneLab, name: str) -> dict[str, str]:

@@ -32,7 +32,10 @@ from engine_lab import (
 )
 
 from orchestrator import durable, log, models
+from orchestrator.durable import attempts, files, flows, journal, runs
+from orchestrator.durable import engine as library
 from orchestrator.errors import (
+    CancelledError,
     CommandError,
     ConfigError,
     HostUnreachableError,
@@ -92,7 +95,7 @@ class Engine:
 
     def spawn(self, verb: str, run_id: str = "r1", crash_at: str = "") -> subprocess.Popen[str]:
         """Do a verb in a process of its own."""
-        package = Path(durable.__file__).parent.parent
+        package = Path(durable.__file__).parent.parent.parent
         return subprocess.Popen(
             [sys.executable, engine_lab.__file__, str(self.state), verb, run_id],
             env={**os.environ, "XBVAULT_CRASH_AT": crash_at, "PYTHONPATH": str(package)},
@@ -113,7 +116,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """An engine with an empty journal, and a world in which every step succeeds."""
     (tmp_path / "world").mkdir()
     monkeypatch.setenv("ENGINE_WORLD", str(tmp_path / "world"))
-    monkeypatch.setattr(durable, "RETRY_WAITS_SECONDS", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr(attempts, "RETRY_WAITS_SECONDS", (0.01, 0.01, 0.01, 0.01))
     for name, info in engine_lab.DUMMIES.items():
         monkeypatch.setitem(REGISTRY, name, info)
     log.configure()
@@ -198,20 +201,18 @@ def test_journal_answers_as_the_library_does(engine: Engine) -> None:
     script("engine-three", "fail")
     with pytest.raises(CommandError):
         engine.begin()
-    with durable._open_to_read(engine.config) as journal:
-        assert journal
-        theirs = journal.client.list_workflows()[0]
-        ours = journal.rows(["r1"])["r1"]
+    tables = journal.Journal(files.journal_path(engine.config))
+    with library.open_client(tables.path) as client:
+        theirs = client.list_workflows()[0]
+        ours = tables.rows(["r1"])["r1"]
         assert (ours.status, ours.version) == (theirs.status, theirs.app_version)
         assert (ours.created_at, ours.ended_at) == (theirs.created_at, theirs.completed_at)
         assert theirs.input
-        assert journal.spec("r1") == theirs.input["args"][0]
+        assert ours.spec == theirs.input["args"][0]
         assert isinstance(theirs.error, CommandError)
         assert ours.error
         assert ours.error.as_json() == theirs.error.as_json()
-        for mine, step in zip(
-            journal.steps("r1"), journal.client.list_workflow_steps("r1"), strict=True
-        ):
+        for mine, step in zip(tables.steps("r1"), client.list_workflow_steps("r1"), strict=True):
             assert (mine.number, mine.name) == (step["function_id"], step["function_name"])
             assert mine.output == step["output"]
             assert (mine.error is None) == (step["error"] is None)
@@ -495,7 +496,7 @@ def test_holder_that_does_not_let_go_stops_a_cancel(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancel that waits in vain names the process; it can be repeated when that is gone."""
-    monkeypatch.setattr(durable, "CANCEL_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(runs, "CANCEL_WAIT_SECONDS", 0.3)
     with living(engine) as process:
         process.send_signal(signal.SIGSTOP)
         with pytest.raises(LockHeldError, match=str(process.pid)):
@@ -539,6 +540,41 @@ def test_killed_cancel_goes_on(engine: Engine) -> None:
     assert trace()[-2:] == ["engine-revert", "engine-sweep"]
 
 
+@pytest.mark.parametrize("step", ["engine-revert", "engine-sweep"])
+def test_failed_cancel_has_not_ended(engine: Engine, step: str) -> None:
+    """A cancel that failed, or whose clean-up did, must be repeated before anything is forgotten."""
+    script("engine-three", "fail")
+    with pytest.raises(CommandError):
+        engine.begin()
+    script(step, "fail")
+    with pytest.raises(CommandError):
+        engine.cancel()
+    record = engine.read()
+    assert (record.status, record.ended_at) == ("cancelled", "")
+    with pytest.raises(PreconditionError, match="has not ended") as caught:
+        engine.forget()
+    assert caught.value.hint == "xbvault runs cancel r1"
+    assert engine.cancel().ended_at
+    assert engine.forget().status == "forgotten"
+    assert "engine-drop" in trace()
+
+
+def test_cancel_that_meets_a_resume_stands(engine: Engine) -> None:
+    """A run that is marked as cancelled while a resume makes ready does not go on."""
+    engine.kill_at("begin", "engine-two:before")
+    path = files.journal_path(engine.config)
+
+    def open_late(config: Config, plan: Plan) -> EngineSession:
+        library.cancel_flow(path, plan.run_id)
+        return EngineSession(config, plan)
+
+    with pytest.raises(CancelledError):
+        durable.resume_run(engine.config, "r1", open_late)
+    assert engine.read().status == "cancelled"
+    assert trace() == ["engine-one"]
+    assert sessions() == ["cancelled"]
+
+
 def test_failed_cleanup_is_done_by_resume(engine: Engine) -> None:
     """The run's work is done but it has not ended; resume does only the clean-up."""
     script("engine-sweep", "fail")
@@ -567,6 +603,15 @@ def test_undo_puts_back_and_cleans_up(engine: Engine) -> None:
     with pytest.raises(PreconditionError, match="was undone, which is final"):
         engine.resume()
     assert engine.forget().status == "forgotten"
+
+
+def test_undo_takes_the_place_of_a_cleanup_that_was_cut_off(engine: Engine) -> None:
+    """A run that is undone before its clean-up was done has ended with the undo's clean-up."""
+    engine.kill_at("begin", "engine-sweep:before")
+    record = engine.undo()
+    assert record.status == "undone"
+    assert record.ended_at
+    assert trace() == [*STEPS, "engine-revert", "engine-sweep"]
 
 
 def test_undo_with_a_cleanup_of_its_own_uses_that(engine: Engine) -> None:
@@ -600,6 +645,19 @@ def test_killed_or_failed_undo_goes_on(engine: Engine, step: str) -> None:
     assert trace()[len(ALL) :].count("engine-sweep") == 1 + (step == "engine-sweep")
 
 
+def test_what_is_refused_at_its_first_step_has_not_begun(engine: Engine) -> None:
+    """An undo or forget that may not be done now leaves the run as it was, and may come later."""
+    done = engine.begin()
+    script("engine-revert", "refuse", "refuse")
+    script("engine-drop", "refuse")
+    for verb in (engine.undo, engine.undo, engine.forget):
+        with pytest.raises(PreconditionError, match="not now"):
+            verb()
+        assert engine.read() == done
+    assert engine.undo().status == "undone"
+    assert engine.forget().status == "forgotten"
+
+
 def test_what_has_not_succeeded_is_not_undone(engine: Engine) -> None:
     """A failed run is resumed or cancelled; a forgotten one is beyond undo."""
     script("engine-three", "fail")
@@ -623,7 +681,7 @@ def test_run_of_another_format_is_refused(engine: Engine, monkeypatch: pytest.Mo
     """A run that another version began is not resumed, and its reader is told what to do."""
     script("engine-three", "fail")
     with monkeypatch.context() as older:
-        older.setattr(durable, "FLOW_VERSION", "flow-0")
+        older.setattr(flows, "FLOW_VERSION", "flow-0")
         with pytest.raises(CommandError):
             engine.begin()
     assert engine.read().flow_version == "flow-0"
@@ -738,10 +796,10 @@ def test_pickle_in_the_journal_is_refused(engine: Engine, tmp_path: Path, table:
         with pytest.raises(JournalError):
             verb()
     # The library itself, asked past our own reading.
-    with durable._open_to_write(engine.config) as journal:
+    with library.open_client(files.journal_path(engine.config)) as client:
         with contextlib.suppress(JournalError):
-            journal.client.list_workflow_steps("r1")
-        journal.client.list_workflows()
+            client.list_workflow_steps("r1")
+        client.list_workflows()
     assert not (tmp_path / "exploded").exists()
     assert pickle.loads(base64.b64decode(bomb)) is None
     assert (tmp_path / "exploded").exists(), "the bomb was a dud, so the test proved nothing"
@@ -750,7 +808,7 @@ def test_pickle_in_the_journal_is_refused(engine: Engine, tmp_path: Path, table:
 def test_locked_journal_is_a_journal_error(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that another program holds ends with exit status 8 instead of waiting for ever."""
     engine.begin()
-    monkeypatch.setattr(durable, "_LOCKED_SECONDS", 0.2)
+    monkeypatch.setattr(journal, "LOCKED_SECONDS", 0.2)
     with contextlib.closing(sqlite3.connect(engine.state / "journal.sqlite")) as connection:
         connection.execute("BEGIN IMMEDIATE")
         began = time.monotonic()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -154,6 +155,7 @@ def test_start_returns_at_once(host: LocalRemote) -> None:
     state = jobs.read_job(host, "run1.step")
     assert (state.exists, state.running, state.ended, state.died) == (True, True, False, False)
     pid = wrapper_pid(host)
+    wait_until(lambda: {"sleep 30", "cat"} <= {command for _, command in session_of(pid)})
     for member, command in session_of(pid):
         for descriptor in Path(f"/proc/{member}/fd").iterdir():
             number = int(descriptor.name)
@@ -224,8 +226,7 @@ def test_a_killed_wrapper_is_a_death(host: LocalRemote) -> None:
     assert (state.running, state.ended, state.statuses) == (False, False, ())
     assert session_of(pid)
     assert not jobs.start_job(host, spec)
-    with pytest.raises(CommandError, match="died"):
-        jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).died
     assert session_of(pid) == []
 
 
@@ -244,7 +245,7 @@ def test_a_killed_recorder_is_no_success(host: LocalRemote) -> None:
     spec = make_spec(("sleep", "0.5"), ("cat",))
     jobs.start_job(host, spec)
     pid = wrapper_pid(host)
-    wait_until(lambda: any("sleep" in line for _, line in session_of(pid)))
+    wait_until(lambda: any("sleep 0.5" in line for _, line in session_of(pid)))
     for member, line in session_of(pid):
         if member != pid and "job.sh" in line:
             os.kill(member, signal.SIGKILL)
@@ -555,6 +556,220 @@ def test_a_job_of_another_fence_does_not_act(host: LocalRemote, tmp_path: Path) 
     assert not (tmp_path / "acted").exists()
     assert run_job(host, make_spec(act, name="run1.d", fence=fence)).is_ok
     assert (tmp_path / "acted").exists()
+
+
+def gone(pid: int) -> bool:
+    """Return whether nobody is left in a session."""
+    return session_of(pid) == []
+
+
+def read_quietly(host: LocalRemote, name: str = "run1.step") -> str:
+    """Return the line of the job's end without renewing anything."""
+    ended = jobs_folder(host) / name / "ended"
+    return ended.read_text().split(" ", 1)[1].strip() if ended.exists() else ""
+
+
+def test_a_job_that_nobody_asks_after_ends_itself(host: LocalRemote) -> None:
+    """When its lease has run out, no process of the job is left, and it says why."""
+    spec = make_spec(("yes",), ("sh", "-c", "cat >/dev/null"), count_after=0, lease_seconds=2)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    began = time.monotonic()
+    wait_until(lambda: gone(pid))
+    assert 2 <= time.monotonic() - began < 7
+    state = jobs.wait_for_job(host, spec.name, deadline_seconds=1)
+    assert (state.statuses, state.ended, state.expired) == ((124, 124), True, True)
+    assert (state.is_cut, state.is_ok, state.died, state.running) == (True, False, False, False)
+    assert state.stderr.splitlines() == [
+        "xbvault job: the job ends itself: nobody has renewed the lease of 2 seconds"
+    ]
+    assert not jobs.start_job(host, spec)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "trap '' TERM INT HUP; sleep 83 & sleep 82; sleep 81",
+        "trap 'exit 0' TERM; sleep 83 & wait",
+        "kill -STOP $PPID; sleep 83",
+        "kill -STOP $$",
+        "kill -STOP $(cut -d ' ' -f 1 begun); sleep 83",
+        "nohup sleep 83 >/dev/null 2>&1 & sleep 82",
+    ],
+)
+def test_nothing_holds_out_against_the_lease(host: LocalRemote, stage: str) -> None:
+    """Whatever a stage ignores, freezes or starts, it ends, and is never taken for success."""
+    spec = make_spec(("sh", "-c", stage), lease_seconds=1)
+    folder = jobs_folder(host) / spec.name
+    jobs.start_job(
+        host, dataclasses.replace(spec, directory=str(folder)) if "begun" in stage else spec
+    )
+    pid = wrapper_pid(host)
+    wait_until(lambda: gone(pid), 12)
+    assert read_quietly(host) == "124 expired"
+    assert jobs.read_job(host, spec.name).expired
+
+
+def test_a_fifo_holds_up_no_end(host: LocalRemote, tmp_path: Path) -> None:
+    """A job that waits for its input to be opened ends with its lease as well."""
+    os.mkfifo(tmp_path / "fifo")
+    jobs.start_job(host, make_spec(("cat",), stdin_file=str(tmp_path / "fifo"), lease_seconds=1))
+    pid = wrapper_pid(host)
+    wait_until(lambda: gone(pid), 12)
+    assert read_quietly(host) == "124 expired"
+
+
+@pytest.mark.parametrize("how", ["read", "renew"])
+def test_a_job_that_is_asked_after_lives(host: LocalRemote, how: str) -> None:
+    """A look at the job, or the renewal of all of its run, keeps it alive beyond its lease."""
+    spec = make_spec(("sleep", "80"), lease_seconds=2)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        if how == "read":
+            assert jobs.read_job(host, spec.name).running
+        else:
+            assert jobs.renew_jobs(host, "run1") == 1
+        time.sleep(0.3)
+    assert any("sleep 80" in line for _, line in session_of(pid))
+    wait_until(lambda: gone(pid))
+    assert read_quietly(host) == "124 expired"
+
+
+def test_a_renewal_is_for_the_jobs_of_one_run(host: LocalRemote) -> None:
+    """Ended and armed jobs, and those of a run whose name begins alike, are left alone."""
+    assert jobs.renew_jobs(host, "run1") == 0
+    for name in ("run1.a", "run1.b.2", "run12.a"):
+        jobs.start_job(host, make_spec(("sleep", "79"), name=name))
+    assert run_job(host, make_spec(("true",), name="run1.ended")).is_ok
+    jobs.arm_job(host, make_spec(("true",), name="run1.armed"))
+    leases = {path.parent.name: path.read_text() for path in jobs_folder(host).glob("*/lease")}
+    time.sleep(1.1)
+    assert jobs.renew_jobs(host, "run1") == 2
+    now = {path.parent.name: path.read_text() for path in jobs_folder(host).glob("*/lease")}
+    assert {name for name in now if now[name] != leases[name]} == {"run1.a", "run1.b.2"}
+    assert {len(text) for text in now.values()} == {40}
+
+
+@pytest.mark.parametrize("content", ["", "rubbish", "\0" * 40, None])
+def test_a_broken_lease_does_not_last_for_ever(host: LocalRemote, content: str | None) -> None:
+    """A lease that cannot be read counts as the one before it."""
+    spec = make_spec(("sleep", "78"), lease_seconds=2)
+    jobs.start_job(host, spec)
+    lease = jobs_folder(host) / spec.name / "lease"
+    if content is None:
+        lease.unlink()
+    else:
+        lease.write_text(content)
+    pid = wrapper_pid(host)
+    wait_until(lambda: gone(pid))
+    assert read_quietly(host) == "124 expired"
+
+
+def test_the_watchdog_ends_with_the_job(host: LocalRemote) -> None:
+    """It is in the job's session, holds nothing of its data, and is gone as soon as the job is."""
+    spec = make_spec(("sleep", "1"), ("cat",), count_after=0)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any(line.startswith("sleep 5") for _, line in session_of(pid)))
+    assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).is_ok
+    wait_until(lambda: gone(pid), 0.5)
+    assert jobs.read_job(host, spec.name).stderr == ""
+
+
+def test_the_watchdog_costs_next_to_nothing(host: LocalRemote) -> None:
+    """Over many looks, locks read included, it takes less than a hundredth of a core."""
+    fence = lock.take_lock(host, run="run1", holder="j1", lease_seconds=60)
+    spec = make_spec(("sleep", "77"), fence=fence)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any(line.startswith("sleep 5") for _, line in session_of(pid)))
+    ticker = next(m for m, line in session_of(pid) if line.startswith("sleep 5"))
+    watchdog = int(Path(f"/proc/{ticker}/stat").read_text().rpartition(") ")[2].split()[1])
+    time.sleep(11)
+    fields = Path(f"/proc/{watchdog}/stat").read_text().rpartition(") ")[2].split()
+    spent = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    assert spent < 0.11
+
+
+def test_orphans_of_a_killed_wrapper_end(host: LocalRemote) -> None:
+    """Nobody asks after a job whose wrapper was killed; its stages end all the same."""
+    spec = make_spec(("sleep", "76"), ("cat",), lease_seconds=900)
+    jobs.start_job(host, spec)
+    pid = wrapper_pid(host)
+    wait_until(lambda: any("sleep 76" in line for _, line in session_of(pid)))
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: gone(pid), 12)
+    state = jobs.read_job(host, spec.name)
+    assert (state.died, state.ended, state.expired) == (True, False, False)
+
+
+def test_a_job_ends_when_another_run_takes_the_recipient(host: LocalRemote) -> None:
+    """A running job of a run that was overtaken ends itself, with 75 and the other run's name."""
+    fence = lock.take_lock(host, run="run1", holder="j1", lease_seconds=1)
+    spec = make_spec(("sh", "-c", "trap 'exit 0' TERM; sleep 75 & wait"), fence=fence)
+    jobs.start_job(host, dataclasses.replace(spec, lease_seconds=10))
+    other = make_spec(("sleep", "74"), name="run1.other")
+    jobs.start_job(host, other)
+    pid = wrapper_pid(host)
+    time.sleep(2.5)
+    assert session_of(pid), "a lease of the lock that ran out is no reason"
+    lock.take_lock(host, run="run2", holder="j1", lease_seconds=60)
+    wait_until(lambda: gone(pid))
+    assert read_quietly(host) == "75 overtaken"
+    state = jobs.read_job(host, spec.name)
+    assert (state.expired, state.is_cut, state.is_ok) == (True, True, False)
+    assert "run run2 has taken the recipient" in state.stderr
+    assert jobs.read_job(host, other.name).running, (
+        "a job without a fence has nothing to do with it"
+    )
+
+
+def test_a_successor_adopts_the_job(host: LocalRemote) -> None:
+    """The same run with a higher fence, or a lock given back in between, does not end the job."""
+    fence = lock.take_lock(host, run="run1", holder="j1", lease_seconds=60)
+    spec = make_spec(("sleep", "4"), fence=fence, lease_seconds=10)
+    assert jobs.start_job(host, spec)
+    time.sleep(1.2)
+    lock.release_lock(host, run="run1", holder="j1")
+    time.sleep(1.2)
+    again = lock.take_lock(host, run="run1", holder="j1", lease_seconds=60)
+    assert again == fence + 1
+    assert not jobs.start_job(host, dataclasses.replace(spec, fence=again))
+    assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).is_ok
+
+
+def test_a_stage_asks_before_it_begins(host: LocalRemote, tmp_path: Path) -> None:
+    """A wrapper that was paused between its own look at the lock and its stages does nothing."""
+    fence = lock.take_lock(host, run="run1", holder="j1", lease_seconds=60)
+    out = tmp_path / "out"
+    os.mkfifo(out)
+    act = ("touch", str(tmp_path / "acted"))
+    # It has looked at the lock, and waits for a reader of its output.
+    jobs.start_job(host, make_spec(act, ("cat",), fence=fence, stdout_file=str(out)))
+    time.sleep(0.5)
+    lock.release_lock(host, run="run1", holder="j1")
+    lock.take_lock(host, run="run2", holder="j1", lease_seconds=60)
+    assert out.read_bytes() == b""
+    state = jobs.wait_for_job(host, "run1.step", deadline_seconds=30)
+    assert state.statuses == (75, 75)
+    assert "stage 0 was not begun: the recipient lock names run 'run2'" in state.stderr
+    assert not (tmp_path / "acted").exists()
+
+
+def test_an_expired_job_on_a_full_disk_says_so(host: LocalRemote, small_disk: Path) -> None:
+    """The end of a lease needs no new room, nor does its renewal."""
+    jobs.start_job(host, make_spec(("sleep", "73"), lease_seconds=3))
+    pid = wrapper_pid(host)
+    fill(small_disk / "filler")
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        assert jobs.renew_jobs(host, "run1") == 1
+        time.sleep(0.5)
+    assert session_of(pid)
+    wait_until(lambda: gone(pid))
+    assert read_quietly(host) == "124 expired"
 
 
 def test_an_armed_job_waits_for_its_receiver(host: LocalRemote, tmp_path: Path) -> None:

@@ -45,7 +45,13 @@ class Recipient:
         """Our folder on the recipient."""
         return Path(self.remote.place(jobs.BASE))
 
-    def arm(self, *stages: tuple[str, ...], fence: int = 0, name: str = NAME) -> None:
+    def arm(
+        self,
+        *stages: tuple[str, ...],
+        fence: int = 0,
+        name: str = NAME,
+        lease_seconds: int = jobs.LEASE_SECONDS,
+    ) -> None:
         """Arm the job, and point the run to it."""
         jobs.arm_job(
             self.remote,
@@ -55,6 +61,7 @@ class Recipient:
                 count_after=jobs.COUNT_INPUT,
                 stdout_file=str(self.out),
                 fence=fence,
+                lease_seconds=lease_seconds,
             ),
         )
         self.point(name)
@@ -377,3 +384,31 @@ def test_stop_ends_a_receiving_job(recipient: Recipient, sshd: list[str]) -> Non
         sender.wait()
         assert source.stdout is not None
         source.stdout.close()
+
+
+def test_an_extraction_does_not_wait_on_a_dead_link(recipient: Recipient, sshd: list[str]) -> None:
+    """A sender that stays connected and silent, with nobody asking, is cut off after the lease."""
+    recipient.arm(("sh", "-c", "trap '' TERM; cat; sleep 71"), fence=1, lease_seconds=2)
+    source = subprocess.Popen(["sh", "-c", "echo begin; exec sleep 300"], stdout=subprocess.PIPE)
+    sender = subprocess.Popen([*sshd, RUN], stdin=source.stdout)
+    try:
+        wait_until(lambda: recipient.out.exists() and recipient.out.read_bytes() == b"begin\n")
+        assert sender.wait(timeout=15) == 124
+        ended = recipient.base / "jobs" / NAME / "ended"
+        assert ended.read_text().split()[1:] == ["124", "expired"]
+        assert recipient.state().expired
+    finally:
+        source.kill()
+        source.wait()
+        sender.kill()
+        sender.wait()
+        assert source.stdout is not None
+        source.stdout.close()
+
+
+def test_a_lease_begins_with_the_job(recipient: Recipient) -> None:
+    """A job may be armed for longer than its lease."""
+    recipient.arm(("sh", "-c", "cat; sleep 1"), fence=1, lease_seconds=2)
+    time.sleep(3.2)
+    assert recipient.receive(RUN, data=b"x").returncode == 0
+    assert recipient.state().is_ok

@@ -468,6 +468,22 @@ def test_proxy_command(server: sshd.Sshd, own_server: sshd.Sshd, connect: Connec
     assert caught.value.hint == "the ProxyCommand said: no way"
 
 
+def test_login_refused_behind_a_proxy_command(
+    server: sshd.Sshd, own_server: sshd.Sshd, connect: Connect
+) -> None:
+    """A refused login is no failure of the ProxyCommand, and its hint is about the login."""
+    through = (
+        f"sh -c 'echo chatter >&2; exec ssh -F none -i {server.login_key}"
+        f" -o UserKnownHostsFile={server.known_hosts} -o BatchMode=yes -p {server.port}"
+        f" -W %h:%p {server.user}@127.0.0.1'"
+    )
+    own_server.write_ssh_config(f"Host db1\n    ProxyCommand {through}")
+    own_server.authorized_keys.write_text("")
+    with pytest.raises(RemoteError, match="no login key was taken") as caught:
+        connect(own_server).run(["true"])
+    assert "authorized_keys" in caught.value.hint
+
+
 def test_broken_ssh_config(own_server: sshd.Sshd, connect: Connect) -> None:
     """What the OpenSSH client does not understand is an error of the configuration."""
     own_server.write_ssh_config("NoSuchKeyword yes")

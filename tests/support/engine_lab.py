@@ -3,9 +3,9 @@
 What a step does is scripted in a folder, the world, named by ENGINE_WORLD: each call appends a
 line to ``trace`` and takes the first line of the file that has the step's name:
 
-``transient``, ``fail``, ``interrupted``, ``broken TEXT`` (a fault of ours), ``sleep SECONDS``
-(looking whether to end), ``hold`` (until ``release`` exists or the run is cancelled),
-``say TEXT`` (as result), ``full`` (from now on this process can make no file larger).
+``transient``, ``fail``, ``refuse``, ``interrupted``, ``broken TEXT`` (a fault of ours),
+``sleep SECONDS`` (looking whether to end), ``hold`` (until ``release`` exists or the run is
+cancelled), ``say TEXT`` (as result), ``full`` (from now on this process can make no file larger).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from orchestrator.errors import (
     HostUnreachableError,
     InterruptedWorkError,
     OrchestratorError,
+    PreconditionError,
 )
 from orchestrator.models import Plan
 from orchestrator.steps.registry import REGISTRY, Repeat, StepInfo, Tools, step
@@ -62,6 +63,15 @@ version: 1
 steps:
   - {use: engine-drop, on: recipient}
 """
+ERRORS: dict[str, Callable[[], OrchestratorError]] = {
+    "transient": lambda: HostUnreachableError("no answer", host="replica"),
+    "fail": lambda: CommandError(
+        "it failed", host="replica", status=3, stderr="so bad", hint="look"
+    ),
+    "refuse": lambda: PreconditionError("not now", host="replica"),
+    "interrupted": lambda: InterruptedWorkError("half done", host="replica"),
+}
+"""What a step raises at a word of its script."""
 STEPS = ("engine-one", "engine-two", "engine-three", "engine-four")
 
 
@@ -103,12 +113,9 @@ def _act(tools: Tools, name: str, text: str = "") -> Said:
     with (world() / "trace").open("a") as stream:
         stream.write(name + (f" {tools.attempt}" if tools.attempt > 1 else "") + "\n")
     word, rest = _take_line(name)
-    if word == "transient":
-        raise HostUnreachableError("no answer", host="replica")
-    if word == "fail":
-        raise CommandError("it failed", host="replica", status=3, stderr="so bad", hint="look")
-    if word == "interrupted":
-        raise InterruptedWorkError("half done", host="replica")
+    if word in ERRORS:
+        error = ERRORS[word]()
+        raise error
     if word == "broken":
         raise KeyError(rest)
     if word == "sleep":

@@ -128,6 +128,7 @@ class Allowed:
         place: As in `Content`.
         name: What the name must match in full.
         reason: Why it cannot be otherwise.
+        page: Words by which the threat model names the place.
         seen_by: As in `Content`; empty for all.
         forms: In which forms; the file of a key is base64 by itself.
     """
@@ -136,6 +137,7 @@ class Allowed:
     place: str
     name: str
     reason: str
+    page: tuple[str, ...]
     seen_by: str = ""
     forms: tuple[str, ...] = ("raw",)
 
@@ -158,6 +160,7 @@ ALLOWED = (
         name="/etc/mysql/vault.env",
         reason="the server's own environment file (0600 root), from which systemd or the service "
         "command gives it its token",
+        page=("/etc/mysql/vault.env",),
     ),
     Allowed(
         kinds=("host-token", "transition-token"),
@@ -165,6 +168,7 @@ ALLOWED = (
         name="mariadbd|mariadb-backup",
         reason="the key plugin takes its token from VAULT_TOKEN alone; /proc/PID/environ is for "
         "root and the server's own user",
+        page=("`VAULT_TOKEN` in `/proc/PID/environ`", "`mariadbd` and `mariadb-backup`"),
     ),
     Allowed(
         kinds=("transition-token",),
@@ -173,6 +177,7 @@ ALLOWED = (
         seen_by="sample",
         reason="0600 on the recipient's tmpfs from prepare to the restart on its own mount, for "
         "the tools above to read",
+        page=("/run/xbvault/<run>/transition.env", "/run/xbvault/server.env"),
     ),
     Allowed(
         kinds=("stream-private-key",),
@@ -181,12 +186,14 @@ ALLOWED = (
         seen_by="sample",
         forms=("raw", "base64"),
         reason="0600 on the donor's tmpfs until the stream's connection stands",
+        page=("stream's private key", "until the connection stands"),
     ),
     Allowed(
         kinds=("replication-password",),
         place="file",
         name="/var/lib/mysql/master.info",
         reason="the replica's own record of its source; MariaDB has no other way to reconnect",
+        page=("master.info",),
     ),
 )
 """Where a secret may be. Everywhere else it is a leak."""

@@ -124,6 +124,13 @@ def list_leftovers(lab: CloneLab, run_id: str) -> list[str]:
     ]
 
 
+def read_lock_holder(lab: CloneLab, host: str = "replica") -> str:
+    """Return the run that the recipient lock names; empty if it is free."""
+    text = lab.on(host, "tr -d '\\0' < /var/lib/xbvault/lock")
+    slots = [dict(pair.partition("=")[::2] for pair in line.split()) for line in text.splitlines()]
+    return max(slots, key=lambda slot: int(slot["serial"]))["run"]
+
+
 def _lines(lab: CloneLab, host: str, script: str) -> list[str]:
     return lab.on(host, script).splitlines()
 

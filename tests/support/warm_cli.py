@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clone_lab import REPOSITORY
 from lab import product
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def warm_cli(config_file: Path) -> Iterator[WarmCli]:
     """Start such a process for the ``xbvault`` that the lab uses, and end it."""
     command = product.command()
     is_installed = len(command) == 1
-    path = [str(Path(product.__file__).parents[1])]  # for this script's own imports
-    path += [] if is_installed else [str(product.REPOSITORY)]
+    path = [str(REPOSITORY / "fixtures"), *([] if is_installed else [str(REPOSITORY)])]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
@@ -87,11 +87,12 @@ def warm_cli(config_file: Path) -> Iterator[WarmCli]:
 def _serve() -> None:
     from orchestrator import durable, log, plan, steps  # noqa: PLC0415 - in this process alone
     from orchestrator.cli import main  # noqa: PLC0415
+    from orchestrator.durable import engine  # noqa: PLC0415
     from orchestrator.steps import session  # noqa: PLC0415
 
     steps.load()
     log.configure()
-    durable._library()
+    engine.load_library()
     warm = (durable, plan, session)
     for line in sys.stdin:
         wanted = json.loads(line)
@@ -112,7 +113,7 @@ def _become(wanted: dict[str, str | list[str] | dict[str, str]]) -> None:
         opened = os.open(str(name), flags, 0o600)
         os.dup2(opened, descriptor)
         os.close(opened)
-    os.environ.update(dict(wanted["env"]))  # type: ignore[arg-type]
+    os.environ.update(dict(wanted["env"]))  # type: ignore[arg-type]  # made by us
     sys.argv = ["xbvault", *wanted["arguments"]]
     random.seed()  # else every fork would draw the same
 

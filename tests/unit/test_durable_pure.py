@@ -15,6 +15,7 @@ import engine_lab
 import pytest
 
 from orchestrator import durable, errors, models
+from orchestrator.durable import files, journal, run_lock, serial
 from orchestrator.errors import (
     CommandError,
     ConfigError,
@@ -26,7 +27,7 @@ from orchestrator.errors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERIALIZER = durable.JournalSerializer()
+SERIALIZER = serial.JournalSerializer()
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,7 @@ def test_journal_is_private_even_where_the_umask_is_open(tmp_path: Path) -> None
     (state / "journal.sqlite").touch(mode=0o644)
     before = os.umask(0)
     try:
-        with durable._open_to_write(engine_lab.make_config(state)):
-            pass
+        journal.create_journal(engine_lab.make_config(state))
     finally:
         os.umask(before)
     assert state.stat().st_mode & 0o777 == 0o700
@@ -145,7 +145,7 @@ def test_directory_that_cannot_be_made_is_a_journal_error(tmp_path: Path) -> Non
     """A file where the directory should be is exit status 8, not a stack trace."""
     (tmp_path / "file").touch()
     config = engine_lab.make_config(tmp_path / "file" / "state")
-    with pytest.raises(JournalError), durable._hold_run(config, "r1"):
+    with pytest.raises(JournalError), run_lock.hold_run(config, "r1"):
         pass
 
 
@@ -161,22 +161,22 @@ def test_directory_that_cannot_be_made_is_a_journal_error(tmp_path: Path) -> Non
 )
 def test_journal_error_says_what_to_do(tmp_path: Path, reason: object, hint: str) -> None:
     """The hint fits the reason."""
-    assert hint in durable._journal_error(tmp_path / "journal.sqlite", reason).hint
+    assert hint in files.journal_error(tmp_path / "journal.sqlite", reason).hint
 
 
 def test_run_lock_excludes_and_ends(tmp_path: Path) -> None:
     """Who asks while a run is held is told the pid; afterwards the lock is gone, file and all."""
     config = engine_lab.make_config(tmp_path)
-    with durable._hold_run(config, "r1"):
-        assert durable._holder(tmp_path, "r1") == os.getpid()
+    with run_lock.hold_run(config, "r1"):
+        assert run_lock.find_holder(config, "r1") == os.getpid()
         with (
             pytest.raises(LockHeldError, match=f"held by process {os.getpid()}"),
-            durable._hold_run(config, "r1", seconds=0),
+            run_lock.hold_run(config, "r1", seconds=0),
         ):
             pass
-        with durable._hold_run(config, "r2"):
+        with run_lock.hold_run(config, "r2"):
             pass
-    assert durable._holder(tmp_path, "r1") is None
+    assert run_lock.find_holder(config, "r1") is None
     assert list((tmp_path / "locks").iterdir()) == []
 
 
@@ -185,42 +185,37 @@ def test_run_lock_file_of_a_dead_process_is_not_held(tmp_path: Path) -> None:
     config = engine_lab.make_config(tmp_path)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / "r1").write_text("1\n")
-    assert durable._holder(tmp_path, "r1") is None
-    with durable._hold_run(config, "r1"):
-        assert durable._holder(tmp_path, "r1") == os.getpid()
+    assert run_lock.find_holder(config, "r1") is None
+    with run_lock.hold_run(config, "r1"):
+        assert run_lock.find_holder(config, "r1") == os.getpid()
 
 
 def test_run_lock_on_a_removed_file_does_not_count(tmp_path: Path) -> None:
     """Who opened the file before its holder removed it must not believe to hold the run."""
     path = tmp_path / "r1"
-    first = durable._take_lock(path)
+    first = run_lock.take_lock(path)
     assert first is not None
     late = os.open(path, os.O_RDWR)
-    assert not durable._lock_descriptor(late, path)
+    assert not run_lock.lock_descriptor(late, path)
     path.unlink()
     os.close(first)
-    assert not durable._lock_descriptor(late, path)
-    second = durable._take_lock(path)
+    assert not run_lock.lock_descriptor(late, path)
+    second = run_lock.take_lock(path)
     assert second is not None
-    assert not durable._lock_descriptor(late, path)
+    assert not run_lock.lock_descriptor(late, path)
     os.close(late)
     os.close(second)
 
 
 def test_descriptor_of_the_run_lock_is_not_inherited(tmp_path: Path) -> None:
     """A child process cannot keep a run held."""
-    descriptor = durable._take_lock(tmp_path / "r1")
+    descriptor = run_lock.take_lock(tmp_path / "r1")
     assert descriptor is not None
     assert not os.get_inheritable(descriptor)
     os.close(descriptor)
 
 
-def test_detach_message_says_how_to_go_on() -> None:
-    """Who leaves with Ctrl-C reads the command that resumes the run."""
-    assert "xbvault runs resume r1" in durable.detach_message("r1")
-
-
 def test_journal_directory_with_a_question_mark_is_refused(tmp_path: Path) -> None:
     """SQLite URLs end at a question mark; such a directory would put the journal elsewhere."""
     with pytest.raises(ConfigError, match=r"journal\.directory"):
-        durable._url(tmp_path / "a?b" / "journal.sqlite")
+        files.journal_url(tmp_path / "a?b" / "journal.sqlite")

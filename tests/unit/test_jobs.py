@@ -47,7 +47,7 @@ class Host(LocalRemote):
         self.verbs.append(verb)
         if verb == "stop":
             return Result(status=0, stdout=b"stopped\n")
-        assert verb == "report"
+        assert verb in ("report", "renew")
         report = self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
         if isinstance(report, Exception):
             raise report
@@ -98,6 +98,7 @@ def test_odd_names_are_refused(name: str) -> None:
         {"count_after": 1},
         {"count_after": -3},
         {"fence": -1},
+        {"lease_seconds": 0},
         {"directory": "relative"},
         {"stdin_file": "relative"},
         {"stdout_file": "/two\nlines"},
@@ -105,7 +106,7 @@ def test_odd_names_are_refused(name: str) -> None:
 )
 def test_wrong_specs_are_refused(values: dict[str, Any]) -> None:
     """A spec that the wrapper could not carry out cannot be made."""
-    with pytest.raises(ValueError, match=r"job|count_after|fence"):
+    with pytest.raises(ValueError, match=r"job|count_after|fence|lease"):
         make_spec(**values)
 
 
@@ -236,13 +237,50 @@ def test_a_deadline_stops_the_job() -> None:
     assert host.verbs[-1] == "stop"
 
 
-def test_a_dead_job_is_an_error_and_leaves_no_stage() -> None:
+def test_a_dead_job_ends_the_wait_and_leaves_no_stage() -> None:
     """A wrapper that is gone says nothing about its stages, so they are stopped."""
     host = Host(reports=[RUNNING, DIED])
-    with pytest.raises(CommandError, match="died") as caught:
-        jobs.wait_for_job(host, "run.step", deadline_seconds=9)
+    state = jobs.wait_for_job(host, "run.step", deadline_seconds=9)
     assert host.verbs[-1] == "stop"
-    assert caught.value.stderr == "last words"
+    assert (state.died, state.is_cut, state.is_ok, state.stderr) == (
+        True,
+        True,
+        False,
+        "last words",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "expired", "is_cut", "statuses"),
+    [
+        ("12.25 124 124 expired", True, True, (124, 124)),
+        ("12.25 75 75 overtaken", True, True, (75, 75)),
+        ("12.25 124 0", False, False, (124, 0)),
+        ("12.25 75 75", False, False, (75, 75)),
+        ("12.25 0 137", False, True, (0, 137)),
+        ("12.25 128 255", False, False, (128, 255)),
+    ],
+)
+def test_an_end_by_itself_is_told_from_a_status(
+    line: str,
+    expired: bool,  # noqa: FBT001 - a parameter of the table
+    is_cut: bool,  # noqa: FBT001 - a parameter of the table
+    statuses: tuple[int, ...],
+) -> None:
+    """A tool's own 124 or 75 is no lease that ran out; a stage that was killed cut the work off."""
+    host = Host(reports=[ENDED.replace("12.25 0 3", line)])
+    state = jobs.wait_for_job(host, "run.step", deadline_seconds=9)
+    assert (state.ended, state.died, state.is_ok) == (True, False, False)
+    assert (state.expired, state.is_cut, state.statuses) == (expired, is_cut, statuses)
+
+
+def test_all_jobs_of_a_run_are_renewed() -> None:
+    """One command renews them all, and says how many there were."""
+    host = Host(reports=["renewed=2\n"])
+    assert jobs.renew_jobs(host, "run") == 2
+    assert host.verbs == ["renew"]
+    with pytest.raises(ValueError, match="job name"):
+        jobs.renew_jobs(host, "*")
 
 
 def test_waiting_for_no_job_is_refused() -> None:

@@ -11,7 +11,7 @@ from orchestrator.durable import StepRecord
 def make_step(name: str, index: int = 0, **more: object) -> StepRecord:
     """Return a step that succeeded."""
     step = StepRecord(index=index, name=name, status="succeeded", seconds=1.5)
-    return dataclasses.replace(step, **more)  # type: ignore[arg-type] - any field
+    return dataclasses.replace(step, **more)  # type: ignore[arg-type]  # any field
 
 
 def test_document_is_built_from_step_results() -> None:

@@ -256,7 +256,7 @@ def test_a_token_file_is_private_and_never_overwritten_by_chance(tmp_path: Path)
     assert path.stat().st_mode & 0o777 == 0o600
     issued = []
     with pytest.raises(ConfigError, match="exists"):
-        write_token_file(path, lambda: issued.append(1) or Secret("s.second"))  # type: ignore[func-returns-value] - it is never called
+        write_token_file(path, lambda: issued.append(1) or Secret("s.second"))  # type: ignore[func-returns-value]  # it is never called
     assert issued == []
 
     def refuse() -> Secret:

@@ -184,7 +184,7 @@ def test_live_view_leaves_all_steps_when_it_ends() -> None:
 def test_view_fits_terminal_and_options(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal that can be redrawn gets the live view, a dumb one plain lines."""
     terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign] - a stand-in
+    terminal.isatty = lambda: True  # type: ignore[method-assign]  # a stand-in
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     assert isinstance(view.choose_view([], as_json=False, verbose=False), LiveView)

@@ -1,0 +1,115 @@
+"""Killing the orchestrator at every point of a playbook, one point a process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import steps
+from orchestrator.playbook import load_playbook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from warm_cli import Finished, WarmCli
+
+Point = tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kills:
+    """What came of it.
+
+    Attributes:
+        points: The points, in the order in which the engine comes to them.
+        exits: How each process ended.
+        breaches: Laws that were broken between two kills.
+        last: How the process ended that was not to be killed.
+    """
+
+    points: Sequence[Point]
+    exits: dict[Point, int]
+    breaches: list[str]
+    last: Finished
+
+    @property
+    def all_killed(self) -> bool:
+        """Whether every process was ended by SIGKILL at its point."""
+        return self.exits == dict.fromkeys(self.points, -signal.SIGKILL)
+
+
+def list_points(name: str) -> list[Point]:
+    """Return every point of a playbook and its clean-up, as the engine comes to them.
+
+    After a step that is journalled the next one begins, so ``committed`` is a point of its own only
+    where none follows: at the seam to the clean-up, and at the very end.
+    """
+    steps.load()
+    playbook = load_playbook(name)
+    points = []
+    for flow in (playbook.steps, playbook.cleanup):
+        for step in flow:
+            points += [(step.use, "before"), (step.use, "after")]
+        points.append((flow[-1].use, "committed"))
+    return points
+
+
+def kill_at_each(
+    cli: WarmCli,
+    points: Sequence[Point],
+    command: Callable[[], Sequence[str]],
+    judge: Callable[[], list[str]],
+) -> Kills:
+    """Give every point its kill, and then let the command end.
+
+    Args:
+        cli: Runs the commands.
+        points: Where to kill.
+        command: Returns what to run next: it begins the run, or goes on with it.
+        judge: Returns the laws that are broken; asked after every kill.
+    """
+    exits, breaches = {}, []
+    for point in points:
+        where = ":".join(point)
+        killed = cli.call(*command(), env={"XBVAULT_CRASH_AT": where})
+        exits[point] = killed.returncode
+        breaches += [f"{where}: {breach}" for breach in judge()]
+        if killed.returncode != -signal.SIGKILL:
+            # the points that follow would only hide why this one was not reached
+            breaches.append(f"{where} was not reached: {killed.stdout}{killed.stderr}")
+            break
+    return Kills(points=points, exits=exits, breaches=breaches, last=cli.call(*command()))
+
+
+def read_events(state: Path, run_id: str) -> list[dict[str, Any]]:
+    """Return what a run has logged."""
+    text = (state / "logs" / f"{run_id}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def check_steps(events: Sequence[dict[str, Any]], name: str, flow: str) -> None:
+    """See that each step began for its two kills and its end, and never after it was journalled.
+
+    Args:
+        events: The run's log.
+        name: Name of the playbook.
+        flow: What the log calls its main part.
+    """
+    playbook = load_playbook(name)
+    names = [(flow, step.use) for step in playbook.steps]
+    names += [("cleanup", step.use) for step in playbook.cleanup]
+    begun: Counter[tuple[str, str]] = Counter()
+    ended: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        step = (event.get("flow", ""), event.get("step", ""))
+        if event["event"] == "step.began":
+            assert not ended[step], f"{step} was done again"
+            begun[step] += 1
+        elif event["event"] == "step.ended":
+            ended[step] += 1
+    assert begun == dict.fromkeys(names, 3), "killed before, killed after, done"
+    assert ended == dict.fromkeys(names, 1)

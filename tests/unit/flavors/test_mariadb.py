@@ -1,0 +1,432 @@
+"""MariaDB's flags, option files, statements, and what its tools write."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+import samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from surveys import REQUEST
+
+from orchestrator.errors import VerificationError
+from orchestrator.flavors import mariadb, mariadb_files
+from orchestrator.models import Coordinates, Plan
+
+PLAN = Plan(
+    run_id=REQUEST.run_id,
+    backup_id=REQUEST.backup_id,
+    donor="db1",
+    recipient="db2",
+    flavor="mariadb",
+    server_version="10.11.19",
+    datadir="/var/lib/mysql",
+    staging_dir="/var/lib/mysql.xbvault-staging-r",
+    new_datadir="/var/lib/mysql.xbvault-new-r",
+    old_datadir="/var/lib/mysql.xbvault-old-r",
+    donor_mount="keys/db1",
+    own_mount="keys/db2",
+    source_address="192.0.2.1",
+    source_port=3307,
+    parallel=2,
+    replace=False,
+    require_encryption=True,
+    coordinates="auto",
+    checksums="all",
+)
+AT = Coordinates(file="bin.000002", position=19_642_476, gtid="0-11-9143")
+
+
+# Versions.
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (samples.read("mariadb-backup/version"), "10.11.19"),
+        (samples.read("mariadb/mariadbd-version"), "10.11.19"),
+        (samples.read("mariadb/mariadbd-version-no-defaults"), "10.11.19"),
+        ("mariadbd from 11.4.3-MariaDB, client 15.2", "11.4.3"),
+        ("mysqld  Ver 8.0.36 for Linux on x86_64 (MySQL Community Server)", ""),
+        ("xtrabackup version 8.0.35-31 based on MySQL server 8.0.35", ""),
+        ("", ""),
+    ],
+)
+def test_program_version(text: str, version: str) -> None:
+    """Server and tool name the server's version; another product's is none."""
+    assert mariadb.parse_program_version(text) == version
+
+
+def test_version_numbers() -> None:
+    """Three numbers, from whatever stands around them; none is an error."""
+    assert mariadb.version_numbers("10.11.19-MariaDB-0+deb12u1-log") == (10, 11, 19)
+    with pytest.raises(VerificationError, match="no version number in ''"):
+        mariadb.version_numbers("")
+
+
+@pytest.mark.parametrize(
+    ("version", "prefix"),
+    [
+        ("10.6.0", "xtrabackup"),
+        ("10.11.19", "xtrabackup"),
+        ("11.0.6", "xtrabackup"),
+        ("11.1.2", "mariadb_backup"),
+        ("11.4.3", "mariadb_backup"),
+        ("12.0.1", "mariadb_backup"),
+    ],
+)
+def test_file_names_of_a_set(version: str, prefix: str) -> None:
+    """The metadata files were renamed in 11.1."""
+    assert dataclasses.astuple(mariadb.set_files(version)) == (
+        f"{prefix}_info",
+        f"{prefix}_checkpoints",
+        f"{prefix}_binlog_info",
+    )
+
+
+# What the tools write.
+
+
+def test_options_of_the_laboratory() -> None:
+    """Dashes and underscores are one, and every option is there."""
+    options = mariadb.parse_print_defaults(samples.read("mariadb/my_print_defaults"))
+    assert options["hashicorp_key_management_cache_timeout"] == "86400000"
+    assert options["hashicorp_key_management"] == "FORCE"
+    assert options["log_bin"] == "bin"
+    assert options["read_only"] == "ON"
+    assert options["ssl_key"] == "/etc/mysql/tls/server.key"
+    assert "_" not in {name[0] for name in options}
+    assert len(options) == samples.read("mariadb/my_print_defaults").count("\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("--log-bin", {"log_bin": "1"}),
+        ("--log-bin=", {"log_bin": ""}),
+        ("--loose-innodb-encrypt-log=ON", {"innodb_encrypt_log": "ON"}),
+        ("--skip-log-bin", {"log_bin": "0"}),
+        ("--disable-log-bin", {"log_bin": "0"}),
+        ("--enable-log-bin", {"log_bin": "1"}),
+        ("--skip-name-resolve", {"skip_name_resolve": "1"}),
+        ("--skip_name_resolve=OFF", {"skip_name_resolve": "OFF"}),
+        ("--skip-slave-start", {"skip_slave_start": "1"}),
+        ("--init-connect=SET a=b, c=d", {"init_connect": "SET a=b, c=d"}),
+        ("--Server-ID=7", {"server_id": "7"}),
+        ("Warning: something", {}),
+        ("", {}),
+    ],
+)
+def test_one_option(line: str, wanted: dict[str, str]) -> None:
+    """Prefixes, values and their absence mean what they mean to the server."""
+    assert mariadb.parse_print_defaults(line) == wanted
+
+
+def test_later_option_wins() -> None:
+    """As the server does it."""
+    assert mariadb.parse_print_defaults("--port=1\n--port=2\n--skip-log-bin\n--log-bin=x") == {
+        "port": "2",
+        "log_bin": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "on"),
+    [
+        ("ON", True),
+        ("on", True),
+        ("1", True),
+        (" YES ", True),
+        ("TRUE", True),
+        ("FORCE", True),
+        ("FORCE_PLUS_PERMANENT", True),
+        ("OFF", False),
+        ("0", False),
+        ("", False),
+        ("NULL", False),
+    ],
+)
+def test_on(value: str, *, on: bool) -> None:
+    """The words by which servers say yes."""
+    assert mariadb.is_on(value) is on
+
+
+@pytest.mark.parametrize("name", ["backup-log-tail", "prepare-log", "move-back-log-tail"])
+def test_log_of_work_that_completed(name: str) -> None:
+    """Backup, prepare and move-back end with the same words."""
+    text = samples.read(f"mariadb-backup/{name}")
+    assert mariadb.is_completed(text)
+    assert not mariadb.is_completed(text[: text.rindex("completed OK!")])
+    assert not mariadb.is_completed(f"{text}[00] FATAL ERROR: something after it\n")
+
+
+def test_log_of_nothing() -> None:
+    """A tool that wrote nothing has not completed."""
+    assert not mariadb.is_completed("")
+    assert not mariadb.is_completed("\n \n")
+
+
+def test_coordinates_of_the_laboratory() -> None:
+    """File, position and GTID, as the tool wrote them."""
+    assert mariadb.parse_binlog_info(samples.read("mariadb-backup/binlog_info")) == AT
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("bin.000001\t329\t\n", Coordinates(file="bin.000001", position=329)),
+        ("bin.000001\t329\n", Coordinates(file="bin.000001", position=329)),
+        (
+            "db-1-bin.1000000\t4\t0-1-2,\n1-2-3,\n12-4-5\n",
+            Coordinates(file="db-1-bin.1000000", position=4, gtid="0-1-2,1-2-3,12-4-5"),
+        ),
+    ],
+)
+def test_other_coordinates(text: str, wanted: Coordinates) -> None:
+    """Without GTIDs, with several domains, and over several lines."""
+    assert mariadb.parse_binlog_info(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "bin.000001\n",
+        "bin.000001\tmany\t0-1-2\n",
+        "bin.000001\t-5\n",
+        "bin\t5\n",
+        "bin.000001'; DROP\t5\n",
+        "bin.000001\t5\t0-1\n",
+        "bin.000001\t5\t0-1-2;0-1-3\n",
+        "bin.000001\t5\te3b0c442-98fc-1c14-9afb-f4c8996fb924:1-5\n",
+    ],
+)
+def test_no_coordinates(text: str) -> None:
+    """What is cut or of another form is refused, for it would go into a statement."""
+    with pytest.raises(VerificationError):
+        mariadb.parse_binlog_info(text)
+
+
+@settings(max_examples=30)
+@given(
+    st.builds(
+        Coordinates,
+        file=st.from_regex(r"[A-Za-z0-9._-]{1,30}\.[0-9]{6,}", fullmatch=True),
+        position=st.integers(0, 2**63),
+        gtid=st.lists(st.from_regex(r"[0-9]{1,9}-[0-9]{1,9}-[0-9]{1,19}", fullmatch=True)).map(
+            ",".join
+        ),
+    )
+)
+def test_coordinates_come_back(coordinates: Coordinates) -> None:
+    """What the tool can write is read as it was."""
+    text = f"{coordinates.file}\t{coordinates.position}\t{coordinates.gtid}\n"
+    assert mariadb.parse_binlog_info(text) == coordinates
+
+
+def test_checkpoints_before_and_after_prepare() -> None:
+    """The kind of the set is what changes."""
+    received = mariadb.parse_checkpoints(samples.read("mariadb-backup/checkpoints-received"))
+    prepared = mariadb.parse_checkpoints(samples.read("mariadb-backup/checkpoints-prepared"))
+    assert received["backup_type"] == mariadb.RECEIVED_TYPE
+    assert prepared["backup_type"] in mariadb.PREPARED_TYPES
+    assert received["backup_type"] not in mariadb.PREPARED_TYPES
+    assert received["to_lsn"] == prepared["to_lsn"] == "12512819"
+    assert int(received["last_lsn"]) >= int(received["to_lsn"])
+
+
+def test_info_of_a_set() -> None:
+    """The closing file names version and command; an equals sign in a value stays."""
+    info = mariadb.parse_checkpoints(samples.read("mariadb-backup/xtrabackup_info"))
+    assert info["tool_version"] == "10.11.19-MariaDB"
+    assert info["tool_command"].startswith("--backup --stream=mbstream --target-dir=/var/lib/")
+    assert info["name"] == ""
+    assert mariadb.parse_checkpoints("no pairs here\n") == {}
+
+
+def test_keys_place_is_changed_in_the_sets_options() -> None:
+    """URL and CA are changed, and not one other byte."""
+    text = samples.read("mariadb-backup/backup-my.cnf")
+    changed = mariadb.retarget_options(
+        text, vault_url="https://v:8200/v1/xbvault-transition/db2/r", vault_ca="/etc/v.pem"
+    )
+    before, after = text.splitlines(), changed.splitlines()
+    different = [(b, a) for b, a in zip(before, after, strict=True) if b != a]
+    assert [a for _, a in different] == [
+        "hashicorp_key_management_vault_ca=/etc/v.pem",
+        "hashicorp_key_management_vault_url=https://v:8200/v1/xbvault-transition/db2/r",
+    ]
+    assert changed.endswith("\n")
+
+
+def test_keys_place_is_changed_again_without_harm() -> None:
+    """A repeated step comes to the same; without a CA of its own, the donor's path stays."""
+    text = samples.read("mariadb-backup/backup-my.cnf")
+    once = mariadb.retarget_options(text, vault_url="https://v/v1/t", vault_ca="")
+    assert mariadb.retarget_options(once, vault_url="https://v/v1/t", vault_ca="") == once
+    assert "hashicorp_key_management_vault_ca=/etc/mysql/tls/vault-ca.pem\n" in once
+
+
+def test_set_without_the_key_plugin_is_refused() -> None:
+    """Prepare would find no key, and the plugin cannot be named on its command line."""
+    text = samples.read("mariadb-backup/backup-my.cnf").replace("hashicorp", "other")
+    with pytest.raises(VerificationError, match="does not name the key plugin") as caught:
+        mariadb.retarget_options(text, vault_url="https://v", vault_ca="")
+    assert caught.value.hint
+
+
+# Commands.
+
+
+def test_backup_command() -> None:
+    """An option file must come first; a socket is named where there is one."""
+    bare = mariadb.backup_command(parallel=2, tmp_dir="/t", socket="", defaults_file="")
+    assert bare == (
+        "mariadb-backup",
+        "--backup",
+        "--stream=mbstream",
+        "--target-dir=/t",
+        "--parallel=2",
+    )
+    full = mariadb.backup_command(
+        parallel=4, tmp_dir="/t", socket="/run/s.sock", defaults_file="/root/my.cnf"
+    )
+    assert full[1] == "--defaults-extra-file=/root/my.cnf"
+    assert full[-1] == "--socket=/run/s.sock"
+
+
+def test_other_commands() -> None:
+    """Extraction, prepare and move name the directories that they work in."""
+    assert mariadb.extract_command(parallel=3, staging_dir="/s") == (
+        "mbstream",
+        "-x",
+        "--parallel=3",
+        "--directory=/s",
+    )
+    assert mariadb.prepare_command(staging_dir="/s", memory_bytes=1 << 27) == (
+        "mariadb-backup",
+        "--prepare",
+        "--use-memory=134217728",
+        "--target-dir=/s",
+    )
+    move = mariadb.move_command(staging_dir="/s", new_datadir="/n")
+    assert move[:3] == ("mariadb-backup", "--no-defaults", "--move-back")
+    assert set(move[3:]) == {"--target-dir=/s", "--datadir=/n"}
+
+
+def test_no_command_names_a_secret() -> None:
+    """Nothing of the kind can be given on these command lines at all."""
+    commands = [
+        *mariadb.backup_command(parallel=2, tmp_dir="/t", socket="/s", defaults_file="/d"),
+        *mariadb.extract_command(parallel=2, staging_dir="/s"),
+        *mariadb.prepare_command(staging_dir="/s", memory_bytes=1),
+        *mariadb.move_command(staging_dir="/s", new_datadir="/n"),
+    ]
+    assert not [word for word in commands if re.search(r"password|token|key", word)]
+
+
+# Option files.
+
+
+def test_quiet_options() -> None:
+    """A new replica starts without replication, events and writes, and where its keys are now."""
+    text = mariadb.quiet_drop_in(run_id="r1", vault_url="https://v/v1/t")
+    assert "r1" in text.splitlines()[0]
+    assert text.splitlines()[1:] == [
+        "[mariadb]",
+        "skip-slave-start",
+        "read_only=ON",
+        "event_scheduler=OFF",
+        "hashicorp-key-management-vault-url=https://v/v1/t",
+    ]
+    assert "vault" not in mariadb.quiet_drop_in(run_id="r1").partition("\n")[2]
+
+
+def test_released_options() -> None:
+    """A released replica starts its replication by itself, and keeps read_only if wanted."""
+    text = mariadb.released_drop_in(run_id="r1", read_only=True)
+    assert text.splitlines()[1:] == ["[mariadb]", "read_only=ON"]
+    assert mariadb.released_drop_in(run_id="r1", read_only=False).splitlines()[1:] == ["[mariadb]"]
+
+
+def test_drop_in_is_read_last() -> None:
+    """Drop-ins are read in alphabetical order; ours must win."""
+    assert mariadb.DROP_IN > "60-encryption.cnf"
+    assert mariadb.DROP_IN.endswith(".cnf")
+
+
+# Statements.
+
+
+def test_replication_by_gtid() -> None:
+    """The GTID position is set before the source is named, and TLS is verified."""
+    before, after = mariadb.change_source_sql(
+        PLAN, AT, use_gtid=True, user="xbvault_1d4e77c0", ca_file="/etc/ca.pem"
+    )
+    statements = (before + "PASSWORD" + after).split(";\n")
+    assert statements[:5] == [
+        "SET SESSION sql_log_off = 1",
+        "STOP SLAVE",
+        "RESET SLAVE ALL",
+        "RESET MASTER",
+        "SET GLOBAL gtid_slave_pos = '0-11-9143'",
+    ]
+    assert statements[5] == (
+        "CHANGE MASTER TO MASTER_HOST = '192.0.2.1', MASTER_PORT = 3307, "
+        "MASTER_USER = 'xbvault_1d4e77c0', MASTER_CONNECT_RETRY = 5, MASTER_SSL = 1, "
+        "MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_SSL_CA = '/etc/ca.pem', "
+        "MASTER_USE_GTID = slave_pos, MASTER_PASSWORD = 'PASSWORD'"
+    )
+    assert len(statements) == 6
+
+
+def test_replication_by_position() -> None:
+    """File and position are named, and no GTID is used even where there is one."""
+    before, after = mariadb.change_source_sql(PLAN, AT, use_gtid=False, user="u", ca_file="")
+    last = (before + after).split(";\n")[-1]
+    assert "MASTER_USE_GTID = no" in last
+    assert "MASTER_LOG_FILE = 'bin.000002', MASTER_LOG_POS = 19642476" in last
+    assert "MASTER_SSL_CA" not in last
+    assert "MASTER_SSL_VERIFY_SERVER_CERT = 1" in last
+
+
+@pytest.mark.parametrize("value", ["a'b", 'a"b', "a\\b", "a\nb", "a\0b"])
+def test_no_name_breaks_out_of_a_statement(value: str) -> None:
+    """What cannot stand in a plain literal is refused before it becomes SQL."""
+    plan = dataclasses.replace(PLAN, source_address=value)
+    with pytest.raises(ValueError, match="plain literal"):
+        mariadb.change_source_sql(plan, AT, use_gtid=True, user="u", ca_file="")
+
+
+def test_account_is_named_by_the_run() -> None:
+    """One account for one run, of a length that every server takes."""
+    assert mariadb.account_name(PLAN.run_id) == "xbvault_1d4e77c0"
+    assert len(mariadb.account_name("x" * 60 + "-12345678")) <= 32
+
+
+def test_rotation_is_three_settings() -> None:
+    """Threads follow the processors; age and rate are at their most eager."""
+    text = mariadb.rotation_sql(threads=8)
+    assert text.split(";") == [
+        "SET GLOBAL innodb_encryption_rotate_key_age = 1",
+        "SET GLOBAL innodb_encryption_rotation_iops = 100000",
+        "SET GLOBAL innodb_encryption_threads = 8",
+    ]
+
+
+def test_every_variable_that_is_judged_is_asked_for() -> None:
+    """The list in the query and the names that preflight looks at cannot drift apart."""
+    assert set(mariadb_files.VARIABLES) <= set(mariadb.VARIABLES)
+    for name in mariadb.VARIABLES:
+        assert f"'{name}'" in mariadb.VARIABLES_SQL
+
+
+def test_names_for_a_message() -> None:
+    """A few names, and how many more there are."""
+    assert mariadb.describe_names(["a", "b"]) == "a, b"
+    assert mariadb.describe_names(f"t{n}" for n in range(7)) == "t0, t1, t2, t3, t4 and 2 more"
+    assert mariadb.describe_names("abc", most=2) == "a, b and 1 more"
+    assert mariadb.describe_names([]) == ""

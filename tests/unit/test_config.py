@@ -1,0 +1,261 @@
+"""The configuration: checked whole, every problem with its path, and no option for nothing."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+import pytest
+
+from orchestrator import config
+from orchestrator.config import Config
+from orchestrator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(config.__file__).parent
+LEAST = {"hosts": {"db1": {"vault_mount": "keys/db1"}}}
+HOLDERS = {
+    "Config": {"config", "_config", "loaded", "self"},
+    "VaultConfig": {"vault", "config"},
+    "JournalConfig": {"journal"},
+    "SshConfig": {"ssh"},
+    "CloneConfig": {"clone"},
+    "ServerConfig": {"server"},
+    "ServiceConfig": {"service"},
+    "HostConfig": {
+        "host",
+        "_host",
+        "config",
+        "host_config",
+        "donor_config",
+        "donor",
+        "recipient",
+        "ours",
+        "found",
+    },
+}
+"""What each model is called where it is used; a call counts by the name of the function."""
+
+
+def with_host(**more: Any) -> dict[str, Any]:
+    """Return a configuration with one host that has something set."""
+    return {"hosts": {"db1": {"vault_mount": "keys/db1", **more}}}
+
+
+def problems(document: dict[str, Any]) -> tuple[str, ...]:
+    """Return what is wrong with a configuration."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(document, "xbvault.toml")
+    assert caught.value.exit_status == 2
+    assert caught.value.hint
+    count = len(caught.value.problems)
+    noun = "problem" if count == 1 else "problems"
+    assert caught.value.message == f"{count} {noun} in xbvault.toml"
+    return caught.value.problems
+
+
+def models() -> Iterator[type[pydantic.BaseModel]]:
+    """Yield every model of the configuration."""
+    for value in vars(config).values():
+        if (
+            isinstance(value, type)
+            and issubclass(value, pydantic.BaseModel)
+            and value.model_fields
+            and value.__module__ == config.__name__
+        ):
+            yield value
+
+
+OPTIONS = [(model.__name__, name) for model in models() for name in model.model_fields]
+
+
+def uses() -> dict[str, set[str]]:
+    """Return every attribute that the package reads, with what it is read from."""
+    found: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Attribute):
+                continue
+            holder: ast.expr = node.value
+            if isinstance(holder, ast.Call):
+                holder = holder.func
+            name = getattr(holder, "attr", getattr(holder, "id", ""))
+            found.setdefault(node.attr, set()).add(name)
+    return found
+
+
+USES = uses()
+
+
+@pytest.mark.parametrize(("model", "name"), OPTIONS)
+def test_every_option_is_read(model: str, name: str) -> None:
+    """No option that nothing reads."""
+    assert USES.get(name, set()) & HOLDERS[model]
+
+
+@pytest.mark.parametrize("model", list(models()))
+def test_every_option_is_described(model: type[pydantic.BaseModel]) -> None:
+    """The example and the reference page have a text for each value."""
+    for name, field in model.model_fields.items():
+        nested = model is Config or name in ("server", "service")
+        assert nested or field.description, name
+
+
+def test_least_configuration() -> None:
+    """One host with its mount is enough; everything else has a default."""
+    found = config.parse(LEAST)
+    assert found.host("db1").vault_mount == "keys/db1"
+    assert found.vault.mount == "xbvault"
+    assert found.clone.coordinates == "auto"
+    assert found.host("db1").server.port == 3306
+    assert found.host("db1").service.start == ()
+
+
+def test_configuration_cannot_be_altered() -> None:
+    """What was checked stays as it was checked."""
+    found = config.parse(LEAST)
+    with pytest.raises(pydantic.ValidationError):
+        found.clone.parallel = 99  # type: ignore[misc]  # that is what must fail
+
+
+def test_all_problems_at_once_with_their_paths() -> None:
+    """One wrong value hides no other, and each is found by its path."""
+    document = {
+        "vault": {"adress": "https://v", "mount": "/xbvault"},
+        "clone": {"parallel": 0, "checksums": "some", "stall_seconds": "long"},
+        "hosts": {
+            "db1": {"vault_mount": "keys/db1", "ssh_port": 70000, "server": {"port": 0}},
+            "db2": {"vault_env_file": "vault.env", "flavor": "oracle"},
+        },
+        "extra": 1,
+    }
+    assert problems(document) == (
+        "vault.mount: must be a path of letters, digits, '.', '_', '-' and inner '/', is '/xbvault'",
+        "vault.adress: unknown key",
+        "clone.parallel: input should be greater than or equal to 1, is 0",
+        "clone.checksums: input should be 'all', 'sample' or 'none', is 'some'",
+        "clone.stall_seconds: input should be a valid integer, unable to parse string as an "
+        "integer, is 'long'",
+        "hosts.db1.ssh_port: must be 1-65535, is 70000",
+        "hosts.db1.server.port: must be 1-65535, is 0",
+        "hosts.db2.flavor: input should be 'mariadb', is 'oracle'",
+        "hosts.db2.vault_mount: is required",
+        "hosts.db2.vault_env_file: must be an absolute path on the host, is 'vault.env'",
+        "extra: unknown key",
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ({}, "hosts: is required"),
+        ({"hosts": {}}, "hosts: dictionary should have at least 1 item"),
+        (
+            with_host(service={"start": ["systemctl"]}),
+            "hosts.db1.service: start and stop go together",
+        ),
+        (with_host(server={"account_host": "a'b"}), "hosts.db1.server.account_host: string should"),
+        (with_host(server={"socket": "/a\nb"}), "hosts.db1.server.socket: must be an absolute"),
+        ({"hosts": {"db 1": {"vault_mount": "k"}}}, "hosts: 'db 1' is no host name"),
+        ({"hosts": {"-x": {"vault_mount": "k"}}}, "hosts: '-x' is no host name"),
+        ({"hosts": {"a/b": {"vault_mount": "k"}}}, "hosts: 'a/b' is no host name"),
+        (
+            {"hosts": {"db1": {"vault_mount": "k"}, "db2": {"vault_mount": "k"}}},
+            "hosts: db2 and db1 share the vault_mount 'k'",
+        ),
+        (with_host(vault_mount="a//b"), "hosts.db1.vault_mount: must be a path"),
+        (with_host(vault_mount=""), "hosts.db1.vault_mount: must be a path"),
+        (
+            {**LEAST, "clone": {"clock_skew_seconds": 0}},
+            "clone.clock_skew_seconds: input should be",
+        ),
+    ],
+)
+def test_one_problem(document: dict[str, Any], problem: str) -> None:
+    """What would end badly on a host is refused before anything is contacted."""
+    (found,) = problems(document)
+    assert found.startswith(problem)
+
+
+def test_unknown_host_names_the_known_ones() -> None:
+    """A typing error is an error of the configuration, with what is there."""
+    document = {"hosts": {"db2": {"vault_mount": "b"}, "db1": {"vault_mount": "a"}}}
+    with pytest.raises(ConfigError, match="^unknown host 'db3'$") as caught:  # noqa: RUF043 - as it is
+        config.parse(document).host("db3")
+    assert caught.value.hint.endswith("known: db1, db2")
+
+
+def test_file_that_is_not_to_be_read(tmp_path: Path) -> None:
+    """A file that is no TOML, no text or not there is named with the reason."""
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("[hosts\n")
+    with pytest.raises(ConfigError, match=r"wrong\.toml is not TOML: .*line 1"):
+        config.load(wrong)
+    wrong.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"cannot read .*wrong\.toml"):
+        config.load(wrong)
+    with pytest.raises(ConfigError, match=r"cannot read .*none\.toml"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_file_is_named_with_its_problems(tmp_path: Path) -> None:
+    """The path stands in the message."""
+    path = tmp_path / "x.toml"
+    path.write_text("[hosts.db1]\n")
+    with pytest.raises(ConfigError, match=rf"1 problem in {path}"):
+        config.load(path)
+
+
+def test_option_goes_before_environment_goes_before_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--config, else XBVAULT_CONFIG, else ./xbvault.toml; an empty variable is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XBVAULT_CONFIG", raising=False)
+    named, in_environment = tmp_path / "named.toml", tmp_path / "environment.toml"
+    for path in (named, in_environment, tmp_path / "xbvault.toml"):
+        path.touch()
+    assert config.find_file(None) == Path("xbvault.toml")
+    monkeypatch.setenv("XBVAULT_CONFIG", "")
+    assert config.find_file(None) == Path("xbvault.toml")
+    monkeypatch.setenv("XBVAULT_CONFIG", str(in_environment))
+    assert config.find_file(None) == in_environment
+    assert config.find_file(str(named)) == named
+
+
+def test_named_file_that_is_missing_is_not_replaced_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was asked for and is not there is an error, although ./xbvault.toml is there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "xbvault.toml").touch()
+    monkeypatch.setenv("XBVAULT_CONFIG", "gone.toml")
+    with pytest.raises(ConfigError, match=r"no configuration file gone\.toml"):
+        config.find_file(None)
+    with pytest.raises(ConfigError, match=r"no configuration file other\.toml"):
+        config.find_file("other.toml")
+
+
+def test_no_file_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint says how to get one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XBVAULT_CONFIG", raising=False)
+    monkeypatch.setattr(config, "DEFAULT_FILES", ("xbvault.toml", str(tmp_path / "etc.toml")))
+    with pytest.raises(ConfigError, match="no configuration file found") as caught:
+        config.find_file(None)
+    assert "xbvault config example" in caught.value.hint
+
+
+def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """journal.directory, else XDG_STATE_HOME, else ~/.local/state; a tilde is the home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    assert config.parse(LEAST).state_directory == tmp_path / ".local/state/xbvault"
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
+    assert config.parse(LEAST).state_directory == Path("/srv/state/xbvault")
+    named = config.parse({**LEAST, "journal": {"directory": "~/runs"}})
+    assert named.state_directory == tmp_path / "runs"
