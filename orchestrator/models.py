@@ -183,6 +183,29 @@ Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """A directory that gets new content at the swap.
+
+    Attributes:
+        what: For the reader, such as ``binary logs``.
+        path: Where the server wants its files; no part of it is a symbolic link.
+        old: Where the earlier ones are set aside.
+        new: Where the new ones wait for the swap.
+        is_whole: The directory itself is renamed; otherwise what lies in it is.
+        patterns: Of the entries that are the server's, in the form of `fnmatch`.
+        left_alone: Names of entries that stay whatever the patterns say.
+    """
+
+    what: str
+    path: str
+    old: str
+    new: str
+    is_whole: bool
+    patterns: tuple[str, ...] = ("*",)
+    left_alone: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """All that a run needs to know, fixed before anything is touched. It holds no secret.
 
@@ -193,7 +216,7 @@ class Plan:
         recipient: Host that gets it.
         flavor: ``mariadb``.
         server_version: The donor's, such as ``10.11.19``.
-        datadir: The recipient's data directory.
+        datadir: The recipient's data directory, symbolic links resolved.
         staging_dir: Where the stream lands, on the datadir's filesystem.
         new_datadir: Where the prepared set is moved to.
         old_datadir: Where the recipient's earlier datadir stands after the swap.
@@ -209,6 +232,9 @@ class Plan:
         expected_bytes: Size of the donor's data, for progress; an estimate.
         has_keyring: Whether the donor has keys to carry over.
         commands: For the reader: the commands that will run, by step.
+        places: What the swap exchanges, the data directory first; empty where that is all, and is
+            renamed as a whole.
+        subfolders: Places inside the data directory; they go with it.
     """
 
     run_id: str
@@ -233,6 +259,21 @@ class Plan:
     expected_bytes: int = 0
     has_keyring: bool = True
     commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    subfolders: tuple[Place, ...] = ()
+
+    @property
+    def swap_places(self) -> tuple[Place, ...]:
+        """What the swap exchanges, the data directory first."""
+        return self.places or (
+            Place(
+                what="datadir",
+                path=self.datadir,
+                old=self.old_datadir,
+                new=self.new_datadir,
+                is_whole=True,
+            ),
+        )
 
     @property
     def run_dir(self) -> str:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator import keys
 from orchestrator.errors import PreconditionError
-from orchestrator.facts import preflight
+from orchestrator.facts import layout, preflight
 from orchestrator.facts.survey import Survey, read_one_host, read_survey
 from orchestrator.flavors import mariadb
-from orchestrator.models import Check, Plan
+from orchestrator.models import Check, Place, Plan
 from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
 
@@ -123,6 +123,7 @@ def _plan(
     if source is None or target is None:  # make_plan has raised what was wrong
         raise PreconditionError("a host could not be read")
     donor_config = config.host(request.donor)
+    found = layout.make_layout(target, survey.recipient.places, request.run_id)
     plan = Plan(
         run_id=request.run_id,
         backup_id=request.backup_id,
@@ -130,10 +131,12 @@ def _plan(
         recipient=request.recipient,
         flavor=donor_config.flavor,
         server_version=source.server_version,
-        datadir=target.datadir,
-        staging_dir=f"{target.datadir}.xbvault-staging-{request.run_id}",
-        new_datadir=f"{target.datadir}.xbvault-new-{request.run_id}",
-        old_datadir=f"{target.datadir}.xbvault-old-{request.run_id}",
+        datadir=target.real_datadir,
+        staging_dir=found.staging_dir,
+        new_datadir=found.new_datadir,
+        old_datadir=found.old_datadir,
+        places=found.places,
+        subfolders=found.subfolders,
         donor_mount=donor_config.vault_mount,
         own_mount=config.host(request.recipient).vault_mount,
         source_address=(
@@ -176,8 +179,17 @@ def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
             f"{plan.recipient}: {shlex.join(prepare).replace('=0', '=<from free memory>', 1)}",
         ),
         "move-backup-set": (f"{plan.recipient}: {shlex.join(move)}",),
-        "swap-datadir": (
-            f"{plan.recipient}: mv {plan.datadir} {plan.old_datadir}",
-            f"{plan.recipient}: mv {plan.new_datadir} {plan.datadir}",
+        "swap-datadir": tuple(
+            f"{plan.recipient}: {_move(place, source, target)}"
+            for source, target in (("path", "old"), ("new", "path"))
+            for place in plan.swap_places
         ),
     }
+
+
+def _move(place: Place, source: str, target: str) -> str:
+    source, target = getattr(place, source), getattr(place, target)
+    if place.is_whole:
+        return shlex.join(["mv", source, target])
+    names = "*" if place.patterns == ("*",) else " ".join(place.patterns)
+    return f"mv {shlex.quote(source)}/{{{names}}} {shlex.quote(target)}"

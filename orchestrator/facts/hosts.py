@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.config import HostConfig
     from orchestrator.remote import Remote
 
-_SEVERAL = ("option", "server_pid", "sibling", "trusted_ca", "principal")
+_SEVERAL = ("option", "server_pid", "sibling", "mount_inside", "trusted_ca", "principal")
 """Keys that can stand on several lines."""
 
 
@@ -34,7 +34,8 @@ class HostFacts:
         clock_error_seconds: How much that can be off.
         memory_available_bytes: Memory that can be used without swapping.
         cpus: Processors.
-        datadir: The server's data directory.
+        datadir: The server's data directory, as it is named.
+        real_datadir: The same with symbolic links resolved.
         has_data: Whether there is anything in it.
         is_mount_path: Whether a filesystem of its own is mounted there.
         is_symlink: Whether it is a symbolic link.
@@ -42,14 +43,17 @@ class HostFacts:
         datadir_owner: ``user:group``; empty if it is not there.
         datadir_mode: Octal digits; empty if it is not there.
         server_pids: Servers that run in it.
-        parent_free_bytes: Free space on the filesystem of its parent directory.
-        siblings: Left or kept directories of ours beside it.
+        parent_free_bytes: Free space on the filesystem that a copy lies on: of its parent
+            directory, or its own where it is a mount path.
+        siblings: Left or kept directories of ours beside it, or in our folder inside it.
         receiver_sha256: Of the installed receiver; empty if there is none.
         receiver_owner: Its owner and mode, such as ``root 755``.
         datadir_bytes: Size of all that is in it, on disk.
         sshd: Settings of its SSH server that matter here.
         trusted_cas: Public keys that its SSH server trusts to sign logins.
         principals: Lines of the principals file of the login that takes the stream.
+        mounts_inside: Mount paths below the data directory.
+        filesystem: Number of the device of the filesystem that a copy lies on.
     """
 
     name: str
@@ -63,6 +67,7 @@ class HostFacts:
     memory_available_bytes: int
     cpus: int
     datadir: str
+    real_datadir: str
     has_data: bool
     is_mount_path: bool
     is_symlink: bool
@@ -78,6 +83,8 @@ class HostFacts:
     sshd: dict[str, str]
     trusted_cas: tuple[str, ...]
     principals: tuple[str, ...]
+    mounts_inside: tuple[str, ...] = ()
+    filesystem: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -146,6 +153,7 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             memory_available_bytes=int(single["memory_available_bytes"]),
             cpus=int(single["cpus"]),
             datadir=single["datadir"],
+            real_datadir=single.get("real_datadir", single["datadir"]),
             has_data="datadir_has_data" in single,
             is_mount_path="datadir_is_mount_path" in single,
             is_symlink="datadir_is_symlink" in single,
@@ -153,7 +161,9 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             datadir_owner=single.get("datadir_owner", ""),
             datadir_mode=single.get("datadir_mode", ""),
             server_pids=tuple(int(pid) for pid in several["server_pid"]),
+            mounts_inside=tuple(several["mount_inside"]),
             parent_free_bytes=int(single.get("parent_free_bytes", "0")),
+            filesystem=int(single.get("filesystem", "0")),
             siblings=tuple(several["sibling"]),
             receiver_sha256=single.get("receiver_sha256", ""),
             receiver_owner=single.get("receiver_owner", ""),

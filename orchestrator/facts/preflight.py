@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import posixpath
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, SecretError
-from orchestrator.facts import hosts
+from orchestrator.facts import hosts, layout
 from orchestrator.facts.survey import needed_capabilities
 from orchestrator.flavors import mariadb
 from orchestrator.models import Check
@@ -78,7 +77,9 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
         found += _named(request.donor, _judge_donor(donor, survey.donor, request))
         found += _named(request.donor, iter([("ssh-keepalive", _judge_keepalive(donor))]))
     if recipient:
-        found += _named(request.recipient, _judge_recipient(recipient, survey.recipient, request))
+        owner = config.host(request.recipient).server.owner
+        judged = _judge_recipient(recipient, survey.recipient, request, owner=owner)
+        found += _named(request.recipient, judged)
         found += _named(request.recipient, iter([("ssh-keepalive", _judge_keepalive(recipient))]))
         if _has_keyring(survey):
             mount = config.host(request.recipient).vault_mount
@@ -295,7 +296,7 @@ def _judge_key_cache(instance: InstanceFacts) -> Found:
 
 
 def _judge_recipient(
-    host: HostFacts, side: HostSurvey, request: Request
+    host: HostFacts, side: HostSurvey, request: Request, *, owner: str
 ) -> Iterator[tuple[str, Found]]:
     yield "programs", _judge_programs(host, mariadb.PROGRAMS)
     yield "tool-version", _judge_tool(host)
@@ -308,21 +309,29 @@ def _judge_recipient(
         ),
     )
     yield "recipient-server", _judge_recipient_server(host, side, request)
-    problems = []
-    if host.is_mount_path:
-        problems.append(f"{host.datadir} is the mount path of a filesystem of its own")
-    if host.is_symlink:
-        problems.append(f"{host.datadir} is a symbolic link")
-    named = side.instance.variables if side.instance else host.options
-    kinds = mariadb.DIRECTORY_VARIABLES if side.instance else mariadb.DIRECTORY_OPTIONS
-    problems += _outside(host.datadir, named, kinds)
+    problems = layout.list_problems(host, side.places, owner=owner)
     yield (
         "datadir-layout",
         (
             not problems,
-            "; ".join(problems) or "everything lies inside the datadir",
-            "put the datadir one level below the mount path, and logs inside it: such layouts "
-            "cannot be swapped yet",
+            "; ".join(problems)
+            or layout.describe(layout.make_layout(host, side.places, request.run_id), host),
+            "mend these, or see docs/how-to/set-up-your-hosts.md for the layouts that can be swapped",
+        ),
+    )
+    profile, denied = layout.list_denied(host, side.places)
+    files = side.places.profile_files if side.places else ()
+    yield (
+        "apparmor",
+        (
+            not denied,
+            f"the profile {profile} denies {', '.join(denied)}"
+            if denied
+            else f"the profile {profile} is in force, and lets the server write where it must"
+            if profile
+            else "no profile is in force for the server",
+            f"allow `{(denied or ('',))[0]}/** rwk,` in {(files or ('the profile',))[-1]}, "
+            "then load it again with apparmor_parser -r",
         ),
     )
     yield (
@@ -334,7 +343,8 @@ def _judge_recipient(
             "set log_bin and log_slave_updates=ON, so that the replica can be a source later",
         ),
     )
-    left = [path for path in host.siblings if ".xbvault-old-" not in path]
+    kept = (".xbvault-old-", "/.xbvault/old-")
+    left = [path for path in host.siblings if not any(form in path for form in kept)]
     yield (
         "leftovers",
         (
@@ -418,17 +428,7 @@ def _judge_pair(
             "give the recipient a server_id of its own",
         ),
     )
-    data = survey.donor.instance.data_bytes if survey.donor.instance else 0
-    need = max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
-    yield (
-        "space",
-        (
-            recipient.parent_free_bytes >= need,
-            f"{_size(recipient.parent_free_bytes)} free beside {recipient.datadir}, "
-            f"{_size(need)} wanted",
-            "free space on the filesystem of the recipient's datadir; the old datadir stays there",
-        ),
-    )
+    yield "space", _judge_space(survey, donor, recipient)
     bound = config.clone.clock_skew_seconds
     late = [
         f"{host.name} {host.clock_offset_seconds:+.1f} s"
@@ -442,6 +442,36 @@ def _judge_pair(
             f"differ from here: {', '.join(late)}" if late else f"agree within {bound:g} s",
             "set the clocks right (chrony, ntp): certificates and tokens depend on them",
         ),
+    )
+
+
+def _judge_space(survey: Survey, donor: HostFacts, recipient: HostFacts) -> Found:
+    data = survey.donor.instance.data_bytes if survey.donor.instance else 0
+    need = max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
+    short = recipient.parent_free_bytes < need
+    where = "in" if recipient.is_mount_path else "beside"
+    words = [
+        f"{_size(recipient.parent_free_bytes)} free {where} {recipient.real_datadir}, "
+        f"{_size(need)} wanted"
+    ]
+    instance = survey.recipient.instance
+    values = instance.variables if instance else {}
+    redo = int(_number(values.get("innodb_log_file_size", "0")))
+    wanted: dict[int, int] = {}
+    free: dict[int, tuple[str, int]] = {}
+    for files in survey.recipient.places.files if survey.recipient.places else ():
+        if files.real and files.filesystem != recipient.filesystem:
+            more = layout.needed_bytes(files, survey.donor.places, redo)
+            wanted[files.filesystem] = wanted.get(files.filesystem, 0) + more
+            free[files.filesystem] = (files.real, files.free_bytes)
+    for filesystem, more in wanted.items():
+        path, there = free[filesystem]
+        short = short or there < more
+        words.append(f"{_size(there)} free in {path}, {_size(more)} wanted")
+    return (
+        not short,
+        "; ".join(words),
+        "free space on the filesystem of the recipient's datadir; the old datadir stays there",
     )
 
 
@@ -634,21 +664,6 @@ def _server_id(side: HostSurvey) -> str:
     if side.instance:
         return side.instance.variables.get("server_id", "1")
     return side.host.options.get("server_id", "1") if side.host else "1"
-
-
-def _outside(datadir: str, named: dict[str, str], kinds: dict[str, str]) -> list[str]:
-    found = []
-    for name, what in kinds.items():
-        value = named.get(name, "")
-        directory = (
-            posixpath.dirname(value) if name.endswith(("basename", "_log", "_bin")) else value
-        )
-        if not directory.startswith("/"):
-            continue  # relative paths are below the datadir
-        directory = posixpath.normpath(directory)
-        if directory != datadir and not directory.startswith(f"{datadir}/"):
-            found.append(f"{what} in {directory}")
-    return found
 
 
 def _number(text: str) -> float:

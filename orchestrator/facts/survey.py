@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator import lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
-from orchestrator.facts import hosts, instances
+from orchestrator.facts import hosts, instances, places
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
+    from orchestrator.facts.places import Places
     from orchestrator.models import Secret
     from orchestrator.remote import Remote
     from orchestrator.vault import Health, TokenInfo, Vault
@@ -34,6 +35,7 @@ class HostSurvey:
         peer_address: The other host's address as it resolves it.
         errors: What could not be read.
         token_error: Why its token could not be read; it matters where the donor has keys.
+        places: Where its server keeps its files; None if that could not be read.
     """
 
     host: HostFacts | None
@@ -42,6 +44,7 @@ class HostSurvey:
     peer_address: str
     errors: tuple[OrchestratorError, ...]
     token_error: OrchestratorError | None = None
+    places: Places | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,13 +165,14 @@ def read_survey(
 def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
     host_config: HostConfig = config.host(remote.name)
     errors: list[OrchestratorError] = []
-    host = instance = token = None
+    host = instance = token = found = None
     address = ""
     try:
         host = hosts.read_host(remote, host_config)
         address = _resolve(remote, config.host(peer).address or peer)
         if host.is_running:
             instance = instances.read_instance(remote, host_config)
+        found = places.read_places(remote, host, instance)
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"
@@ -186,6 +190,7 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         peer_address=address,
         errors=tuple(errors),
         token_error=token_error,
+        places=found,
     )
 
 

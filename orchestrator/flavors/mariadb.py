@@ -228,12 +228,16 @@ def retarget_options(text: str, *, vault_url: str, vault_ca: str) -> str:
     return "\n".join(changed) + "\n"
 
 
-def quiet_drop_in(*, run_id: str, vault_url: str = "") -> str:
+def quiet_drop_in(
+    *, run_id: str, vault_url: str = "", ignored_directories: tuple[str, ...] = ()
+) -> str:
     """Return the option file of a new replica that must stay quiet.
 
     Args:
         run_id: For the reader of the file.
         vault_url: Where its keys are, while that is not the host's own mount.
+        ignored_directories: Names in the data directory that are no schemas, although the server
+            (and the backup tool, which reads this file too) would take them for such.
     """
     lines = [
         f"# written by xbvault for run {run_id}, until the replica is released",
@@ -242,14 +246,18 @@ def quiet_drop_in(*, run_id: str, vault_url: str = "") -> str:
         "read_only=ON",
         "event_scheduler=OFF",
     ]
+    lines += [f"ignore_db_dirs={name}" for name in ignored_directories]
     if vault_url:
         lines.append(f"hashicorp-key-management-vault-url={vault_url}")
     return "\n".join(lines) + "\n"
 
 
-def released_drop_in(*, run_id: str, read_only: bool) -> str:
+def released_drop_in(
+    *, run_id: str, read_only: bool, ignored_directories: tuple[str, ...] = ()
+) -> str:
     """Return the option file that a released replica keeps."""
     lines = [f"# written by xbvault for run {run_id}: this server is a replica", "[mariadb]"]
+    lines += [f"ignore_db_dirs={name}" for name in ignored_directories]
     if read_only:
         lines.append("read_only=ON")
     return "\n".join(lines) + "\n"
@@ -281,6 +289,10 @@ VARIABLES = (
     "innodb_undo_directory",
     "innodb_log_group_home_dir",
     "aria_log_dir_path",
+    "log_bin_index",
+    "relay_log_index",
+    "innodb_data_file_path",
+    "innodb_log_file_size",
     "innodb_encrypt_tables",
     "innodb_encrypt_log",
     "innodb_encryption_threads",
@@ -293,26 +305,6 @@ VARIABLES = (
     "hashicorp_key_management_use_cache_on_timeout",
 )
 """Server variables that preflight looks at."""
-
-DIRECTORY_VARIABLES = {
-    "log_bin_basename": "binary logs",
-    "relay_log_basename": "relay logs",
-    "innodb_data_home_dir": "InnoDB system tablespace",
-    "innodb_undo_directory": "InnoDB undo tablespaces",
-    "innodb_log_group_home_dir": "InnoDB redo log",
-    "aria_log_dir_path": "Aria log",
-}
-"""Variables that can name a place outside the datadir."""
-
-DIRECTORY_OPTIONS = {
-    "log_bin": "binary logs",
-    "relay_log": "relay logs",
-    "innodb_data_home_dir": "InnoDB system tablespace",
-    "innodb_undo_directory": "InnoDB undo tablespaces",
-    "innodb_log_group_home_dir": "InnoDB redo log",
-    "aria_log_dir_path": "Aria log",
-}
-"""The same as options, for a server that does not run."""
 
 VARIABLES_SQL = (
     "SELECT LOWER(VARIABLE_NAME) AS name, COALESCE(GLOBAL_VALUE, '') AS value "

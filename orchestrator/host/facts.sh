@@ -34,8 +34,12 @@ fi
 [ -n "$datadir" ] || datadir=/var/lib/mysql
 while [ "$datadir" != / ] && [ "${datadir%/}" != "$datadir" ]; do datadir=${datadir%/}; done
 say datadir "$datadir"
-parent=$(dirname -- "$datadir")
 if [ -L "$datadir" ]; then say datadir_is_symlink 1; fi
+# From here on with all links resolved: a rename must meet the directory itself.
+datadir=$(readlink -f -- "$datadir" || printf '%s' "$datadir")
+say real_datadir "$datadir"
+parent=$(dirname -- "$datadir")
+free_at=$parent
 if [ -d "$datadir" ]; then
     say datadir_inode "$(stat -c %i -- "$datadir")"
     say datadir_owner "$(stat -c %U:%G -- "$datadir")"
@@ -44,9 +48,19 @@ if [ -d "$datadir" ]; then
         -- "$datadir" | cut -f1)"
     say datadir_mode "$(stat -c %a -- "$datadir")"
     if [ -n "$(ls -A -- "$datadir" | head -n 1)" ]; then say datadir_has_data 1; fi
-    if [ "$(stat -c %d -- "$datadir")" != "$(stat -c %d -- "$parent")" ] ||
-        awk -v want="$datadir" '$5 == want {found = 1} END {exit !found}' /proc/self/mountinfo; then
+    is_mount_path=
+    [ "$(stat -c %d -- "$datadir")" = "$(stat -c %d -- "$parent")" ] || is_mount_path=1
+    # Spaces in mount paths are written as \040, which %b understands.
+    while read -r _ _ _ _ where _; do
+        where=$(printf '%b' "$where")
+        case $where in
+        "$datadir") is_mount_path=1 ;;
+        "$datadir"/*) say mount_inside "$where" ;;
+        esac
+    done </proc/self/mountinfo
+    if [ "$is_mount_path" ]; then
         say datadir_is_mount_path 1
+        free_at=$datadir
     fi
     for process in /proc/[0-9]*/cwd; do
         if [ "$(readlink "$process" 2>/dev/null)" = "$datadir" ]; then
@@ -57,10 +71,11 @@ if [ -d "$datadir" ]; then
         fi
     done
 fi
-if [ -d "$parent" ]; then
-    say parent_free_bytes "$(df -B1 --output=avail -- "$parent" | tail -n 1 | tr -d ' ')"
+if [ -d "$free_at" ]; then
+    say parent_free_bytes "$(df -B1 --output=avail -- "$free_at" | tail -n 1 | tr -d ' ')"
+    say filesystem "$(stat -c %d -- "$free_at")"
 fi
-for other in "$datadir".xbvault-*; do
+for other in "$datadir".xbvault-* "$datadir"/.xbvault/*; do
     if [ -e "$other" ]; then say sibling "$other"; fi
 done
 receiver=/usr/local/sbin/xbvault-receive

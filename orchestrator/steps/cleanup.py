@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import jobs, service
 from orchestrator.errors import VerificationError
-from orchestrator.steps import records, tokens
+from orchestrator.steps import places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -142,15 +142,15 @@ def remove_staging(tools: Tools, plan: Plan) -> Removed:
 
     Raises:
         CommandError: They cannot be removed.
+        InterruptedWorkError: The swap is half done, so that one of them may hold what is needed.
 
     Repeat:
         What is gone is no error.
     """
-    paths = (plan.staging_dir, plan.new_datadir)
-    for path in paths:
-        if not path.startswith(f"{plan.datadir}.xbvault-"):
-            raise VerificationError(f"not a directory of ours: {path}", host=plan.recipient)
+    paths = places.list_removable(plan, old=False)
+    places.need_whole_swap(tools, plan)
     tools.recipient.run(["rm", "-rf", "--", *paths], timeout_seconds=tools.seconds_left())
+    places.remove_empty_vaults(tools, plan)
     return Removed(names=paths)
 
 

@@ -11,7 +11,7 @@ from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.quoting import quote_name
-from orchestrator.steps import records, replication, restore, tokens
+from orchestrator.steps import places, records, replication, restore, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -175,7 +175,10 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
         running = False
     service.take_environment(remote, host)
-    restore.write_drop_in(tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id))
+    ignored = places.ignored_directories(plan)
+    restore.write_drop_in(
+        tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id, ignored_directories=ignored)
+    )
     if not running:
         service.start_server(remote, host, timeout_seconds=tools.seconds_left())
     if plan.has_keyring and not is_on_own_mount(tools, plan):

@@ -6,13 +6,23 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from orchestrator import log
-from orchestrator.errors import PreconditionError, VerificationError
+from orchestrator.errors import PreconditionError
+from orchestrator.facts.layout import VAULT
 from orchestrator.flavors import mariadb
-from orchestrator.steps import cleanup, replication, restore
+from orchestrator.steps import cleanup, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
+
+LIST_OLD = """\
+for base do
+    for d in "$base"*; do
+        case $d in *.stray) continue ;; esac
+        if [ -d "$d" ]; then echo "$d"; fi
+    done
+done
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class DestroyedVersions:
     after_others=True,
 )
 def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
-    """Remove the datadir that the run set aside. This cannot be undone.
+    """Remove what the run set aside: the datadir, and files in other directories. For good.
 
     Args:
         tools: The door to the recipient.
@@ -48,14 +58,15 @@ def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
     Raises:
         PreconditionError: A server runs in it, or the run's own datadir was never put in place.
         CommandError: It cannot be removed.
+        InterruptedWorkError: The swap is half done, so that it may be the only copy.
 
     Repeat:
         What is gone is no error.
     """
     remote = tools.recipient
-    if not plan.old_datadir.startswith(f"{plan.datadir}.xbvault-old-"):
-        raise VerificationError(f"not a directory of ours: {plan.old_datadir}")
-    if remote.run(["test", "-d", plan.datadir], check=False).status != 0:
+    paths = places.list_removable(plan, old=True)
+    places.need_whole_swap(tools, plan)
+    if remote.run(["test", "-d", places.mark_path(plan)], check=False).status != 0:
         raise PreconditionError(
             f"there is no datadir at {plan.datadir}",
             host=plan.recipient,
@@ -63,8 +74,9 @@ def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
         )
     remote.run(["install", "-d", "-m", "0700", "--", plan.run_dir])
     remote.write_file(f"{plan.run_dir}/forgotten", "")
-    remote.run(["rm", "-rf", "--", plan.old_datadir], timeout_seconds=tools.seconds_left())
-    return cleanup.Removed(names=(plan.old_datadir,))
+    remote.run(["rm", "-rf", "--", *paths], timeout_seconds=tools.seconds_left())
+    places.remove_empty_vaults(tools, plan)
+    return cleanup.Removed(names=paths)
 
 
 @step("destroy-unused-key-versions", role="recipient", repeat=Repeat.SAFE, after_others=True)
@@ -157,19 +169,11 @@ def unused_versions(
 
 def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int]]] | None:
     """Return what the other datadirs set aside need; None if one of them does not say."""
-    listed = tools.recipient.run(
-        [
-            "sh",
-            "-c",
-            'for d in "$1".xbvault-old-*; do [ -d "$d" ] && echo "$d"; done',
-            "ls",
-            plan.datadir,
-        ],
-        check=False,
-    ).text.splitlines()
+    bases = (f"{plan.datadir}.xbvault-old-", f"{plan.datadir}/{VAULT}/old-")
+    listed = tools.recipient.run(["sh", "-c", LIST_OLD, "list-old", *bases], check=False).text
     ranges = []
-    for path in listed:
-        run_id = path.removeprefix(f"{plan.datadir}.xbvault-old-")
+    for path in listed.splitlines():
+        run_id = next(path.removeprefix(base) for base in bases if path.startswith(base))
         if run_id == plan.run_id:
             continue
         found = restore.read_ranges(tools, run_id)

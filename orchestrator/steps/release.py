@@ -9,7 +9,7 @@ from orchestrator import sql
 from orchestrator.facts import instances
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.quoting import quote_definer, quote_name, unhex
-from orchestrator.steps import restore
+from orchestrator.steps import places, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -64,7 +64,13 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
     statements.append(f"SET GLOBAL read_only = {'ON' if read_only else 'OFF'}")
     sql.execute(remote, host.server, ";\n".join(statements))
     restore.write_drop_in(
-        tools, plan, mariadb.released_drop_in(run_id=plan.run_id, read_only=read_only)
+        tools,
+        plan,
+        mariadb.released_drop_in(
+            run_id=plan.run_id,
+            read_only=read_only,
+            ignored_directories=places.ignored_directories(plan),
+        ),
     )
     facts = instances.read_instance(remote, host)
     return Release(

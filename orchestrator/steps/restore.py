@@ -15,7 +15,7 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import records, tokens
+from orchestrator.steps import places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -40,23 +40,6 @@ cd /
 rm -r -- "$1"
 """
 """Renames the files of a half-moved directory back into the staging directory."""
-
-SWAP = """\
-set -eu
-datadir=$1 new=$2 old=$3 record=$4
-want=$(cat -- "$record")
-now=$(stat -c %i.%W -- "$datadir" 2>/dev/null || echo none)
-if [ "$now" != "$want" ]; then
-    [ "$(stat -c %i.%W -- "$new")" = "$want" ] || { echo "the new directory is not ours" >&2; exit 3; }
-    if [ -e "$datadir" ]; then
-        [ ! -e "$old" ] || { echo "$old is there already" >&2; exit 3; }
-        mv -T -- "$datadir" "$old"
-    fi
-    mv -T -- "$new" "$datadir" || { [ ! -e "$old" ] || mv -T -- "$old" "$datadir"; exit 1; }
-fi
-sync -f "$datadir"
-"""
-"""Two renames that can be cut off anywhere and begun again: identities tell how far they came."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,6 +184,9 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
 def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
     """Move the prepared set into a new data directory beside the one in place.
 
+    Files that the recipient keeps in other directories are taken there, so that the swap, for which
+    the server stands, has nothing to copy.
+
     Args:
         tools: The door to the recipient.
         plan: The clone.
@@ -249,14 +235,16 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         owner, mode = _owner_and_mode(tools, plan)
         remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
         remote.run(["chmod", mode, "--", plan.new_datadir])
-        found = remote.run(["test", "-s", f"{plan.new_datadir}/ibdata1"], check=False)
+        places.distribute(tools, plan, owner=owner)
+        home = places.find_new_home(plan, "ibdata*")
+        found = remote.run(["test", "-s", f"{home}/ibdata1"], check=False)
         if found.status != 0:
             raise VerificationError(
                 f"{plan.new_datadir} has no system tablespace although the move ended well",
                 host=plan.recipient,
                 hint="`xbvault runs resume` moves it again; the earlier data was not touched",
             )
-        remote.write_file(record, f"{read_identity(tools, plan.new_datadir)}\n")
+        remote.write_file(record, f"{read_identity(tools, places.new_mark_path(plan))}\n")
     inode = remote.read_file(record).decode().partition(".")[0]
     at = plan.new_datadir
     if remote.run(["test", "-e", at], check=False).status != 0:
@@ -318,7 +306,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
 
 @step("swap-datadir", role="recipient", repeat=Repeat.SAFE)
 def swap_datadir(tools: Tools, plan: Plan) -> Swap:
-    """Set the earlier datadir aside and put the new one in its place, by two renames.
+    """Set the earlier datadir aside and put the new one in its place, by renames alone.
 
     Args:
         tools: The door to the recipient.
@@ -332,10 +320,12 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
         CommandError: A rename failed; the earlier datadir is back, and its server runs if it did.
 
     Repeat:
-        Inodes tell how far it came; the rest is done.
+        A list and a phase on the recipient tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     if not is_swapped(tools, plan):
+        if places.read_phase(tools, plan) == places.RESTORED:
+            stop_server(tools, plan)  # an attempt that failed has started it again
         if hosts.read_host(remote, host).is_running:
             raise PreconditionError(
                 f"a server runs in {plan.datadir}",
@@ -345,19 +335,9 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
         if remote.run(["test", "-e", plan.datadir], check=False).status == 0:
             remote.write_file(had_datadir_path(plan), "")
         try:
-            remote.run(
-                ["sh", "-c", SWAP, "swap", *_swap_paths(plan)], timeout_seconds=SERVER_SECONDS
-            )
+            places.go_forward(tools, plan)
         except CommandError as error:
-            if was_running(tools, plan):
-                service.start_server(remote, host, timeout_seconds=SERVER_SECONDS)
-            raise CommandError(
-                f"the datadir could not be swapped: {error.message}",
-                host=plan.recipient,
-                hint="the earlier datadir is in place; mend the cause, then `xbvault runs resume`",
-                status=error.status,
-                stderr=error.stderr,
-            ) from error
+            raise _give_back(tools, plan, error) from error
     if not is_swapped(tools, plan):
         raise VerificationError(
             f"{plan.datadir} is not the new directory after the swap", host=plan.recipient
@@ -391,7 +371,15 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
         url = f"{records.vault_address(tools, plan.recipient)}/v1/{mount}"
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
     keep_drop_in(tools, plan)
-    write_drop_in(tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id, vault_url=url))
+    write_drop_in(
+        tools,
+        plan,
+        mariadb.quiet_drop_in(
+            run_id=plan.run_id,
+            vault_url=url,
+            ignored_directories=places.ignored_directories(plan),
+        ),
+    )
     if hosts.read_host(remote, host).is_running:
         facts = instances.read_instance(remote, host)
         if _runs_quietly(facts, url):
@@ -434,7 +422,10 @@ def is_swapped(tools: Tools, plan: Plan) -> bool:
     if remote.run(["test", "-s", swap_record(plan)], check=False).status != 0:
         return False
     wanted = remote.read_file(swap_record(plan)).decode().strip()
-    return read_identity(tools, plan.datadir) == wanted
+    return (
+        places.read_phase(tools, plan) == places.SWAPPED
+        and read_identity(tools, places.mark_path(plan)) == wanted
+    )
 
 
 def was_running(tools: Tools, plan: Plan) -> bool:
@@ -475,7 +466,7 @@ def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
 def find_run_in_place(tools: Tools, plan: Plan) -> str:
     """Return the run that made the datadir in place; empty if none did."""
     remote = tools.recipient
-    identity = read_identity(tools, plan.datadir)
+    identity = read_identity(tools, places.mark_path(plan))
     for run_id in remote.run(["ls", "-1", RUNS], check=False).text.split():
         found = remote.run(["cat", "--", f"{RUNS}/{run_id}/{IDENTITY}"], check=False).text.strip()
         if found and found == identity:
@@ -587,8 +578,25 @@ def _owner_and_mode(tools: Tools, plan: Plan) -> tuple[str, str]:
     return f"{owner}:{owner}", "0700"
 
 
-def _swap_paths(plan: Plan) -> tuple[str, ...]:
-    return (plan.datadir, plan.new_datadir, plan.old_datadir, swap_record(plan))
+def _give_back(tools: Tools, plan: Plan, error: CommandError) -> CommandError:
+    """Take a swap back that failed; return the error to raise, which says what stands."""
+    message = f"the datadir could not be swapped: {error.message}"
+    half = "mend the cause; `xbvault runs resume` goes on, `xbvault runs undo` takes it back"
+    hint = "the earlier datadir is in place; mend the cause, then `xbvault runs resume`"
+    if error.status is None:
+        hint = half  # the connection broke; for all we know the swap goes on
+    else:
+        try:
+            places.go_back(tools, plan)
+            if was_running(tools, plan):
+                host = tools.config.host(plan.recipient)
+                service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
+        except CommandError as second:
+            message += f"; nor could it be taken back: {second.message}"
+            hint = half
+    return CommandError(
+        message, host=plan.recipient, hint=hint, status=error.status, stderr=error.stderr
+    )
 
 
 def _runs_quietly(facts: instances.InstanceFacts, url: str) -> bool:

@@ -10,6 +10,7 @@ from orchestrator import jobs, log
 from orchestrator.errors import CommandError, RemoteError, VerificationError
 from orchestrator.flavors import mariadb
 from orchestrator.models import Check, Coordinates
+from orchestrator.steps import places
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
 
 
 def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
+    places.make_vaults(tools, plan)
     tools.recipient.run(
         ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, plan.staging_dir]
     )

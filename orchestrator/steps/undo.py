@@ -9,39 +9,26 @@ from orchestrator import service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import cleanup, replication, restore
+from orchestrator.steps import cleanup, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
 
-SWAP_BACK = """\
-set -eu
-datadir=$1 new=$2 old=$3 record=$4
-want=$(cat -- "$record")
-if [ "$(stat -c %i.%W -- "$datadir" 2>/dev/null || echo none)" = "$want" ]; then
-    [ ! -e "$new" ] || { echo "$new is there already" >&2; exit 3; }
-    mv -T -- "$datadir" "$new"
-fi
-if [ ! -e "$datadir" ] && [ -e "$old" ]; then mv -T -- "$old" "$datadir"; fi
-sync -f "$(dirname -- "$datadir")"
-"""
-"""The swap's renames the other way round; they can be cut off and begun again as well."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SwapState:
-    """How far a run's swap has come, as the recipient's directories tell.
+    """How far a run's swap has come.
 
     Attributes:
+        phase: As the recipient has it written down; empty if nothing was renamed.
         swapped: The datadir in place is the run's.
-        half_swapped: The earlier one is set aside, and the run's is not in place yet.
-        undoing: An undo has begun to take it back.
+        half_swapped: It was cut off, on its way forward or back.
     """
 
+    phase: str
     swapped: bool
     half_swapped: bool
-    undoing: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,18 +120,16 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         VerificationError: It does not answer.
 
     Repeat:
-        The directories' identities tell how far it came; the rest is done.
+        A list and a phase on the recipient tell how far it came; the rest is done.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     swap = _read_swap(tools, plan)
-    if swap.swapped:
-        remote.write_file(f"{plan.run_dir}/undoing", "")
+    if swap.swapped or swap.half_swapped:
         if hosts.read_host(remote, host).is_running:
             service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    takes_back = swap.swapped or swap.half_swapped or swap.undoing
-    if takes_back:
-        paths = (plan.datadir, plan.new_datadir, plan.old_datadir, restore.swap_record(plan))
-        remote.run(["sh", "-c", SWAP_BACK, "swap-back", *paths])
+        if swap.phase == places.NOT_BEGUN:
+            places.write_down(tools, plan, "out")
+        places.go_back(tools, plan)
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
     runs = hosts.read_host(remote, host).is_running
@@ -156,7 +141,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
                 "the earlier server was started but does not answer", host=plan.recipient
             )
     return RestoredDatadir(
-        swapped_back=takes_back,
+        swapped_back=swap.half_swapped or swap.phase != places.NOT_BEGUN,
         is_running=runs,
         replicates=runs and bool(instances.read_replication(remote, host)),
     )
@@ -193,29 +178,37 @@ def _read_swap(tools: Tools, plan: Plan) -> SwapState:
     def is_there(path: str) -> bool:
         return tools.recipient.run(["test", "-e", path], check=False).status == 0
 
-    swapped = restore.is_swapped(tools, plan)
-    undoing = is_there(f"{plan.run_dir}/undoing")
-    has_old, has_new = is_there(plan.old_datadir), is_there(plan.new_datadir)
-    has_started = is_there(restore.kept_drop_in_path(plan))
+    phase = places.read_phase(tools, plan)
+    swapped = phase == places.SWAPPED
+    if swapped and not restore.is_swapped(tools, plan):
+        raise PreconditionError(
+            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
+            host=plan.recipient,
+            hint="undo the later run first",
+        )
     if swapped and is_there(f"{plan.run_dir}/forgotten"):
         raise PreconditionError(
             f"the earlier datadir of run {plan.run_id} was given up",
             host=plan.recipient,
             hint="what `runs forget` gave up cannot be had back",
         )
-    if swapped and not has_old and is_there(restore.had_datadir_path(plan)):
+    missing = [
+        place.old
+        for place in plan.swap_places
+        if not (place.is_whole and not is_there(restore.had_datadir_path(plan)))
+        and not is_there(place.old)
+    ]
+    if swapped and missing:
         raise PreconditionError(
-            f"the earlier datadir {plan.old_datadir} is not there any more",
+            f"the earlier datadir {missing[0]} is not there any more",
             host=plan.recipient,
             hint="somebody removed it or moved it away; nothing was changed",
         )
-    if (has_old or has_started) and not (swapped or has_new or undoing):
-        raise PreconditionError(
-            f"run {plan.run_id} is not the latest swap on {plan.recipient}",
-            host=plan.recipient,
-            hint="undo the later run first",
-        )
-    return SwapState(swapped=swapped, half_swapped=has_old and has_new, undoing=undoing)
+    half_swapped = places.is_half_done(phase)
+    if phase == places.NOT_BEGUN and plan.swap_places[0].is_whole:
+        # Renamed by hand, or by a version that wrote no phase down.
+        half_swapped = is_there(plan.old_datadir) and is_there(plan.new_datadir)
+    return SwapState(phase=phase, swapped=swapped, half_swapped=half_swapped)
 
 
 def _restore_drop_in(tools: Tools, plan: Plan) -> None:

@@ -58,6 +58,7 @@ def make_host(name: str, **changes: Any) -> HostFacts:
         memory_available_bytes=8_000_000_000,
         cpus=4,
         datadir="/var/lib/mysql",
+        real_datadir="/var/lib/mysql",
         has_data=is_donor,
         is_mount_path=False,
         is_symlink=False,

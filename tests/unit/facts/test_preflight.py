@@ -21,8 +21,8 @@ from orchestrator.errors import (
     SecretStoreUnavailableError,
 )
 from orchestrator.facts import preflight
+from orchestrator.facts.places import FoundFiles, Places
 from orchestrator.facts.survey import HostSurvey, needed_capabilities
-from orchestrator.flavors import mariadb
 from orchestrator.lock import LockState
 from orchestrator.models import Check
 
@@ -75,6 +75,21 @@ def options(**changes: str | None) -> dict[str, str]:
     """Return the recipient's options with some changed, or gone."""
     merged = {**make_host("db2").options, **changes}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def make_files(**changes: Any) -> FoundFiles:
+    """Return a redo log on a filesystem of its own."""
+    values: dict[str, Any] = {
+        "what": "InnoDB redo log",
+        "directory": "/srv/redo",
+        "patterns": ("ib_logfile*",),
+        "real": "/srv/redo",
+        "filesystem": 7,
+        "free_bytes": 10**10,
+        "bytes": 0,
+        "foreign": (),
+    }
+    return FoundFiles(**{**values, **changes})
 
 
 GOOD_PROGRAMS = make_host("db1").programs
@@ -209,37 +224,49 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         PreconditionError,
         "/var/lib/mysql has data",
     ),
-    "datadir is a mount path": (
-        host("db2", is_mount_path=True),
+    "a filesystem is mounted inside the datadir": (
+        host("db2", mounts_inside=("/var/lib/mysql/big",)),
         "datadir-layout",
         "db2",
         PreconditionError,
-        "mount path",
+        "/var/lib/mysql/big is a mount path inside",
     ),
-    "datadir is a symbolic link": (
-        host("db2", is_symlink=True),
+    "the root of the datadir's filesystem is not the server's": (
+        host("db2", is_mount_path=True, datadir_owner="root:root"),
         "datadir-layout",
         "db2",
         PreconditionError,
-        "symbolic link",
+        "belongs to root:root, not to mysql",
     ),
-    **{
-        f"{name} lies outside": (
-            host("db2", options=options(**{name: value})),
-            "datadir-layout",
-            "db2",
-            PreconditionError,
-            f"{mariadb.DIRECTORY_OPTIONS[name]} in /srv/logs",
-        )
-        for name, value in {
-            "log_bin": "/srv/logs/bin",
-            "relay_log": "/srv/logs/relay",
-            "innodb_data_home_dir": "/srv/logs",
-            "innodb_undo_directory": "/srv/logs/",
-            "innodb_log_group_home_dir": "/var/lib/mysql/../../../srv/logs",
-            "aria_log_dir_path": "/srv/logs",
-        }.items()
-    },
+    "a directory outside is not there": (
+        change(make_survey(), "recipient", places=Places(files=(make_files(real=""),))),
+        "datadir-layout",
+        "db2",
+        PreconditionError,
+        "redo log belong in /srv/redo, which is not there",
+    ),
+    "a directory outside is too small": (
+        change(make_survey(), "recipient", places=Places(files=(make_files(free_bytes=100),))),
+        "space",
+        "",
+        PreconditionError,
+        "0.00 GB free in /srv/redo, 0.16 GB wanted",
+    ),
+    "AppArmor would deny": (
+        change(
+            make_survey(),
+            "recipient",
+            places=Places(
+                files=(make_files(),),
+                profiles=("mariadbd (enforce)",),
+                profile_rules=("/var/lib/mysql/** rwk,",),
+            ),
+        ),
+        "apparmor",
+        "db2",
+        PreconditionError,
+        "the profile mariadbd denies /srv/redo",
+    ),
     "recipient does not load the key plugin": (
         host(
             "db2",
@@ -584,15 +611,13 @@ def test_replace_allows_data() -> None:
     assert bad(judge(host("db2", has_data=True), replace=True)) == []
 
 
-def test_running_recipient_is_asked_where_its_files_are() -> None:
-    """Of a running server its variables count, not its option files."""
-    survey = running(
-        variables={"read_only": "ON", "log_bin_basename": "/srv/binlog/bin", "server_id": "2"}
-    )
-    found = [check for check in judge(survey, replace=True) if not check.ok]
-    assert [(check.name, check.evidence) for check in found] == [
-        ("datadir-layout", "binary logs in /srv/binlog")
-    ]
+@pytest.mark.parametrize("changes", [{"is_mount_path": True}, {"is_symlink": True}])
+def test_datadirs_as_they_are_in_the_wild(changes: dict[str, Any]) -> None:
+    """A datadir that is a mount path or a link, with logs elsewhere, is no obstacle."""
+    survey = change(host("db2", **changes), "recipient", places=Places(files=(make_files(),)))
+    assert bad(judge(survey)) == []
+    found = next(check for check in judge(survey) if check.name == "datadir-layout")
+    assert "redo log in /srv/redo" in found.evidence
 
 
 def test_donor_without_a_server() -> None:

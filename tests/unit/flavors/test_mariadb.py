@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from surveys import REQUEST
 
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import mariadb, mariadb_files
 from orchestrator.models import Coordinates, Plan
 
 PLAN = Plan(
@@ -419,7 +419,7 @@ def test_rotation_is_three_settings() -> None:
 
 def test_every_variable_that_is_judged_is_asked_for() -> None:
     """The list in the query and the names that preflight looks at cannot drift apart."""
-    assert set(mariadb.DIRECTORY_VARIABLES) <= set(mariadb.VARIABLES)
+    assert set(mariadb_files.VARIABLES) <= set(mariadb.VARIABLES)
     for name in mariadb.VARIABLES:
         assert f"'{name}'" in mariadb.VARIABLES_SQL
 
