@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from typing import TYPE_CHECKING
 
-import paramiko
 import tenacity
 
 from orchestrator import log
@@ -21,12 +21,14 @@ from orchestrator.remote.link import CHANNEL_SECONDS, Link
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import paramiko
+
     from orchestrator.config import HostConfig, SshConfig
     from orchestrator.models import Secret
 
 _CONNECT_ATTEMPTS = 3
 _CONNECT_SECONDS = 5
-"""No further attempt to connect begins after this."""
+"""No further attempt to connect, or to open a channel, begins after this."""
 _KILL_AFTER_SECONDS = 3
 """Between SIGTERM and SIGKILL to a command whose time is up."""
 
@@ -170,20 +172,34 @@ class SshRemote:
             )
 
     def _open_channel(self) -> paramiko.Channel:
-        link = self._find_link()
+        retrying = tenacity.Retrying(
+            # sshd has a number of sessions (MaxSessions), and counts each a moment past its end
+            retry=tenacity.retry_if_exception_type(FAILURES),
+            stop=tenacity.stop_after_delay(_CONNECT_SECONDS),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=1),
+            reraise=True,
+        )
         try:
-            return link.transport.open_session(timeout=CHANNEL_SECONDS)
-        except paramiko.ChannelException as error:
-            raise translate(error, host=self.name, login=self._login) from error
-        except FAILURES:
-            # the connection was lost since its last use; nothing has started, so a new one will do
-            with self._guard:
-                if self._link is link:
-                    self._close_link()
-        try:
-            return self._find_link().transport.open_session(timeout=CHANNEL_SECONDS)
+            return retrying(self._try_channel)
         except FAILURES as error:
             raise translate(error, host=self.name, login=self._login) from error
+
+    def _try_channel(self) -> paramiko.Channel:
+        link = self._find_link()
+        began = time.monotonic()
+        try:
+            return link.transport.open_session(timeout=CHANNEL_SECONDS)
+        except FAILURES:
+            # The class tells nothing: paramiko keeps one exception for all threads, so that the
+            # second one that is refused gets "Unable to open channel".
+            is_silent = time.monotonic() - began >= CHANNEL_SECONDS
+            if link.transport.is_active() and not is_silent:
+                raise
+        # the connection was lost since its last use; nothing has started, so a new one will do
+        with self._guard:
+            if self._link is link:
+                self._close_link()
+        return self._find_link().transport.open_session(timeout=CHANNEL_SECONDS)
 
     def _explain_end(
         self, argv: Sequence[str], conversation: Conversation, timeout_seconds: float

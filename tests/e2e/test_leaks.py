@@ -223,7 +223,7 @@ def evidence(stand: CloneLab, lab: model.Lab, tmp_path_factory: pytest.TempPathF
             capture_output=True,
             text=True,
             check=False,
-            timeout=400,
+            timeout=800,
             cwd=REPOSITORY,
         )
     harvest.take()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root")
 
 SIZE = 0.02
-UP_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lab(folder: Path) -> Iterator[Lab]:
     """Bring a small lab up for the module, with a writer."""
     directory = folder / "first"
-    began = time.monotonic()
     try:
         found = setup.bring_up(
             "auto", directory, replicas=2, size=SIZE, writer=True, replica_server=False
         )
-        assert time.monotonic() - began < UP_SECONDS
         yield found
     finally:
         setup.take_down(directory)

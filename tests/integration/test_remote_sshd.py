@@ -88,6 +88,14 @@ def is_running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+def has_ended(pid: int, *, seconds: float = 5.0) -> bool:
+    """Wait for the end of a process that was killed; tell whether it came."""
+    deadline = time.monotonic() + seconds
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_running(pid)
+
+
 class TestSshRemote(RemoteSuite):
     """The suite, on a login without sudo."""
 
@@ -168,7 +176,7 @@ def test_command_ends_at_its_time(server: sshd.Sshd, connect: Connect, tmp_path:
         remote.run(["sh", "-c", script], check=False, timeout_seconds=0.5)
     assert time.monotonic() - began < 5
     assert (caught.value.status, caught.value.stderr) == (None, "half done")
-    assert not is_running(int((tmp_path / "pid").read_text()))
+    assert has_ended(int((tmp_path / "pid").read_text()))
     assert remote.run(["printf", "%s", "fine"]).text == "fine"
 
 
@@ -570,6 +578,15 @@ def test_opens_one_connection(own_server: sshd.Sshd, connect: Connect) -> None:
     assert sorted(seconds)[7] < 0.2
 
 
+def test_a_server_with_few_sessions_is_waited_for(connect: Connect) -> None:
+    """A command waits for its turn where the server allows one session at a time."""
+    with sshd.running_sshd(extra="MaxSessions 1") as server:
+        remote = connect(server)
+        with futures.ThreadPoolExecutor(3) as threads:
+            results = [threads.submit(remote.run, ["sleep", "0.3"]) for _ in range(3)]
+        assert [result.exception(30) for result in results] == [None] * 3
+
+
 def test_dead_peers_are_noticed(server: sshd.Sshd, connect: Connect) -> None:
     """Every connection sends keep-alives, and ends when nothing answers them for 45 s."""
     remote = connect(server)
@@ -588,5 +605,5 @@ def test_server_leaves_nothing() -> None:
         remote.run(["true"])
         assert sshd.find_descendants(pid)
     assert not folder.exists()
-    assert not is_running(pid)
+    assert has_ended(pid)
     remote.close()
