@@ -467,21 +467,17 @@ def _no_plugin(bench: Bench) -> Iterator[Attempt]:
 
 
 @row(
-    "datadir is a link",
+    "option files that disagree with the server",
     status=3,
     error="PreconditionError",
-    says=["/var/lib/linked is a symbolic link"],
-    hint="cannot be swapped yet",
+    says=["redo log are in /var/lib/mysql, and in /var/lib/redo after a restart"],
+    hint="the layouts that can be swapped",
 )
-def _linked(bench: Bench) -> Iterator[Attempt]:
-    link = bench.root("replica") / "var/lib/linked"
-    link.symlink_to("/var/lib/elsewhere")
-    (link.parent / "elsewhere").mkdir()
-    try:
-        yield Attempt(config=bench.config(hosts__replica__server='datadir = "/var/lib/linked"'))
-    finally:
-        link.unlink()
-        (link.parent / "elsewhere").rmdir()
+def _redo_elsewhere(bench: Bench) -> Iterator[Attempt]:
+    path = "etc/mysql/mariadb.conf.d/60-encryption.cnf"
+    line = "[mariadb]\ninnodb_log_group_home_dir = /var/lib/redo\n"
+    with bench.changed_file("replica", path, lambda text: f"{text}\n{line}"):
+        yield Attempt()
 
 
 @row(
