@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -358,6 +359,39 @@ def test_down_after_a_killed_up(folder: Path, moment: str) -> None:
         process.wait(timeout=10)
         setup.take_down(directory)
     assert traces(directory) == []
+
+
+def test_down_waits_for_the_bridge_of_a_killed_up(folder: Path) -> None:
+    """The process that makes the bridge outlives its killed parent; down waits, and removes it."""
+    directory, slow = folder / "killed-claim", folder / "slow"
+    slow.mkdir()
+    (slow / "ip").write_text(f'#!/bin/sh\nsleep 0.3\nexec {shutil.which("ip")} "$@"\n')
+    (slow / "ip").chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab", "--dir", str(directory), "up", "--size", "0.01"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(model.REPOSITORY / "fixtures"),
+            "PATH": f"{slow}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (making := processes.find_processes(lambda argv: _claims(argv, directory))):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+        assert setup.take_down(directory)
+    assert making
+    assert traces(directory) == []
+
+
+def _claims(argv: list[str], directory: Path) -> bool:
+    return argv[:2] == ["sh", "-euc"] and str(directory) in argv
 
 
 def test_down_spares_other_folders(tmp_path: Path) -> None:
