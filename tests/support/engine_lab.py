@@ -287,6 +287,8 @@ def main() -> int:
     state, verb, run_id = sys.argv[1:]
     log.configure()
     REGISTRY.update(DUMMIES)
+    # Set in any case: a suite in the background of a shell hands down that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "ENGINE_NO_HANDLER" not in os.environ:
         # What the command line does: leave at once, and let the run be resumed.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
