@@ -407,12 +407,12 @@ def test_the_check_names_what_is_missing(bao: OpenBao) -> None:
     vault_setup.apply_setup(root, CONFIG)
     limited = bao.vault(vault_setup.issue_orchestrator_token(root))
     rights = vault_setup.orchestrator_rights(CONFIG)
-    rights["xbvault/metadata/*"] = ("read", "list")
+    rights["xbvault/metadata/transition-keys/*"] = ("read",)
     del rights["xbvault-ssh/sign/xbvault-receive-r1"]
     root.write_policy(vault_setup.ORCHESTRATOR, vault_setup.policy_text(rights, "less"))
     assert _failed(limited) == {
-        "vault-capabilities": "missing xbvault/metadata/*: create, update, delete; "
-        "xbvault-ssh/sign/xbvault-receive-r1: create, update"
+        "vault-capabilities": "missing xbvault/metadata/transition-keys/*: create, update; "
+        "xbvault-ssh/sign/xbvault-receive-r1: update"
     }
     root.write_policy(
         vault_setup.ORCHESTRATOR,
@@ -452,7 +452,7 @@ def test_the_check_with_a_token_of_no_rights_lists_everything(bao: OpenBao) -> N
         vault_setup.ORCHESTRATOR, vault_setup.policy_text(vault_setup.SELF_RIGHTS, "nothing")
     )
     failed = _failed(bao.vault(vault_setup.issue_orchestrator_token(root)))
-    assert "xbvault/data/*: create, read, update, delete" in failed["vault-capabilities"]
+    assert "xbvault/data/transition-keys/*: read, update" in failed["vault-capabilities"]
     assert set(failed) == {
         "vault-capabilities",
         "vault-mount",
@@ -478,9 +478,6 @@ def test_policies_are_as_the_documents_print_them() -> None:
         "# xbvault: r1 while it is being cloned\n"
         'path "xbvault-transition/r1/+/data/*" {\n  capabilities = ["read"]\n}\n'
         'path "sys/mounts/xbvault-transition/r1/+/tune" {\n  capabilities = ["read"]\n}\n'
-        'path "auth/token/lookup-self" {\n  capabilities = ["read"]\n}\n'
-        'path "auth/token/renew-self" {\n  capabilities = ["update"]\n}\n'
-        'path "sys/capabilities-self" {\n  capabilities = ["update"]\n}\n'
     )
     for writing in ("sys/policies", "auth/token/roles/*", "sudo"):
         assert writing not in texts[vault_setup.ORCHESTRATOR]
