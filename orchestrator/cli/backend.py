@@ -178,11 +178,19 @@ class Backend:
         settings = config.vault.model_copy(update={"token_file": token_file})
         return vault.Vault.from_config(settings)
 
-    def list_policies(self, config: Config) -> dict[str, str]:
-        """Return the text of every policy by its name; nothing is contacted."""
-        from orchestrator import vault_setup
+    def list_privileges(self, config: Config) -> dict[str, Any]:
+        """Return the texts that grant all that clones need; nothing is contacted.
 
-        return vault_setup.policies(config)
+        ``policies`` of Vault by their names, ``grants`` of the database, ``sudoers`` by host.
+        """
+        from orchestrator.privileges import database, sudo, vault
+
+        sudoers = {host: sudo.sudoers_text(config, host) for host in config.hosts}
+        return {
+            "policies": vault.policies(config),
+            "grants": database.grants_text(),
+            "sudoers": {host: text for host, text in sudoers.items() if text},
+        }
 
     def plan_vault_setup(self, vault: Vault, config: Config) -> tuple[Change, ...]:
         """Return what is missing or different in Vault."""

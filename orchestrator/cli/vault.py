@@ -41,7 +41,9 @@ def vault() -> None:
 )
 @click.option("--out", metavar="FILE", help="Where --issue-token writes to, with mode 0600.")
 @click.option(
-    "--print-policy", is_flag=True, help="Print every policy, ready to paste, and end; no token."
+    "--print-policy",
+    is_flag=True,
+    help="Print every policy, database grant and sudo rule, ready to paste, and end; no token.",
 )
 @click.option("--force", is_flag=True, help="Let --out replace an existing file.")
 @json_option
@@ -67,7 +69,7 @@ def init(
         raise click.UsageError("--issue-token and --out go together")
     config = call.load_config()
     if print_policy:
-        _print_policies(call, call.backend.list_policies(config))
+        _print_privileges(call, call.backend.list_privileges(config))
         return
     if holder and holder != ORCHESTRATOR:
         config.host(holder)
@@ -112,12 +114,15 @@ def check(call: Call) -> None:
     report_checks(call, checks, SecretError)
 
 
-def _print_policies(call: Call, policies: Mapping[str, str]) -> None:
+def _print_privileges(call: Call, found: Mapping[str, Any]) -> None:
     if call.as_json:
-        output.print_document({"policies": dict(policies)})
+        output.print_document(dict(found))
         return
-    for name, text in policies.items():
+    for name, text in found["policies"].items():
         click.echo(f"# policy {name}\n{text}")
+    click.echo(found["grants"])
+    for text in found["sudoers"].values():
+        click.echo(text)
 
 
 def _report_setup(call: Call, document: dict[str, Any]) -> None:

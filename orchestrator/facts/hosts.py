@@ -54,6 +54,9 @@ class HostFacts:
         principals: Lines of the principals file of the login that takes the stream.
         mounts_inside: Mount paths below the data directory.
         filesystem: Number of the device of the filesystem that a copy lies on.
+        receive_user: The login that takes the stream.
+        receiver_refusal: Why that login cannot start the receiver through sudo; empty if it can, or
+            is root.
     """
 
     name: str
@@ -85,6 +88,8 @@ class HostFacts:
     principals: tuple[str, ...]
     mounts_inside: tuple[str, ...] = ()
     filesystem: int = 0
+    receive_user: str = "root"
+    receiver_refusal: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -171,6 +176,8 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             sshd=_below("sshd.", single),
             trusted_cas=tuple(several["trusted_ca"]),
             principals=tuple(several["principal"]),
+            receive_user=single.get("receive_user", "root"),
+            receiver_refusal=single.get("receiver_refusal", ""),
         )
     except (KeyError, ValueError) as error:
         raise VerificationError(f"cannot read the facts of {name}: {error}", host=name) from error

@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING
 
 from orchestrator import lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
-from orchestrator.facts import hosts, instances, places
+from orchestrator.facts import accounts, hosts, instances, places
+from orchestrator.privileges import vault as vault_rights
+from orchestrator.privileges.database import READING
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
+    from orchestrator.facts.accounts import Account
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.places import Places
     from orchestrator.models import Secret
     from orchestrator.remote import Remote
     from orchestrator.vault import Health, TokenInfo, Vault
+
+
+A_KEY = "1"
+"""A page key that every mount has, to ask for rights with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,7 @@ class HostSurvey:
         errors: What could not be read.
         token_error: Why its token could not be read; it matters where the donor has keys.
         places: Where its server keeps its files; None if that could not be read.
+        account: The account that is logged in to its server; None if that could not be read.
     """
 
     host: HostFacts | None
@@ -45,6 +53,7 @@ class HostSurvey:
     errors: tuple[OrchestratorError, ...]
     token_error: OrchestratorError | None = None
     places: Places | None = None
+    account: Account | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,7 @@ class VaultSurvey:
         kv_versions: Version of the KV engine by mount; 0 if there is no such mount.
         max_versions: Versions that a mount keeps of a secret, by mount; 0 for Vault's default.
         host_tokens: Facts about the hosts' own tokens, by host.
+        host_capabilities: What those tokens may do, by host and path.
         reads_own: Whether a host's own token may read its own mount, by host.
         recipient_reads_donor: Whether the recipient's token may read the donor's mount.
         ssh_ca: Public key of the CA that signs the stream's credential.
@@ -76,6 +86,9 @@ class VaultSurvey:
     ssh_ca: str
     donor_key_ids: tuple[str, ...]
     errors: tuple[OrchestratorError, ...]
+    host_capabilities: dict[str, dict[str, tuple[str, ...]]] = dataclasses.field(
+        default_factory=dict
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,12 +100,15 @@ class Survey:
         recipient: What the recipient told.
         vault: What Vault told.
         lock: Who holds the recipient; None if that could not be read.
+        arriving: The account on the donor that works on the recipient once its data is there; None
+            if that could not be read.
     """
 
     donor: HostSurvey
     recipient: HostSurvey
     vault: VaultSurvey
     lock: lock.LockState | None
+    arriving: Account | None = None
 
     @property
     def errors(self) -> tuple[OrchestratorError, ...]:
@@ -104,26 +120,23 @@ def needed_capabilities(
     config: Config, donor: str, recipient: str, run_id: str, backup_id: str
 ) -> dict[str, tuple[str, ...]]:
     """Return the rights in Vault that a clone needs, by path."""
-    own, donor_mount = config.host(recipient).vault_mount, config.host(donor).vault_mount
-    mount, ssh = config.vault.mount, config.vault.ssh_mount
-    transition = f"{config.vault.transition_mount}/{recipient}/{run_id}"
-    return {
-        f"{mount}/data/transition-keys/{backup_id}": ("create", "read"),
-        f"{mount}/metadata/transition-keys/{backup_id}": ("create", "read", "update"),
-        f"{mount}/destroy/transition-keys/{backup_id}": ("update",),
-        f"{mount}/data/replication/{donor}/{recipient}/{run_id}": ("create", "read"),
-        f"{donor_mount}/metadata/": ("list",),
-        f"{donor_mount}/data/1": ("read",),
-        f"{donor_mount}/metadata/1": ("read",),
-        f"{own}/data/1": ("create", "read", "update"),
-        f"{own}/metadata/1": ("read",),
-        f"sys/mounts/{transition}": ("create", "update", "delete"),
-        f"{transition}/data/1": ("create", "read", "update"),
-        f"auth/token/create/xbvault-transition-{recipient}": ("update",),
-        "auth/token/renew-accessor": ("update",),
-        "auth/token/revoke-accessor": ("update",),
-        f"{ssh}/sign/xbvault-receive-{recipient}": ("update",),
-    }
+    return vault_rights.clone_rights(
+        config,
+        donor,
+        recipient,
+        vault_rights.Names(
+            recipient=recipient,
+            run_id=run_id,
+            transition_key=backup_id,
+            account=f"{donor}/{recipient}/{run_id}",
+            key_id=A_KEY,
+        ),
+    )
+
+
+def needed_by_host(config: Config, host: str) -> dict[str, tuple[str, ...]]:
+    """Return the rights in Vault that a host's own token needs, by path."""
+    return vault_rights.host_rights(config, host, vault_rights.Names(key_id=A_KEY))
 
 
 def read_survey(
@@ -147,6 +160,14 @@ def read_survey(
             state = lock.read_lock(recipient)
         except OrchestratorError as error:
             errors.append(error)
+    arriving = None
+    on_donor = surveys[donor.name].account
+    if on_donor and "SELECT" in on_donor.privileges and surveys[recipient.name].host is not None:
+        try:
+            user = accounts.read_client_user(recipient, config.host(recipient.name).server)
+            arriving = accounts.read_account(donor, config.host(donor.name).server, user)
+        except OrchestratorError as error:
+            errors.append(error)
     return Survey(
         donor=surveys[donor.name],
         recipient=dataclasses.replace(surveys[recipient.name], errors=tuple(errors)),
@@ -159,19 +180,23 @@ def read_survey(
             needed=needed_capabilities(config, donor.name, recipient.name, run_id, backup_id),
         ),
         lock=state,
+        arriving=arriving,
     )
 
 
 def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
     host_config: HostConfig = config.host(remote.name)
     errors: list[OrchestratorError] = []
-    host = instance = token = found = None
+    host = instance = account = token = found = None
     address = ""
     try:
         host = hosts.read_host(remote, host_config)
         address = _resolve(remote, config.host(peer).address or peer)
         if host.is_running:
-            instance = instances.read_instance(remote, host_config)
+            account = accounts.read_own_account(remote, host_config.server)
+            # With less, the server refuses some answers and leaves things out of others.
+            if account.privileges.issuperset(READING):
+                instance = instances.read_instance(remote, host_config)
         found = places.read_places(remote, host, instance)
     except OrchestratorError as error:
         if host is not None and not error.hint:
@@ -191,6 +216,7 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         errors=tuple(errors),
         token_error=token_error,
         places=found,
+        account=account,
     )
 
 
@@ -215,6 +241,7 @@ def _read_vault(
     kv_versions: dict[str, int] = {}
     max_versions: dict[str, int] = {}
     host_tokens: dict[str, TokenInfo] = {}
+    host_capabilities: dict[str, dict[str, tuple[str, ...]]] = {}
     reads_own: dict[str, bool] = {}
     recipient_reads_donor = False
     ssh_ca = ""
@@ -244,6 +271,9 @@ def _read_vault(
                     continue
                 try:
                     as_host = vault.with_token(survey.token)
+                    host_capabilities[name] = as_host.read_capabilities(
+                        list(needed_by_host(config, name))
+                    )
                     host_tokens[name] = as_host.lookup_token()
                     reads_own[name] = _may_read(as_host, config.host(name).vault_mount)
                     if name == recipient:
@@ -264,15 +294,17 @@ def _read_vault(
         ssh_ca=ssh_ca,
         donor_key_ids=key_ids,
         errors=tuple(errors),
+        host_capabilities=host_capabilities,
     )
 
 
 def _of_host(error: OrchestratorError, name: str, path: str) -> OrchestratorError:
+    is_lacking = error.message.startswith("Vault denies the token")
     return SecretError(
         f"the Vault token of host {name} cannot be used: {error.message}",
         host=name,
         hint=error.hint
-        if error.transient
+        if error.transient or is_lacking
         else f"issue another with `xbvault vault init --issue-token {name} --out FILE`, and put it "
         f"on {name} as {path}",
     )

@@ -11,6 +11,7 @@ say epoch "$(date +%s.%N)"
 say uptime_seconds "$(cut -d' ' -f1 /proc/uptime)"
 say hostname "$(uname -n)"
 say login "$(id -un)"
+say receive_user "$receive_user"
 say memory_available_bytes "$(awk '/^MemAvailable:/ {print $2 * 1024}' /proc/meminfo)"
 say cpus "$(nproc)"
 for program in "$@"; do
@@ -82,6 +83,11 @@ receiver=/usr/local/sbin/xbvault-receive
 if [ -f "$receiver" ]; then
     say receiver_sha256 "$(sha256sum < "$receiver" | cut -d' ' -f1)"
     say receiver_owner "$(stat -c '%U %a' "$receiver")"
+    if [ "$receive_user" != root ]; then
+        # As a stream would start it, for a run that is not there: it refuses, and changes nothing.
+        said=$(runuser -u "$receive_user" -- sudo -n -- "$receiver" xbvault-preflight 2>&1 </dev/null)
+        [ $? = 77 ] || say receiver_refusal "$(printf '%s' "$said" | tail -n 1)"
+    fi
 fi
 sshd=$(command -v sshd || echo /usr/sbin/sshd)
 if [ -x "$sshd" ]; then

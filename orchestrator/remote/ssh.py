@@ -11,7 +11,7 @@ import tenacity
 
 from orchestrator import log
 from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
-from orchestrator.remote import files, hops
+from orchestrator.remote import files, hops, sudo
 from orchestrator.remote.channel import Conversation
 from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
 from orchestrator.remote.errors import FAILURES, UNREACHABLE_HINT, translate
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _CONNECT_ATTEMPTS = 3
 _CONNECT_SECONDS = 5
 """No further attempt to connect, or to open a channel, begins after this."""
-_KILL_AFTER_SECONDS = 3
-"""Between SIGTERM and SIGKILL to a command whose time is up."""
 
 
 class SshRemote:
@@ -65,9 +63,9 @@ class SshRemote:
             raise ValueError("a command needs a program, and no argument can hold a zero byte")
         # Ended by the host, a command does not outlive its time even if this process is gone.
         limit = f"{max(timeout_seconds, 0.001):.3f}"
-        command = ["timeout", f"--kill-after={_KILL_AFTER_SECONDS}", limit, *argv]
+        command = [*sudo.LIMIT, limit, *argv]
         if self._host.become:
-            command = ["sudo", "-n", "--", *command]
+            command = [*sudo.BECOME, *command]
         conversation = Conversation(self._open_channel(), timeout_seconds)
         broken: BaseException | None = None
         try:
@@ -148,12 +146,12 @@ class SshRemote:
         return link
 
     def _check_sudo(self, link: Link, user: str) -> None:
-        """Ask once whether sudo lets this login do everything without a password."""
+        """Ask once whether sudo lets this login do without a password what every command takes."""
         try:
             conversation = Conversation(
                 link.transport.open_session(timeout=CHANNEL_SECONDS), CHANNEL_SECONDS
             )
-            conversation.hold("sudo -n -- true", b"")
+            conversation.hold(shlex.join([*sudo.BECOME, *sudo.LIMIT, "5", "true"]), b"")
         except FAILURES as error:
             raise translate(error, host=self.name, login=self._login) from error
         if conversation.status < 0:
@@ -167,7 +165,7 @@ class SshRemote:
             raise PreconditionError(
                 f"{user} cannot become root on {self.name}: {log.redact_text(said)}",
                 host=self.name,
-                hint=f"install sudo there, with the line `{user} ALL=(root) NOPASSWD: ALL` in "
+                hint=f"install sudo there, with the line `{sudo.control_rule(user)}` in "
                 "/etc/sudoers.d/xbvault, or log in as root and set become = false",
             )
 

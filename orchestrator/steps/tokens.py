@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import SecretError
 from orchestrator.models import Secret
+from orchestrator.privileges import vault as vault_rights
 from orchestrator.steps import records
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ def ensure_transition_token(tools: Tools, plan: Plan) -> str:
     """See to it that a living transition token lies on the recipient; return its file.
 
     If the recorded one has expired, or its file went with a reboot, another is made.
+
+    Raises:
+        SecretError: Vault refuses one, or its policy does not let it read what the server will.
     """
     path = token_file(plan)
     accessor = records.read_record(tools, plan).get(accessor_name(tools.attempt), "")
@@ -42,8 +47,9 @@ def ensure_transition_token(tools: Tools, plan: Plan) -> str:
             tools.vault.renew_accessor(accessor)
             return path
         tools.vault.revoke_accessor(accessor)
-    token, accessor = tools.vault.create_token(f"xbvault-transition-{plan.recipient}")
+    token, accessor = tools.vault.create_token(vault_rights.transition_role(plan.recipient))
     records.update_record(tools, plan, {accessor_name(tools.attempt): accessor})
+    _check_rights(tools, plan, token)
     tools.recipient.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
     tools.recipient.write_file(path, Secret.join("VAULT_TOKEN=", token, "\n"))
     return path
@@ -57,3 +63,27 @@ def revoke_transition_tokens(tools: Tools, plan: Plan) -> int:
         tools.vault.revoke_accessor(record[name])
     tools.recipient.run(["rm", "-f", "--", token_file(plan)])
     return len(names)
+
+
+def _check_rights(tools: Tools, plan: Plan, token: Secret) -> None:
+    """Read with a transition token what the server will read: nobody else can tell its policy."""
+    transition = records.need_transition(tools, plan)
+    names = vault_rights.Names(
+        run_id=transition.mount.rpartition("/")[2], key_id=transition.versions[0].key_id
+    )
+    rights = vault_rights.transition_rights(tools.config, plan.recipient, names)
+    patterns = vault_rights.transition_rights(tools.config, plan.recipient)
+    holder = tools.vault.with_token(token)
+    for path, pattern in zip(rights, patterns, strict=True):
+        try:
+            holder.read_path(path)
+        except SecretError as error:
+            if error.transient:
+                raise
+            policy = vault_rights.policy_name(vault_rights.transition_role(plan.recipient))
+            raise SecretError(
+                f'Vault denies the transition token of {plan.recipient} "read" on {path}',
+                host=plan.recipient,
+                hint=f'the policy {policy} needs: path "{pattern}" {{ capabilities = ["read"] }}; '
+                "`xbvault vault init` writes it, then `xbvault runs resume`",
+            ) from error

@@ -350,7 +350,7 @@ def checksum_sql(
         base_columns: Stored columns of those tables that have generated columns too, by label.
         snapshot: Whether to read in a consistent snapshot.
     """
-    lines = ["SET SESSION sql_log_off = 1"]
+    lines = []
     if snapshot:
         lines += [
             "START TRANSACTION WITH CONSISTENT SNAPSHOT",

@@ -182,13 +182,20 @@ class Connection:
 
     def _is_token_known(self) -> bool:
         """Tell a missing right from a token that Vault does not know (any more)."""
-        try:
-            self._send(self._adapter, "get", "auth/token/lookup-self", None, None)
-        except hvac.exceptions.Forbidden:
-            return False
-        except FAILURES:
-            pass
-        return True
+        # Two questions, because either may be the right that is missing.
+        paths = {"paths": ["auth/token/lookup-self"]}
+        for method, path, body in (
+            ("get", "auth/token/lookup-self", None),
+            ("post", "sys/capabilities-self", paths),
+        ):
+            try:
+                self._send(self._adapter, method, path, body, None)
+            except hvac.exceptions.Forbidden:
+                continue
+            except FAILURES:
+                pass
+            return True
+        return False
 
 
 def _quote_path(path: str) -> str:

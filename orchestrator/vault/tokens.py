@@ -62,6 +62,14 @@ class Tokens(Connection):
         data = take_part(answer, "data")
         return {path: tuple(data.get(path) or ("deny",)) for path in paths}
 
+    def read_path(self, path: str) -> None:
+        """Read a path for the sake of the right to it; what stands there is left alone.
+
+        Raises:
+            SecretError: Vault refuses it, or there is nothing.
+        """
+        self._call("get", path)
+
     def can_read(self, path: str) -> bool:
         """Tell whether Vault lets our token read a path, by reading it.
 
@@ -72,7 +80,7 @@ class Tokens(Connection):
             SecretError: The token itself is refused, so that nothing can be said.
         """
         try:
-            self._call("get", path)
+            self.read_path(path)
         except SecretError as error:
             if isinstance(error.__cause__, hvac.exceptions.InvalidPath):
                 return True

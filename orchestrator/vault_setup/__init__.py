@@ -6,22 +6,24 @@ No run ever writes any of this: with a right on policies or token roles, the orc
 give itself the donor's keys.
 """
 
-from orchestrator.vault_setup.check import check_setup
-from orchestrator.vault_setup.desired import (
+from orchestrator.privileges.vault import (
     ORCHESTRATOR,
-    RECEIVE_SECONDS,
     SELF_RIGHTS,
-    TOKEN_PERIOD_SECONDS,
     host_rights,
     host_role,
     orchestrator_rights,
     policies,
     policy_text,
     receive_role,
-    ssh_roles,
-    token_roles,
     transition_rights,
     transition_role,
+)
+from orchestrator.vault_setup.check import check_setup
+from orchestrator.vault_setup.desired import (
+    RECEIVE_SECONDS,
+    TOKEN_PERIOD_SECONDS,
+    ssh_roles,
+    token_roles,
 )
 from orchestrator.vault_setup.difference import Change, apply_setup, plan_setup
 from orchestrator.vault_setup.layout import MAX_VERSIONS, check_config

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SecretError, SecretStoreUnavailableError
 from orchestrator.models import Check
+from orchestrator.privileges import vault as vault_rights
 from orchestrator.vault_setup import desired, layout
 from orchestrator.vault_setup.difference import describe_difference
 
@@ -34,7 +35,7 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
             the token.
     """
     layout.check_config(config)
-    rights = desired.orchestrator_rights(config)
+    rights = vault_rights.orchestrator_rights(config)
     checks = [_check_health(vault), _check_token(vault), _check_capabilities(vault, rights)]
     mounts = vault.list_mounts() if vault.can_read("sys/mounts") else {}
     for path in layout.kv_mounts(config):
@@ -45,7 +46,7 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
     checks.append(_tell("vault-ssh-ca", functools.partial(_ask_ssh_ca, vault, ssh)))
     token_roles, ssh_roles = desired.token_roles(config), desired.ssh_roles(config)
     for host in config.hosts:
-        name = desired.transition_role(host)
+        name = vault_rights.transition_role(host)
         ask = functools.partial(
             _ask_role,
             f"auth/token/roles/{name}",
@@ -53,7 +54,7 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
             functools.partial(vault.read_token_role, name),
         )
         checks.append(_tell("vault-token-role", ask, host))
-        name = desired.receive_role(host)
+        name = vault_rights.receive_role(host)
         ask = functools.partial(
             _ask_role,
             f"{ssh}/roles/{name}",
@@ -89,11 +90,11 @@ def _check_token(vault: Vault) -> Check:
         name="vault-token",
         ok=token.renewable or not token.expires,
         evidence=f"{life}{period}, {renewable}, policies {', '.join(token.policies)}",
-        hint=f"issue one from the token role {desired.ORCHESTRATOR}",
+        hint=f"issue one from the token role {vault_rights.ORCHESTRATOR}",
     )
 
 
-def find_missing_capabilities(vault: Vault, rights: desired.Rights) -> tuple[str, ...]:
+def find_missing_capabilities(vault: Vault, rights: vault_rights.Rights) -> tuple[str, ...]:
     """Return what a token lacks, such as ``xbvault/data/*: delete``.
 
     Args:
@@ -111,7 +112,7 @@ def find_missing_capabilities(vault: Vault, rights: desired.Rights) -> tuple[str
     return tuple(missing)
 
 
-def _check_capabilities(vault: Vault, rights: desired.Rights) -> Check:
+def _check_capabilities(vault: Vault, rights: vault_rights.Rights) -> Check:
     missing = find_missing_capabilities(vault, rights)
     return Check(
         name="vault-capabilities",
@@ -139,6 +140,8 @@ def _ask_kv_mount(vault: Vault, path: str, found: MountInfo | None, least: int) 
     engine = layout.name_engine(found)
     if engine != layout.KV_ENGINE:
         return False, f"{path}: {engine}, not {layout.KV_ENGINE}"
+    if not least:
+        return True, f"{path}: {engine}"
     kept = vault.read_mount_config(path)
     needed = "" if kept >= least else f", needs {least}"
     return kept >= least, f"{path}: {engine}, max_versions {kept}{needed}"

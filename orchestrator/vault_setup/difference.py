@@ -8,6 +8,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import PreconditionError, VerificationError
+from orchestrator.privileges import vault as vault_rights
 from orchestrator.vault_setup import desired, layout
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _compare(vault: Vault, config: Config) -> list[_Item]:
         )
     items = _compare_kv_mounts(vault, config, mounts)
     items += _compare_ssh(vault, config, mounts)
-    for name, text in desired.policies(config).items():
+    for name, text in vault_rights.policies(config).items():
         items += _compare_policy(vault, name, text)
     for name, settings in desired.token_roles(config).items():
         items += _compare_settings(

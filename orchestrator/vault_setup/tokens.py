@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.vault_setup.desired import ORCHESTRATOR, host_role
+from orchestrator.privileges.vault import ORCHESTRATOR, host_role
 
 if TYPE_CHECKING:
     from orchestrator.models import Secret

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator import config, errors, playbook, steps, vault_setup
 from orchestrator.cli.main import app
+from orchestrator.privileges import database, sudo
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -228,6 +229,27 @@ def test_the_page_of_policies_is_what_vault_init_writes(example: config.Config) 
         assert line, role
         assert_settings(line.group(1), settings)
     assert f"max_versions={vault_setup.MAX_VERSIONS}" in page
+
+
+def test_the_page_of_privileges_and_the_guide_are_what_vault_init_prints() -> None:
+    """Grants and sudo rules stand in both, word for word, and each privilege with its reason."""
+    document = {"vault_mount": "m", "become": True, "ssh_user": "dba", "receive_user": "dba"}
+    dba = config.parse({"hosts": {"db2": document}})
+    page = read_page("reference/privileges.md")
+    for text in (page, read_page("how-to/set-up-your-hosts.md")):
+        assert f"```sql\n{database.grants_text()}```\n" in text
+        assert f"```\n{sudo.sudoers_text(dba, 'db2')}```\n" in text
+    shown = re.findall(r"^\| `([A-Z_ ]+)` \| (\w*) *\| (\w*) *\| (.+) \|$", page, re.MULTILINE)
+    assert shown == [
+        (
+            name,
+            "yes" if name in database.DONOR else "",
+            "yes" if name in database.RECIPIENT else "",
+            reason,
+        )
+        for name, reason in database.REASONS.items()
+    ]
+    assert set(database.REASONS) == {*database.DONOR, *database.RECIPIENT}
 
 
 def assert_settings(line: str, settings: dict[str, Any]) -> None:

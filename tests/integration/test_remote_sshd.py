@@ -146,7 +146,7 @@ def test_sudo_that_asks_is_named(server: sshd.Sshd, connect: Connect, *, check: 
         PreconditionError, match=r"cannot become root on db1: .* required"
     ) as caught:
         connect(server, user=sshd.PLAIN, become=True).run(["true"], check=check)
-    assert f"{sshd.PLAIN} ALL=(root) NOPASSWD: ALL" in caught.value.hint
+    assert f"{sshd.PLAIN} ALL=(root) NOPASSWD: /usr/bin/timeout`" in caught.value.hint
 
 
 @as_root

@@ -19,7 +19,7 @@ from orchestrator.models import Secret
 from orchestrator.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 VALUE = "5e" * 32
@@ -437,6 +437,27 @@ def test_the_token_is_not_sent_on_by_a_redirect(bao: OpenBao) -> None:
         with _serving(_Redirect) as address, standby:
             Vault(address, bao.root_token).lookup_token()
     assert _Page.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("right", "missing"),
+    [
+        ('path "sys/capabilities-self" { capabilities = ["update"] }', "auth/token/lookup-self"),
+        ('path "auth/token/lookup-self" { capabilities = ["read"] }', "sys/capabilities-self"),
+    ],
+)
+def test_a_token_without_a_right_on_itself_is_not_taken_for_unknown(
+    root: Vault, right: str, missing: str
+) -> None:
+    """Another token would not help; the right that is missing is named."""
+    token, _ = _limited(root, right)
+    limited = root.with_token(token)
+    asked: dict[str, Callable[[], object]] = {
+        "auth/token/lookup-self": limited.lookup_token,
+        "sys/capabilities-self": lambda: limited.read_capabilities(["sys/mounts"]),
+    }
+    with pytest.raises(SecretError, match=f"Vault denies the token .* on {missing}"):
+        asked[missing]()
 
 
 def test_a_denied_request_names_path_and_capability(root: Vault, mount: str) -> None:

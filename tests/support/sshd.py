@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.config import HostConfig, SshConfig
+from orchestrator.remote import sudo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,9 +201,7 @@ class Sshd:
                 }[name]
             (etc / name).write_text(text)
             (etc / name).chmod(mode)
-        (sudoers / "xbvault").write_text(
-            f"{SUDOER} ALL=(root) NOPASSWD: ALL\n{PLAIN} ALL=(root) ALL\n"
-        )
+        (sudoers / "xbvault").write_text(f"{sudo.control_rule(SUDOER)}\n{PLAIN} ALL=(root) ALL\n")
         (sudoers / "xbvault").chmod(0o440)
 
     def _wait_until_it_answers(self, deadline: float) -> bool:

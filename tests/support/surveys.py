@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import config as config_module
 from orchestrator.facts import hosts
+from orchestrator.facts.accounts import Account
 from orchestrator.facts.hosts import HostFacts
 from orchestrator.facts.instances import InstanceFacts
 from orchestrator.facts.preflight import Request
-from orchestrator.facts.survey import HostSurvey, Survey, VaultSurvey, needed_capabilities
+from orchestrator.facts.survey import (
+    HostSurvey,
+    Survey,
+    VaultSurvey,
+    needed_by_host,
+    needed_capabilities,
+)
 from orchestrator.flavors import mariadb
 from orchestrator.lock import LockState
 from orchestrator.models import Secret
+from orchestrator.privileges import database
 from orchestrator.vault import Health, TokenInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CA = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEx4YW1wbGVDYUtleU9mVGhlVGVzdHM0Mjo2Mjo3"
 REQUEST = Request(
@@ -119,6 +130,13 @@ def make_instance(
     return dataclasses.replace(facts, **changes)
 
 
+def make_account(
+    user: str, privileges: Iterable[str], *, without: str = "", host: str = "localhost"
+) -> Account:
+    """Return an account of a server with all of some privileges but one."""
+    return Account(user=user, host=host, privileges=frozenset(privileges) - {without})
+
+
 def make_token(**changes: Any) -> TokenInfo:
     """Return a periodic token with most of its life left."""
     facts = TokenInfo(
@@ -155,6 +173,7 @@ def make_survey() -> Survey:
             token=Secret("s.tokenOfTheDonorInTests01"),
             peer_address="192.0.2.2",
             errors=(),
+            account=make_account("xbvault_donor", database.DONOR),
         ),
         recipient=HostSurvey(
             host=make_host("db2"),
@@ -175,8 +194,10 @@ def make_survey() -> Survey:
             ssh_ca=CA,
             donor_key_ids=("1", "2"),
             errors=(),
+            host_capabilities={name: needed_by_host(CONFIG, name) for name in ("db1", "db2")},
         ),
         lock=LockState(run="", holder="", fence=3, live=False, changed_by="", changed_fence=0),
+        arriving=make_account("xbvault_recipient", database.RECIPIENT),
     )
 
 

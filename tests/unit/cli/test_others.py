@@ -193,6 +193,20 @@ def test_vault_init_as_json_masks_nothing_of_the_timer(command_line: CommandLine
     assert "***" not in json.dumps(document)
 
 
+def test_vault_init_prints_all_that_clones_need(command_line: CommandLine) -> None:
+    """Policies, grants and sudo rules, as text and as JSON; nothing is contacted."""
+    more = '\nbecome = true\nssh_user = "dba"\n'
+    command_line.config.write_text(command_line.config.read_text().rstrip() + more)
+    document = command_line.document("vault", "init", "--print-policy")
+    assert set(document["policies"]) > {"xbvault-orchestrator", "xbvault-host-master"}
+    assert list(document["sudoers"]) == ["replica"]
+    assert "dba ALL=(root) NOPASSWD: /usr/bin/timeout" in document["sudoers"]["replica"]
+    text = command_line.call("vault", "init", "--print-policy").stdout
+    parts = (*document["policies"].values(), document["grants"], document["sudoers"]["replica"])
+    assert [part for part in parts if part not in text] == []
+    assert command_line.backend.asked == []
+
+
 def test_vault_init_plan_writes_nothing(command_line: CommandLine) -> None:
     """--plan needs no --yes, for it only shows; no token is issued either."""
     command_line.backend.changes = (MOUNT,)

@@ -66,6 +66,13 @@ def test_bare_host() -> None:
     assert (facts.datadir_owner, facts.parent_free_bytes, facts.is_running) == ("", 0, False)
 
 
+def test_what_sudo_says_to_the_login_that_takes_the_stream() -> None:
+    """Its words are kept; where it says nothing, or root receives, there are none."""
+    assert (parse(LEAST).receive_user, parse(LEAST).receiver_refusal) == ("root", "")
+    facts = parse(f"{LEAST}receive_user\tstream\nreceiver_refusal\tsudo: no\n")
+    assert (facts.receive_user, facts.receiver_refusal) == ("stream", "sudo: no")
+
+
 def test_several_lines_of_one_key() -> None:
     """Servers, leftovers, CAs and principals can be several; tabs in a value stay."""
     facts = parse(

@@ -25,6 +25,7 @@ from orchestrator.facts.places import FoundFiles, Places
 from orchestrator.facts.survey import HostSurvey, needed_capabilities
 from orchestrator.lock import LockState
 from orchestrator.models import Check
+from orchestrator.privileges.vault import clone_rights
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
@@ -432,7 +433,7 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         "vault-capabilities",
         "",
         SecretError,
-        f"lacks create on {KEY_PATH}",
+        "lacks update on xbvault/data/transition-keys/*",
     ),
     "no mount of our own": (
         vault(kv_versions={"xbvault": 0, "keys/db1": 2, "keys/db2": 2}),
@@ -511,7 +512,8 @@ def test_one_name_stands_once_for_a_host() -> None:
     """Findings can be told apart by name and host, but for those that Vault's mounts repeat."""
     names = [(check.name, check.host) for check in judge(make_survey())]
     repeated = {name for name, _ in names if names.count((name, "")) > 1}
-    assert repeated == {"vault-mounts", "vault-host-token", "vault-host-reads-own"}
+    each = {"vault-host-capabilities", "vault-host-reads-own", "vault-host-token"}
+    assert repeated == {"vault-mounts", *each}
     assert len({n for n in names if n[1]}) == len([n for n in names if n[1]])
 
 
@@ -534,8 +536,9 @@ def test_one_bad_thing_is_one_bad_finding(
 
 
 def test_every_finding_was_made_bad() -> None:
-    """No finding of preflight is left out above, or in the tests that follow."""
+    """No finding is left out above, in the tests that follow, or in those of privileges."""
     elsewhere = {"host-readable", "donor-running", "versions-match", "recipient-server"}
+    elsewhere |= {"donor-privileges", "recipient-privileges", "vault-host-capabilities"}
     assert {check.name for check in judge(make_survey())} == {
         row[1] for row in BAD.values()
     } | elsewhere
@@ -622,7 +625,7 @@ def test_datadirs_as_they_are_in_the_wild(changes: dict[str, Any]) -> None:
 
 def test_donor_without_a_server() -> None:
     """A donor that does not run is said so, with nothing made up about its server."""
-    survey = change(make_survey(), "donor", instance=None)
+    survey = change(make_survey(), "donor", instance=None, account=None)
     survey = change(survey, "donor.host", server_pids=())
     assert bad(judge(survey)) == [("donor-running", "db1")]
     names = {check.name for check in judge(survey)}
@@ -705,7 +708,7 @@ def test_every_capability_is_looked_at() -> None:
     """Each right on each path that is missing is named."""
     checks = judge(vault(capabilities={}))
     found = next(check for check in checks if check.name == "vault-capabilities")
-    for path, wanted in NEEDED.items():
+    for path, wanted in clone_rights(CONFIG, "db1", "db2").items():
         for capability in wanted:
             assert f"{capability} on {path}" in found.evidence
 
@@ -820,8 +823,10 @@ def test_needed_capabilities_name_only_what_a_clone_touches() -> None:
             assert set(capabilities) <= {"read", "list"}
         assert "*" not in path
         assert "sudo" not in capabilities
-        assert "delete" not in capabilities or path.startswith("sys/mounts/xbvault-transition/db2/")
-    assert NEEDED[KEY_PATH] == ("create", "read")
+        assert "delete" not in capabilities or path.startswith(
+            ("sys/mounts/xbvault-transition/db2/", "xbvault/metadata/replication/db1/db2/")
+        )
+    assert NEEDED[KEY_PATH] == ("read", "update")
     assert not [path for path in NEEDED if "policies" in path or "policy" in path]
 
 

@@ -79,7 +79,6 @@ def test_statements_of_the_donor() -> None:
     """A snapshot, its position, then a checksum for each table, names quoted."""
     tables = [table("shop.orders"), table("we`ird.it's a `table`")]
     assert checksum_sql(tables, {}, snapshot=True).splitlines() == [
-        "SET SESSION sql_log_off = 1;",
         "START TRANSACTION WITH CONSISTENT SNAPSHOT;",
         "SHOW STATUS LIKE 'binlog_snapshot_%';",
         "CHECKSUM TABLE `shop`.`orders`;",
@@ -90,14 +89,14 @@ def test_statements_of_the_donor() -> None:
 def test_statements_of_the_replica() -> None:
     """Its position is fixed already, so it needs no snapshot."""
     text = checksum_sql([table("shop.orders")], {}, snapshot=False)
-    assert text == "SET SESSION sql_log_off = 1;\nCHECKSUM TABLE `shop`.`orders`;\n"
+    assert text == "CHECKSUM TABLE `shop`.`orders`;\n"
 
 
 def test_table_with_generated_columns_is_summed_row_by_row() -> None:
     """Only its stored columns count, by a statement whose output looks like a checksum's."""
     columns = {"shop.orders": ("id", "o`dd"), "shop.empty": ()}
     text = checksum_sql([table("shop.orders"), table("shop.empty")], columns, snapshot=False)
-    summed, plain = text.splitlines()[1:]
+    summed, plain = text.splitlines()
     assert "FROM `shop`.`orders`" in summed
     assert "COALESCE(CRC32(`id`), 'N'), COALESCE(CRC32(`o``dd`), 'N')" in summed
     assert "AS `Table`" in summed

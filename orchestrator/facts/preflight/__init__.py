@@ -1,0 +1,11 @@
+"""Judges a survey: may this clone begin? Pure, so that every finding can be tried without a host.
+
+All problems are found at once. The names of the findings are fixed; they stand in
+``docs/reference/checks.md``.
+"""
+
+from orchestrator.facts.preflight.findings import Request
+from orchestrator.facts.preflight.judge import judge, judge_host
+from orchestrator.facts.preflight.report import describe, raise_for
+
+__all__ = ["Request", "describe", "judge", "judge_host", "raise_for"]

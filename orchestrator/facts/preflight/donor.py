@@ -1,0 +1,107 @@
+"""What must hold of the donor."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from orchestrator.facts.preflight.accounts import judge_donor_account
+from orchestrator.facts.preflight.findings import number
+from orchestrator.facts.preflight.host import judge_programs, judge_tool
+from orchestrator.flavors import mariadb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.facts.hosts import HostFacts
+    from orchestrator.facts.instances import InstanceFacts
+    from orchestrator.facts.preflight.findings import Found, Request
+    from orchestrator.facts.survey import HostSurvey
+
+LEAST_BINLOG_SECONDS = 3_600
+ASSUMED_BYTES_PER_SECOND = 20_000_000
+"""A slow wire, for the estimate of how long the binary logs must be kept."""
+
+
+def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about a donor."""
+    yield "programs", judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)
+    yield "tool-version", judge_tool(host)
+    instance = side.instance
+    state = "no answer from the server in" if host.is_running else "no server runs in"
+    yield (
+        "donor-running",
+        (
+            instance is not None or side.account is not None,
+            "answers SQL" if instance or side.account else f"{state} {host.datadir}",
+            "start the donor's server, or set socket or datadir in hosts.*.server",
+        ),
+    )
+    if side.account is not None:
+        yield "donor-privileges", judge_donor_account(side.account)
+    if instance is None:
+        return
+    yield (
+        "donor-keyring",
+        (
+            instance.has_keyring or not request.require_encryption,
+            ", ".join(f"{k} {v}" for k, v in instance.encryption_plugins.items())
+            or "no encryption plugin",
+            "load hashicorp_key_management on the donor, or leave --require-encryption out",
+        ),
+    )
+    yield (
+        "donor-binlog",
+        (
+            instance.is_on("log_bin"),
+            f"log_bin={instance.variables.get('log_bin', '?')}, "
+            f"binlog_format={instance.variables.get('binlog_format', '?')}",
+            "set log_bin on the donor: without it no replica can follow",
+        ),
+    )
+    expected = max(host.datadir_bytes, instance.data_bytes)
+    need = max(LEAST_BINLOG_SECONDS, 3 * expected / ASSUMED_BYTES_PER_SECOND)
+    kept = instance.binlog_kept_seconds
+    shown = "for ever" if math.isinf(kept) else f"{kept:.0f} s"
+    yield (
+        "binlog-retention",
+        (
+            kept >= need,
+            f"kept {shown}, wanted {need:.0f} s",
+            "raise binlog_expire_logs_seconds on the donor for the time of the clone",
+        ),
+    )
+    if instance.has_keyring:
+        yield "key-cache", _judge_key_cache(instance)
+    skips = instance.is_on("skip_name_resolve")
+    yield (
+        "name-resolution",
+        (
+            skips or bool(side.peer_address),
+            "skip_name_resolve is on"
+            if skips
+            else f"{request.recipient} is {side.peer_address or 'not resolved within 5 s'}",
+            "set skip_name_resolve=ON on the donor, or give it a name service that answers: each "
+            "connection of the replica would wait for it",
+        ),
+    )
+
+
+def _judge_key_cache(instance: InstanceFacts) -> Found:
+    prefix = "hashicorp_key_management_"
+    short = [
+        f"{name}={instance.variables.get(prefix + name, '?')}"
+        for name in ("cache_timeout", "cache_version_timeout")
+        if number(instance.variables.get(prefix + name, "")) < mariadb.SEALED_DONOR_MILLISECONDS
+    ]
+    short += [
+        f"{name}=OFF"
+        for name in ("caching_enabled", "use_cache_on_timeout")
+        if not instance.is_on(prefix + name)
+    ]
+    return (
+        not short or prefix + "vault_url" not in instance.variables,
+        f"too short or off: {', '.join(short)}" if short else "keys are cached for at least 1 h",
+        "set hashicorp-key-management-cache-timeout and -cache-version-timeout to 86400000 with "
+        "caching-enabled and use-cache-on-timeout: a Vault that seals would crash the donor",
+    )

@@ -1,0 +1,61 @@
+"""What a finding is made of, and what was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from orchestrator.models import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.facts.survey import Survey
+
+Found = tuple[bool, str, str]
+"""Whether it holds, the evidence, the hint when it does not."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        donor: Host whose data is copied.
+        recipient: Host that gets it.
+        run_id: Name of the run.
+        backup_id: Name of the backup set.
+        replace: Set aside whatever datadir the recipient has.
+        require_encryption: Refuse a donor without a keyring.
+    """
+
+    donor: str
+    recipient: str
+    run_id: str
+    backup_id: str
+    replace: bool
+    require_encryption: bool
+
+
+def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:
+    """Yield findings as checks; the hint of a good one is left out."""
+    for name, (ok, evidence, hint) in found:
+        yield Check(name=name, host=host, ok=ok, evidence=evidence, hint="" if ok else hint)
+
+
+def has_keyring(survey: Survey) -> bool:
+    """Return whether the donor's server has an encryption plugin."""
+    return survey.donor.instance is not None and survey.donor.instance.has_keyring
+
+
+def number(text: str) -> float:
+    """Return a number as a host wrote it; 0 if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def size(count: float) -> str:
+    """Return bytes for a reader."""
+    return f"{count / 1e9:.2f} GB"

@@ -1,0 +1,123 @@
+"""All findings about a clone, and about one host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.facts.preflight.accounts import judge_recipient_account
+from orchestrator.facts.preflight.donor import judge_donor
+from orchestrator.facts.preflight.findings import has_keyring, named
+from orchestrator.facts.preflight.host import (
+    judge_keepalive,
+    judge_programs,
+    judge_receiver,
+    judge_tool,
+)
+from orchestrator.facts.preflight.pair import judge_pair
+from orchestrator.facts.preflight.recipient import (
+    judge_lock,
+    judge_recipient,
+    judge_recipient_keyring,
+)
+from orchestrator.facts.preflight.vault import judge_vault
+from orchestrator.flavors import mariadb
+from orchestrator.models import Check
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config
+    from orchestrator.facts.preflight.findings import Found, Request
+    from orchestrator.facts.survey import HostSurvey, Survey
+
+
+def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]:
+    """Return every finding, good and bad, in a fixed order."""
+    found: list[Check] = []
+    for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+        reason = side.errors[0] if side.errors else None
+        found.append(
+            Check(
+                name="host-readable",
+                host=name,
+                ok=reason is None,
+                evidence=reason.message if reason else "connected, host key known",
+                hint=reason.hint if reason else "",
+            )
+        )
+    donor, recipient = survey.donor.host, survey.recipient.host
+    if donor:
+        found += named(request.donor, judge_donor(donor, survey.donor, request))
+        found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
+    if recipient:
+        account = judge_recipient_account(survey, request)
+        if account is not None:
+            found += named(request.recipient, iter([("recipient-privileges", account)]))
+        owner = config.host(request.recipient).server.owner
+        judged = judge_recipient(recipient, survey.recipient, request, owner=owner)
+        found += named(request.recipient, judged)
+        found += named(request.recipient, iter([("ssh-keepalive", judge_keepalive(recipient))]))
+        if has_keyring(survey):
+            mount = config.host(request.recipient).vault_mount
+            keyring = judge_recipient_keyring(recipient, mount, config.vault.transition_mount)
+            found += named(request.recipient, iter([("recipient-keyring", keyring)]))
+    if donor and recipient:
+        found += named("", judge_pair(survey, donor, recipient, config, request))
+        receiver = judge_receiver(recipient, request.recipient, survey.vault.ssh_ca)
+        found += named(request.recipient, iter([("receiver", receiver)]))
+    found += named(request.recipient, judge_lock(survey, request))
+    found += named("", judge_vault(survey, config, request))
+    return tuple(found)
+
+
+def judge_host(
+    name: str, side: HostSurvey, *, ssh_ca: str, token_ok: bool | None
+) -> tuple[Check, ...]:
+    """Return the findings about one host by itself, for ``hosts check``.
+
+    Args:
+        name: The host.
+        side: What it told.
+        ssh_ca: Public key of the CA that its SSH server must trust; empty if not known.
+        token_ok: Whether its own Vault token reads its own mount; None if that was not tried.
+    """
+    reason = side.errors[0] if side.errors else None
+    found: list[tuple[str, Found]] = [
+        (
+            "host-readable",
+            (
+                reason is None,
+                reason.message if reason else "connected, host key known",
+                reason.hint if reason else "",
+            ),
+        )
+    ]
+    host = side.host
+    if host is not None:
+        found += [
+            ("programs", judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)),
+            ("tool-version", judge_tool(host)),
+            ("ssh-keepalive", judge_keepalive(host)),
+            ("receiver", judge_receiver(host, name, ssh_ca)),
+            (
+                "server",
+                (
+                    True,
+                    f"{host.server_version or 'none'}, "
+                    f"{'running' if host.is_running else 'not running'} in {host.datadir}",
+                    "",
+                ),
+            ),
+        ]
+    if token_ok is not None:
+        found.append(
+            (
+                "vault-host-token",
+                (
+                    token_ok,
+                    "its own token reads its own mount"
+                    if token_ok
+                    else "its own token does not read its own mount",
+                    "issue a token for the host again, see `xbvault vault init --help`",
+                ),
+            )
+        )
+    return tuple(named(name, iter(found)))

@@ -1,0 +1,116 @@
+"""What must hold of donor and recipient together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.facts import layout
+from orchestrator.facts.preflight.findings import number, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.config import Config
+    from orchestrator.facts.hosts import HostFacts
+    from orchestrator.facts.preflight.findings import Found, Request
+    from orchestrator.facts.survey import HostSurvey, Survey
+
+MARGIN_BYTES = 200_000_000
+"""Space beyond the copy: redo that grows while the stream runs, and the first start."""
+
+
+def judge_pair(
+    survey: Survey, donor: HostFacts, recipient: HostFacts, config: Config, request: Request
+) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about donor and recipient together."""
+    yield (
+        "different-hosts",
+        (
+            request.donor != request.recipient and not _is_same_machine(survey, request, config),
+            f"{request.donor} and {request.recipient}",
+            "donor and recipient must be two machines",
+        ),
+    )
+    yield (
+        "versions-match",
+        (
+            bool(donor.server_version) and donor.server_version == recipient.server_version,
+            f"donor {donor.server_version or '?'}, recipient {recipient.server_version or '?'}",
+            "install the donor's server version on the recipient",
+        ),
+    )
+    donor_id = _server_id(survey.donor)
+    recipient_id = _server_id(survey.recipient)
+    yield (
+        "server-ids",
+        (
+            donor_id != recipient_id,
+            f"donor {donor_id}, recipient {recipient_id}",
+            "give the recipient a server_id of its own",
+        ),
+    )
+    yield "space", _judge_space(survey, donor, recipient)
+    bound = config.clone.clock_skew_seconds
+    late = [
+        f"{host.name} {host.clock_offset_seconds:+.1f} s"
+        for host in (donor, recipient)
+        if abs(host.clock_offset_seconds) - host.clock_error_seconds > bound
+    ]
+    yield (
+        "clocks",
+        (
+            not late,
+            f"differ from here: {', '.join(late)}" if late else f"agree within {bound:g} s",
+            "set the clocks right (chrony, ntp): certificates and tokens depend on them",
+        ),
+    )
+
+
+def _judge_space(survey: Survey, donor: HostFacts, recipient: HostFacts) -> Found:
+    data = survey.donor.instance.data_bytes if survey.donor.instance else 0
+    need = max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
+    short = recipient.parent_free_bytes < need
+    where = "in" if recipient.is_mount_path else "beside"
+    words = [
+        f"{size(recipient.parent_free_bytes)} free {where} {recipient.real_datadir}, "
+        f"{size(need)} wanted"
+    ]
+    instance = survey.recipient.instance
+    values = instance.variables if instance else {}
+    redo = int(number(values.get("innodb_log_file_size", "0")))
+    wanted: dict[int, int] = {}
+    free: dict[int, tuple[str, int]] = {}
+    for files in survey.recipient.places.files if survey.recipient.places else ():
+        if files.real and files.filesystem != recipient.filesystem:
+            more = layout.needed_bytes(files, survey.donor.places, redo)
+            wanted[files.filesystem] = wanted.get(files.filesystem, 0) + more
+            free[files.filesystem] = (files.real, files.free_bytes)
+    for filesystem, more in wanted.items():
+        path, there = free[filesystem]
+        short = short or there < more
+        words.append(f"{size(there)} free in {path}, {size(more)} wanted")
+    return (
+        not short,
+        "; ".join(words),
+        "free space on the filesystem of the recipient's datadir; the old datadir stays there",
+    )
+
+
+def _is_same_machine(survey: Survey, request: Request, config: Config) -> bool:
+    donor, recipient = survey.donor.host, survey.recipient.host
+    ours, theirs = config.host(request.donor), config.host(request.recipient)
+    if ours.address and (ours.address, ours.ssh_port) == (theirs.address, theirs.ssh_port):
+        return True
+    return bool(
+        donor
+        and recipient
+        and donor.datadir_inode
+        and (donor.hostname, donor.datadir, donor.datadir_inode)
+        == (recipient.hostname, recipient.datadir, recipient.datadir_inode)
+    )
+
+
+def _server_id(side: HostSurvey) -> str:
+    if side.instance:
+        return side.instance.variables.get("server_id", "1")
+    return side.host.options.get("server_id", "1") if side.host else "1"

@@ -1,0 +1,168 @@
+"""What must hold of Vault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.facts.preflight.findings import has_keyring
+from orchestrator.facts.survey import needed_by_host, needed_capabilities
+from orchestrator.privileges import vault as vault_rights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.config import Config
+    from orchestrator.facts.preflight.findings import Found, Request
+    from orchestrator.facts.survey import Survey
+
+KV_VERSION = 2
+
+
+def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about Vault and all tokens."""
+    vault = survey.vault
+    reason = vault.errors[0] if vault.errors else None
+    yield (
+        "vault-readable",
+        (
+            reason is None and vault.health is not None and not vault.health.sealed,
+            reason.message
+            if reason
+            else f"Vault at {config.vault.address} is sealed"
+            if vault.health is None or vault.health.sealed
+            else "unsealed, token accepted",
+            reason.hint if reason else "unseal it",
+        ),
+    )
+    if vault.capabilities or (reason is None and vault.token is not None):
+        yield "vault-capabilities", _judge_capabilities(survey, config, request)
+    for host, capabilities in vault.host_capabilities.items():
+        yield "vault-host-capabilities", _judge_host_capabilities(config, host, capabilities)
+    if reason is not None or vault.token is None:
+        return
+    token = vault.token
+    yield (
+        "vault-token",
+        (
+            token.renewable or token.ttl_seconds == 0 or token.ttl_seconds > 24 * 3600,
+            f"{token.ttl_seconds} s left, {'renewable' if token.renewable else 'not renewable'}",
+            "give the orchestrator a periodic token",
+        ),
+    )
+    for mount, kv_version in vault.kv_versions.items():
+        yield (
+            "vault-mounts",
+            (
+                kv_version == KV_VERSION,
+                f"{mount} is {f'KV version {kv_version}' if kv_version else 'not there'}",
+                "make it with `xbvault vault init`",
+            ),
+        )
+    kept = next(iter(vault.max_versions.values()), 0) or 10
+    yield (
+        "vault-max-versions",
+        (
+            kept >= 100,  # noqa: PLR2004 - fifty clones at two versions each
+            f"the recipient's mount keeps {kept} versions",
+            "raise max_versions to 1000 with `xbvault vault init`: a pruned key is lost data",
+        ),
+    )
+    if has_keyring(survey):
+        for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+            if side.token_error is not None:
+                yield (
+                    "vault-host-token",
+                    (
+                        False,
+                        f"{name}: {side.token_error.message}",
+                        side.token_error.hint
+                        or "write VAULT_TOKEN=… into hosts.*.vault_env_file on the host",
+                    ),
+                )
+    for host, facts in vault.host_tokens.items():
+        half = facts.period_seconds / 2
+        yield (
+            "vault-host-token",
+            (
+                facts.ttl_seconds == 0 or facts.ttl_seconds >= half,
+                f"{host}: {facts.ttl_seconds} s left of {facts.period_seconds} s",
+                "renew it (the key plugin never does): see the timer that `vault init` prints",
+            ),
+        )
+        yield (
+            "vault-host-reads-own",
+            (
+                vault.reads_own.get(host, False),
+                f"{host}'s token {'reads' if vault.reads_own.get(host) else 'cannot read'} "
+                f"{config.host(host).vault_mount}",
+                "write the host's policy again with `xbvault vault init`",
+            ),
+        )
+    donor_mount = config.host(request.donor).vault_mount
+    yield (
+        "vault-recipient-separate",
+        (
+            not vault.recipient_reads_donor,
+            f"{request.recipient}'s token {'reads' if vault.recipient_reads_donor else 'is refused on'} "
+            f"{donor_mount}",
+            "give each host a policy for its own mount only",
+        ),
+    )
+    instance = survey.donor.instance
+    if instance is not None and instance.has_keyring:
+        yield (
+            "vault-donor-keys",
+            (
+                bool(vault.donor_key_ids),
+                f"{len(vault.donor_key_ids)} key ids in {donor_mount}",
+                "is hosts.*.vault_mount the mount that the donor's server uses?",
+            ),
+        )
+
+
+def _judge_capabilities(survey: Survey, config: Config, request: Request) -> Found:
+    needed = needed_capabilities(
+        config, request.donor, request.recipient, request.run_id, request.backup_id
+    )
+    patterns = vault_rights.clone_rights(config, request.donor, request.recipient)
+    lacking = _find_lacking(patterns, needed, survey.vault.capabilities)
+    return (
+        not lacking,
+        f"the token lacks {'; '.join(lacking)}" if lacking else f"{len(needed)} paths",
+        "write the orchestrator's policy again with `xbvault vault init`",
+    )
+
+
+def _judge_host_capabilities(
+    config: Config, host: str, capabilities: dict[str, tuple[str, ...]]
+) -> Found:
+    needed = needed_by_host(config, host)
+    lacking = _find_lacking(vault_rights.host_rights(config, host), needed, capabilities)
+    return (
+        not lacking,
+        f"{host}'s token lacks {'; '.join(lacking)}"
+        if lacking
+        else f"{host}'s token, on {len(needed)} paths",
+        f"write the policy {vault_rights.policy_name(vault_rights.host_role(host))} again with "
+        "`xbvault vault init`",
+    )
+
+
+def _find_lacking(
+    patterns: vault_rights.Rights,
+    needed: vault_rights.Rights,
+    found: dict[str, tuple[str, ...]],
+) -> list[str]:
+    """Return what a token lacks, by the path as the policy has it.
+
+    Args:
+        patterns: The policy.
+        needed: The same with the paths that were asked for, in the same order.
+        found: What Vault said about those.
+    """
+    return [
+        f"{capability} on {pattern}"
+        for pattern, (path, wanted) in zip(patterns, needed.items(), strict=True)
+        for capability in wanted
+        if not {capability, "root"} & set(found.get(path, ()))
+    ]

@@ -1,0 +1,76 @@
+"""What the accounts of a run may do on the database servers, and the statements that grant it.
+
+Tried one by one on MariaDB 10.11. There SUPER implies some of those beside it; from 11.0 on it does
+not, so they are all named.
+"""
+
+from __future__ import annotations
+
+from orchestrator.flavors.quoting import quote_plain
+
+GRANT_OPTION = "GRANT OPTION"
+"""Stands for WITH GRANT OPTION, which is no privilege of its own in a statement."""
+READING = ("PROCESS", "SELECT", "SLAVE MONITOR")
+"""What looking at a server takes. Without the first two it hides things instead of refusing."""
+DONOR = (
+    *READING,
+    "BINLOG MONITOR",
+    "CREATE USER",
+    "RELOAD",
+    "REPLICATION SLAVE",
+    GRANT_OPTION,
+)
+"""Privileges on ``*.*`` of the account that works on a donor."""
+RECIPIENT = (
+    *READING,
+    "ALTER",
+    "BINLOG ADMIN",
+    "EVENT",
+    "READ_ONLY ADMIN",
+    "RELOAD",
+    "REPLICATION SLAVE ADMIN",
+    "SET USER",
+    "SUPER",
+)
+"""Privileges on ``*.*`` of the account that works on a recipient."""
+REASONS = {
+    "PROCESS": "sees who reads the binary log, and which tablespaces are encrypted",
+    "SELECT": "lists, opens and compares the tables",
+    "SLAVE MONITOR": "reads the state of replication",
+    "BINLOG MONITOR": "lets the backup tool read the binary log's position",
+    "CREATE USER": "makes and drops the account of each replica",
+    "RELOAD": "lets the backup tool lock; resets and flushes binary logs",
+    "REPLICATION SLAVE": "can be granted to that account only by one who has it",
+    GRANT_OPTION: "grants it",
+    "ALTER": "rebuilds the Aria tables under the new keys",
+    "BINLOG ADMIN": "keeps what it changes on the replica out of the binary log",
+    "EVENT": "sees the events, and disables them on the replica",
+    "READ_ONLY ADMIN": "works on a server that is read-only, and sets it so",
+    "REPLICATION SLAVE ADMIN": "wires, starts and stops replication",
+    "SET USER": "leaves each event its definer",
+    "SUPER": "keeps the password of the replica out of the general log, and sets the speed of "
+    "re-encryption and the event scheduler",
+}
+"""Why each is needed."""
+PASSWORD = "PASSWORD"  # noqa: S105 - stands where the administrator puts one
+ACCOUNTS = {"xbvault_donor": DONOR, "xbvault_recipient": RECIPIENT}
+"""Names that we suggest; the accounts are those of the client option files on the hosts."""
+
+
+def grant_sql(user: str, host: str, privileges: tuple[str, ...]) -> str:
+    """Return the statement that grants privileges to an account."""
+    named = ", ".join(name for name in privileges if name != GRANT_OPTION)
+    option = f" WITH {GRANT_OPTION}" if GRANT_OPTION in privileges else ""
+    return f"GRANT {named} ON *.* TO {quote_plain(user)}@{quote_plain(host)}{option};"
+
+
+def grants_text() -> str:
+    """Return the statements that make both accounts, for the donor's server."""
+    lines = ["-- xbvault: run these on the donor; a clone carries both accounts to the recipient"]
+    for user, privileges in ACCOUNTS.items():
+        account = f"{quote_plain(user)}@'localhost'"
+        lines += [
+            f"CREATE USER {account} IDENTIFIED BY {quote_plain(PASSWORD)};",
+            grant_sql(user, "localhost", privileges),
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,87 @@
+"""The least that each party needs, as texts: nothing that no clone uses, nothing that one lacks."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from orchestrator import config
+from orchestrator.privileges import database, sudo, vault
+
+HOSTS = {
+    "a": {"vault_mount": "keys/a", "become": True, "ssh_user": "dba", "receive_user": "stream"},
+    "b": {"vault_mount": "keys/b"},
+    "c": {"vault_mount": "keys/c", "receive_user": "stream"},
+}
+CONFIG = config.parse({"hosts": HOSTS})
+
+
+def pairs(rights: vault.Rights) -> set[tuple[str, str]]:
+    """Return rights as paths with one capability each."""
+    return {(path, one) for path, capabilities in rights.items() for one in capabilities}
+
+
+def test_the_orchestrator_may_what_clones_and_the_check_need_and_no_more() -> None:
+    """Its policy is all that any clone between the hosts needs, put together."""
+    needed = set()
+    for donor, recipient in itertools.permutations(CONFIG.hosts, 2):
+        needed |= pairs(vault.clone_rights(CONFIG, donor, recipient))
+    for host in CONFIG.hosts:
+        needed |= pairs(vault.check_rights(CONFIG, host))
+    assert pairs(vault.orchestrator_rights(CONFIG)) == needed
+
+
+def test_paths_of_one_run_come_in_the_order_of_the_patterns() -> None:
+    """Each is one that its pattern covers: preflight names the pattern of the path it asked for."""
+    names = vault.Names(recipient="b", run_id="r1", transition_key="k1", account="x/y", key_id="1")
+    patterns = vault.clone_rights(CONFIG, "a", "b")
+    concrete = vault.clone_rights(CONFIG, "a", "b", names)
+    for pattern, path in zip(patterns, concrete, strict=True):
+        assert patterns[pattern] == concrete[path]
+        form = re.escape(pattern).replace(r"\+", "[^/]+").replace(r"\*", ".*")
+        assert re.fullmatch(form, path)
+        assert "*" not in path
+        assert "+" not in path
+
+
+def test_nobody_may_delete_a_hosts_keys() -> None:
+    """In a host's own mount the orchestrator adds versions, and can destroy single ones."""
+    for path, capability in pairs(vault.orchestrator_rights(CONFIG)):
+        if path.startswith("keys/"):
+            assert capability != "delete"
+    assert not [path for path in vault.orchestrator_rights(CONFIG) if "policies" in path]
+
+
+def test_grants_are_statements_for_both_accounts() -> None:
+    """All privileges on one line, and the grant option where it is needed."""
+    text = database.grants_text()
+    assert len(re.findall("^CREATE USER '", text, re.MULTILINE)) == 2
+    for user, privileges in database.ACCOUNTS.items():
+        (line,) = re.findall(
+            rf"^GRANT (.+) ON \*\.\* TO '{user}'@'localhost'(.*);$", text, re.MULTILINE
+        )
+        assert set(line[0].split(", ")) == set(privileges) - {database.GRANT_OPTION}
+        assert line[1] == (" WITH GRANT OPTION" if database.GRANT_OPTION in privileges else "")
+
+
+@pytest.mark.parametrize(
+    ("host", "rules"),
+    [
+        (
+            "a",
+            (
+                "dba ALL=(root) NOPASSWD: /usr/bin/timeout",
+                "stream ALL=(root) NOPASSWD: /usr/local/sbin/xbvault-receive",
+            ),
+        ),
+        ("b", ()),
+        ("c", ("stream ALL=(root) NOPASSWD: /usr/local/sbin/xbvault-receive",)),
+    ],
+)
+def test_sudo_allows_a_login_one_program(host: str, rules: tuple[str, ...]) -> None:
+    """The one that works, the program that starts commands; the one that receives, the receiver."""
+    assert sudo.rules(CONFIG, host) == rules
+    text = sudo.sudoers_text(CONFIG, host)
+    assert [line for line in text.splitlines() if not line.startswith("#")] == list(rules)
