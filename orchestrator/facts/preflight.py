@@ -10,10 +10,18 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, SecretError
+from orchestrator import numerals
+from orchestrator.errors import (
+    LockHeldError,
+    OrchestratorError,
+    PreconditionError,
+    SecretError,
+    VerificationError,
+)
 from orchestrator.facts import hosts, layout
 from orchestrator.facts.survey import needed_capabilities
 from orchestrator.flavors import mariadb
+from orchestrator.flavors.quoting import is_plain
 from orchestrator.models import Check
 
 if TYPE_CHECKING:
@@ -238,13 +246,28 @@ def _judge_donor(
             "load hashicorp_key_management on the donor, or leave --require-encryption out",
         ),
     )
+    basename = instance.variables.get("log_bin_basename", "")
     yield (
         "donor-binlog",
         (
-            instance.is_on("log_bin"),
+            instance.is_on("log_bin") and is_plain(basename),
             f"log_bin={instance.variables.get('log_bin', '?')}, "
-            f"binlog_format={instance.variables.get('binlog_format', '?')}",
-            "set log_bin on the donor: without it no replica can follow",
+            f"binlog_format={instance.variables.get('binlog_format', '?')}"
+            + ("" if is_plain(basename) else f", log_bin_basename={basename!r}"),
+            "set log_bin on the donor, to a name without backslashes: without it no replica can "
+            "follow",
+        ),
+    )
+    unquoted = instance.unquoted_tables
+    yield (
+        "donor-table-names",
+        (
+            not unquoted,
+            f"mariadb-backup fails at a backtick in {mariadb.describe_names(unquoted)}"
+            if unquoted
+            else "mariadb-backup can name every table",
+            "rename them on the donor, or make them InnoDB tables: the tool puts the names of "
+            "others unquoted into BACKUP LOCK",
         ),
     )
     expected = max(host.datadir_bytes, instance.data_bytes)
@@ -668,8 +691,8 @@ def _server_id(side: HostSurvey) -> str:
 
 def _number(text: str) -> float:
     try:
-        return float(text)
-    except ValueError:
+        return numerals.parse_decimal(text)
+    except VerificationError:
         return 0.0
 
 
