@@ -7,7 +7,7 @@ page are printed from the descriptions here.
 
 from __future__ import annotations
 
-import os
+import os.path
 import re
 import tomllib
 from pathlib import Path
@@ -20,23 +20,103 @@ from orchestrator.errors import ConfigError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
+_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~%!$&()*+,;=:/-]*)?")
+_ADDRESS = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
+_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@\\-]{0,254}")
 DEFAULT_FILES = ("xbvault.toml", "/etc/xbvault/xbvault.toml")
 
 
 def _check_mount(value: str) -> str:
-    if not _MOUNT.fullmatch(value):
+    if not _MOUNT.fullmatch(value) or {".", ".."} & set(value.split("/")):
         raise ValueError("must be a path of letters, digits, '.', '_', '-' and inner '/'")
     return value
 
 
+def has_control(text: str) -> bool:
+    """Return whether a text holds a character that ends a line, or that a terminal acts on."""
+    return any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text)  # noqa: PLR2004 - C0, C1
+
+
 def _check_absolute(value: str) -> str:
-    if value and (not value.startswith("/") or any(c in value for c in "\n\r\0")):
-        raise ValueError("must be an absolute path on the host")
+    if value and (not value.startswith("/") or has_control(value)):
+        raise ValueError("must be an absolute path on the host, without control characters")
     return value
+
+
+def _check_literal(value: str) -> str:
+    if "\\" in value or not value.isprintable():
+        raise ValueError("must hold no backslash and no control character, for SQL cannot carry it")
+    return value
+
+
+def _check_pattern(value: str) -> str:
+    if any(c in value for c in "*?[\\") or value != value.rstrip():
+        raise ValueError("must hold none of * ? [ and backslash, for systemd reads a pattern")
+    return value
+
+
+def _check_local(value: str) -> str:
+    if has_control(value) or os.path.expanduser(value).startswith("~"):  # noqa: PTH111 - never raises
+        raise ValueError("must be a path on this machine, without control characters")
+    return value
+
+
+def _check_url(value: str) -> str:
+    if value and not is_url(value):
+        raise ValueError("must be an http or https URL, without user, password and query")
+    return value
+
+
+def _check_address(value: str) -> str:
+    if value and not _ADDRESS.fullmatch(value):
+        raise ValueError("must be a host name or an IP address")
+    return value
+
+
+def _check_account(value: str) -> str:
+    if not _ACCOUNT.fullmatch(value):
+        raise ValueError("must be the name of an account on the host")
+    return value
+
+
+def _check_login(value: str) -> str:
+    if value.startswith("-") or has_control(value) or any(c.isspace() for c in value):
+        raise ValueError("must be a login, without spaces, not beginning with a dash")
+    return value
+
+
+def _check_unit(value: str) -> str:
+    if not _UNIT.fullmatch(value):
+        raise ValueError("must be the name of a systemd unit")
+    return value
+
+
+def _check_command(value: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in word for word in value) or (value and not value[0]):
+        raise ValueError("must be a program and its arguments")
+    return value
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL of Vault, fit for a header, an option file and a script."""
+    return bool(_URL.fullmatch(text))
+
+
+def is_header(text: str) -> bool:
+    """Return whether a text can stand in a header of HTTP."""
+    return text.isascii() and text.isprintable()
 
 
 VaultMount = Annotated[str, pydantic.AfterValidator(_check_mount)]
 HostPath = Annotated[str, pydantic.AfterValidator(_check_absolute)]
+LocalPath = Annotated[str, pydantic.AfterValidator(_check_local)]
+Url = Annotated[str, pydantic.AfterValidator(_check_url)]
+Address = Annotated[str, pydantic.AfterValidator(_check_address)]
+Account = Annotated[str, pydantic.AfterValidator(_check_account)]
+Login = Annotated[str, pydantic.AfterValidator(_check_login)]
+Unit = Annotated[str, pydantic.AfterValidator(_check_unit)]
+Command = Annotated[tuple[str, ...], pydantic.AfterValidator(_check_command)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -47,10 +127,12 @@ class _Model(BaseModel):
 class VaultConfig(_Model):
     """HashiCorp Vault or OpenBao, as the orchestrator reaches it."""
 
-    address: str = Field("", description="URL; else VAULT_ADDR")
-    ca_file: str = Field("", description="CA certificate on this machine; else VAULT_CACERT")
-    namespace: str = Field("", description="Vault namespace; else VAULT_NAMESPACE")
-    token_file: str = Field(
+    address: Url = Field("", description="URL; else VAULT_ADDR")
+    ca_file: LocalPath = Field("", description="CA certificate on this machine; else VAULT_CACERT")
+    namespace: str = Field(
+        "", pattern=r"^[\x21-\x7e]*$", description="Vault namespace; else VAULT_NAMESPACE"
+    )
+    token_file: LocalPath = Field(
         "", description="file with the orchestrator's token; else VAULT_TOKEN, else ~/.vault-token"
     )
     mount: VaultMount = Field("xbvault", description="KV version 2 mount of our own records")
@@ -63,7 +145,7 @@ class VaultConfig(_Model):
 class JournalConfig(_Model):
     """Where runs are remembered."""
 
-    directory: str = Field(
+    directory: LocalPath = Field(
         "", description="journal and logs; else $XDG_STATE_HOME/xbvault, ~/.local/state/xbvault"
     )
 
@@ -71,7 +153,9 @@ class JournalConfig(_Model):
 class SshConfig(_Model):
     """Control connections of the orchestrator."""
 
-    config_file: str = Field("", description="ssh_config to resolve hosts with; else OpenSSH's own")
+    config_file: LocalPath = Field(
+        "", description="ssh_config to resolve hosts with; else OpenSSH's own"
+    )
     connect_timeout_seconds: int = Field(10, ge=1, le=600, description="time to connect")
 
 
@@ -81,10 +165,10 @@ class ServiceConfig(_Model):
     Without `start` and `stop`, systemd does it by `unit`.
     """
 
-    unit: str = Field("mariadb", description="systemd unit")
-    start: tuple[str, ...] = Field((), description="command that starts the server and waits")
-    stop: tuple[str, ...] = Field((), description="command that stops the server and waits")
-    environment_file: HostPath = Field(
+    unit: Unit = Field("mariadb", description="systemd unit")
+    start: Command = Field((), description="command that starts the server and waits")
+    stop: Command = Field((), description="command that stops the server and waits")
+    environment_file: Annotated[HostPath, pydantic.AfterValidator(_check_pattern)] = Field(
         "/run/xbvault/server.env",
         description="file that `start` sources last, if it is there; it holds the transition token",
     )
@@ -106,8 +190,8 @@ class ServerConfig(_Model):
     config_dir: HostPath = Field(
         "/etc/mysql/mariadb.conf.d", description="directory of drop-ins read by the server"
     )
-    owner: str = Field("mysql", description="user that the server runs as")
-    replication_address: str = Field(
+    owner: Account = Field("mysql", description="user that the server runs as")
+    replication_address: Address = Field(
         "", description="name or address that replicas connect to; else the SSH address"
     )
     account_host: str = Field(
@@ -115,7 +199,7 @@ class ServerConfig(_Model):
         pattern=r"^[A-Za-z0-9.:%_/-]*$",
         description="host part of the replica's account on its source; else its own address",
     )
-    replication_ca_file: HostPath = Field(
+    replication_ca_file: Annotated[HostPath, pydantic.AfterValidator(_check_literal)] = Field(
         "", description="CA on this host that the source's certificate is checked with"
     )
 
@@ -123,14 +207,14 @@ class ServerConfig(_Model):
 class HostConfig(_Model):
     """A machine reached over SSH, with the one database server that it runs."""
 
-    address: str = Field("", description="SSH address; else as `ssh -G NAME` says")
+    address: Address = Field("", description="SSH address; else as `ssh -G NAME` says")
     ssh_port: Port | None = Field(None, description="SSH port; else as `ssh -G NAME` says")
-    ssh_user: str = Field("", description="SSH login; else as `ssh -G NAME` says")
+    ssh_user: Login = Field("", description="SSH login; else as `ssh -G NAME` says")
     become: bool = Field(False, description="run commands with `sudo -n`")
-    receive_user: str = Field("root", description="login that takes the stream, as recipient")
+    receive_user: Account = Field("root", description="login that takes the stream, as recipient")
     flavor: Literal["mariadb"] = Field("mariadb", description="kind of server")
     vault_mount: VaultMount = Field(description="the host's own KV version 2 mount")
-    vault_address: str = Field("", description="Vault as the host reaches it; else vault.address")
+    vault_address: Url = Field("", description="Vault as the host reaches it; else vault.address")
     vault_ca_file: HostPath = Field("", description="Vault's CA certificate on the host")
     vault_env_file: HostPath = Field(
         "/etc/mysql/vault.env", description="file on the host with VAULT_TOKEN=… of its own token"
@@ -158,7 +242,9 @@ class CloneConfig(_Model):
     stream_seconds: int = Field(86_400, ge=60, description="longest time for the stream")
     catch_up_seconds: int = Field(3_600, ge=10, description="longest time to catch up")
     re_encrypt_seconds: int = Field(86_400, ge=60, description="longest time to re-encrypt")
-    clock_skew_seconds: float = Field(5.0, gt=0, description="clocks may differ by this")
+    clock_skew_seconds: float = Field(
+        5.0, gt=0, allow_inf_nan=False, description="clocks may differ by this"
+    )
     lock_lease_seconds: int = Field(60, ge=5, description="a dead holder's lock lasts this long")
     job_lease_seconds: int = Field(
         900, ge=10, description="a remote job that nobody asked after this long ends itself"
@@ -205,9 +291,14 @@ class Config(_Model):
     def state_directory(self) -> Path:
         """The folder of journal and logs on this machine."""
         if self.journal.directory:
-            return Path(self.journal.directory).expanduser()
+            return expand_path(self.journal.directory)
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-        return Path(state).expanduser() / "xbvault"
+        return expand_path(state) / "xbvault"
+
+
+def expand_path(text: str) -> Path:
+    """Return a path on this machine, ``~`` resolved where that user is known."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib's raises for an unknown user
 
 
 def find_file(option: str | None) -> Path:
@@ -218,9 +309,8 @@ def find_file(option: str | None) -> Path:
     """
     named = option or os.environ.get("XBVAULT_CONFIG")
     for candidate in (named,) if named else DEFAULT_FILES:
-        path = Path(candidate)
-        if path.is_file():
-            return path
+        if os.path.isfile(candidate):  # noqa: PTH113 - never raises
+            return Path(candidate)
     raise ConfigError(
         f"no configuration file {named}" if named else "no configuration file found",
         hint="write one with `xbvault config example > xbvault.toml`, or name it with --config",
@@ -239,7 +329,8 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"cannot read {path}: {error}", hint="see that it is text that this user may read"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    # a number of 5,000 digits is a plain ValueError, a thousand brackets are too deep
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not TOML: {error}",
             hint="mend that line; `xbvault config example` shows how each key is written",

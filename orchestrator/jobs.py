@@ -25,8 +25,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from orchestrator import log
-from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator import log, numerals
+from orchestrator.errors import (
+    CommandError,
+    HostUnreachableError,
+    PreconditionError,
+    VerificationError,
+)
 from orchestrator.host import script
 
 if TYPE_CHECKING:
@@ -194,8 +199,13 @@ def arm_job(remote: Remote, spec: JobSpec) -> None:
 
 
 def read_job(remote: Remote, name: str) -> JobState:
-    """Read the state of a job, in one command, and renew its lease."""
-    return _parse_report(_call(remote, "report", name, doing="read").text)
+    """Read the state of a job, in one command, and renew its lease.
+
+    Raises:
+        CommandError: The host did not answer as it should.
+        VerificationError: What it answered is not the state of a job.
+    """
+    return parse_report(_call(remote, "report", name, doing="read").text)
 
 
 def renew_jobs(remote: Remote, run_id: str, *, timeout_seconds: float = _RENEW_SECONDS) -> int:
@@ -212,9 +222,10 @@ def renew_jobs(remote: Remote, run_id: str, *, timeout_seconds: float = _RENEW_S
     Raises:
         CommandError: The host did not answer as it should.
         HostUnreachableError: The host could not be reached.
+        VerificationError: It did not answer with a number.
     """
     answer = _call(remote, "renew", run_id, doing="renew", timeout_seconds=timeout_seconds).text
-    return int(answer.strip().removeprefix("renewed="))
+    return numerals.parse_whole(answer.strip().removeprefix("renewed="))
 
 
 def read_job_stderr(remote: Remote, name: str, stage: int) -> str:
@@ -456,10 +467,15 @@ def _stage(stage: Stage) -> str:
     return f"{load}exec {shlex.join(stage.argv)}\n"
 
 
-def _parse_report(text: str) -> JobState:
-    head, _, stderr = text.partition("stderr\n")
-    values = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
-    if values.get("exists") != "1":
+def parse_report(text: str) -> JobState:
+    """Return the state that ``host/job.sh report`` printed.
+
+    Raises:
+        VerificationError: It is not of this form.
+    """
+    head, marker, stderr = text.partition("stderr\n")
+    values = dict(line.split("=", 1) for line in head.split("\n") if "=" in line)
+    if values.get("exists") == "0":
         return JobState(
             exists=False,
             running=False,
@@ -470,6 +486,8 @@ def _parse_report(text: str) -> JobState:
             seconds=0.0,
             died=False,
         )
+    if values.get("exists") != "1" or not marker:
+        raise VerificationError(f"no report of a remote job: {text[:80]!r}")
     words = values.get("ended", "").split()
     mark = words.pop() if words and words[-1].isalpha() else ""
     # The line may be blank after a power cut: then it did not end as far as anyone can tell.
@@ -477,13 +495,13 @@ def _parse_report(text: str) -> JobState:
     is_alive = values.get("alive") == "1"
     seconds = 0.0
     if "begun" in values and (ended or is_alive):
-        until = float(words[0]) if ended else float(values["uptime"])
-        seconds = max(0.0, round(until - float(values["begun"]), 2))
+        until = numerals.parse_decimal(words[0] if ended else values.get("uptime", ""))
+        seconds = max(0.0, round(until - numerals.parse_decimal(values["begun"]), 2))
     return JobState(
         exists=True,
         running=is_alive and not ended,
-        statuses=tuple(int(word) for word in words[1:]) if ended else (),
-        bytes=int(values.get("bytes") or 0),
+        statuses=tuple(numerals.parse_whole(word) for word in words[1:]) if ended else (),
+        bytes=numerals.parse_whole(values.get("bytes") or "0"),
         stderr=_last_lines(stderr),
         ended=ended,
         seconds=seconds,
@@ -494,4 +512,4 @@ def _parse_report(text: str) -> JobState:
 
 def _last_lines(text: str) -> str:
     # mariadb-backup echoes its Vault token in some errors.
-    return log.redact_text("\n".join(text.splitlines()[-_TAIL_LINES:]))
+    return log.redact_text("\n".join(text.removesuffix("\n").split("\n")[-_TAIL_LINES:]))

@@ -17,8 +17,8 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING, Final
 
-from orchestrator import log
-from orchestrator.errors import CommandError, LockHeldError
+from orchestrator import log, numerals
+from orchestrator.errors import CommandError, LockHeldError, VerificationError
 from orchestrator.host import script
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def read_lock(remote: Remote) -> LockState:
 
     Raises:
         CommandError: Its file is damaged or cannot be read.
+        VerificationError: What the host answered is not its state.
     """
     return _call(remote, "read")[0]
 
@@ -142,14 +143,32 @@ def _call(remote: Remote, verb: str, *arguments: str) -> tuple[LockState, bool]:
             status=result.status,
             stderr=result.stderr,
         )
-    values = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
-    state = LockState(
-        run=values["run"],
-        holder=values["holder"],
-        fence=int(values["fence"]),
-        live=values["live"] == "1",
-        changed_by=values["changed_by"],
-        changed_fence=int(values["changed_fence"]),
-        seconds_left=int(values["left"]),
-    )
-    return state, result.status == 0
+    try:
+        return parse_lock(result.text), result.status == 0
+    except VerificationError as error:
+        error.host = remote.name
+        raise
+
+
+def parse_lock(text: str) -> LockState:
+    """Return the state that ``host/lock.sh`` printed.
+
+    Raises:
+        VerificationError: It is not whole, or not of this form.
+    """
+    values = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+    try:
+        return LockState(
+            run=values["run"],
+            holder=values["holder"],
+            fence=numerals.parse_whole(values["fence"]),
+            live=numerals.parse_whole(values["live"]) == 1,
+            changed_by=values["changed_by"],
+            changed_fence=numerals.parse_whole(values["changed_fence"]),
+            seconds_left=numerals.parse_whole(values["left"]),
+        )
+    except (KeyError, VerificationError) as error:
+        raise VerificationError(
+            f"the state of the recipient lock is not to be understood: {error}",
+            hint=f"look at {BASE}/lock there",
+        ) from error

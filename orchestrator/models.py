@@ -96,7 +96,11 @@ def as_json(value: Any) -> Any:
 
 
 def from_json(cls: type[T], document: Any) -> T:
-    """Return the frozen dataclass that `as_json` described."""
+    """Return the frozen dataclass that `as_json` described; what it does not know is left out.
+
+    Raises:
+        ValueError: The document does not describe one.
+    """
     made: T = _build(cls, document)
     return made
 
@@ -106,16 +110,32 @@ def _build(hint: Any, document: Any) -> Any:
     arguments = typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         hints = typing.get_type_hints(hint)
-        names = {f.name for f in dataclasses.fields(hint)}
-        return hint(**{k: _build(hints[k], v) for k, v in document.items() if k in names})
+        given = _need(dict, document)
+        found = {
+            f.name: _build(hints[f.name], given[f.name])
+            for f in dataclasses.fields(hint)
+            if f.name in given
+        }
+        try:
+            return hint(**found)
+        except TypeError as error:  # a field is missing
+            raise ValueError(f"no {hint.__name__}: {error}") from error
     if origin in (typing.Union, types.UnionType):
         if document is None:
             return None
         return _build(next(a for a in arguments if a is not type(None)), document)
     if origin is tuple:
-        return tuple(_build(arguments[0], item) for item in document)
+        return tuple(_build(arguments[0], item) for item in _need(list, document))
     if origin is dict:
-        return {key: _build(arguments[1], item) for key, item in document.items()}
+        return {key: _build(arguments[1], item) for key, item in _need(dict, document).items()}
+    is_plain = hint in (str, int, bool, float)
+    return _need((int, float) if hint is float else hint, document) if is_plain else document
+
+
+def _need(kind: type | tuple[type, ...], document: Any) -> Any:
+    is_truth = isinstance(document, bool) and kind is not bool
+    if is_truth or not isinstance(document, kind):
+        raise ValueError(f"a value is of kind {type(document).__name__}")
     return document
 
 

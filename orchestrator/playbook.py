@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import os.path
 import re
+import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _SUFFIXES = (".yaml", ".yml")
 _TRUTH = re.compile(r"(?:true|True|TRUE|false|False|FALSE)$")
 _BOOL_TAG = "tag:yaml.org,2002:bool"
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 80, 80
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -75,7 +79,7 @@ def load_playbook(name_or_path: str) -> Playbook:
     """
     is_path = "/" in name_or_path or name_or_path.endswith(_SUFFIXES)
     path = Path(name_or_path) if is_path else _shipped_directory() / f"{name_or_path}.yaml"
-    if not is_path and not path.is_file():
+    if not is_path and not os.path.isfile(path):  # noqa: PTH113 - never raises
         known = _shipped_names()
         raise ConfigError(
             f"no playbook {name_or_path!r}{_suggestion(name_or_path, known)}",
@@ -83,7 +87,7 @@ def load_playbook(name_or_path: str) -> Playbook:
         )
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a name with a zero byte is a plain ValueError
         raise ConfigError(f"cannot read playbook {path}: {error}") from error
     return parse_playbook(text, path.name)
 
@@ -182,19 +186,25 @@ def _read_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"playbook {name} is not YAML: {line}{error.problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"playbook {name} is not YAML: {error}") from error
+    # What looks like a date, a number or a tagged value and is none, PyYAML lets Python refuse; a
+    # thousand brackets are too deep for it.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"playbook {name}: a value is not what it looks like: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"playbook {name} is nested too deeply") from error
 
 
 def _check_head(document: dict[Any, Any]) -> list[str]:
     problems = []
     name = document.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problems.append(f"name: must be a word of a-z, 0-9 and '-', is {name!r}")
+        problems.append(f"name: must be a word of a-z, 0-9 and '-', is {_shown(name)}")
     summary = document.get("summary")
-    if not isinstance(summary, str) or not summary.strip():
-        problems.append(f"summary: must be a line of text, is {summary!r}")
+    if not isinstance(summary, str) or not summary.strip() or not summary.strip().isprintable():
+        problems.append(f"summary: must be a line of text, is {_shown(summary)}")
     version = document.get("version")
     if version != VERSION or isinstance(version, bool):
-        problems.append(f"version: must be {VERSION}, is {version!r}")
+        problems.append(f"version: must be {VERSION}, is {_shown(version)}")
     return problems
 
 
@@ -235,9 +245,9 @@ def _check_step(where: str, entry: dict[Any, Any], earlier: list[str]) -> list[s
         return [*problems, f"{where}.use: unknown step {use!r}{_suggestion(use, REGISTRY)}"]
     on = entry.get("on")
     if on not in ROLES:
-        problems.append(f"{where}.on: must be one of {', '.join(ROLES)}, is {on!r}")
+        problems.append(f"{where}.on: must be one of {', '.join(ROLES)}, is {_shown(on)}")
     elif on != info.role:
-        problems.append(f"{where}.on: step {use!r} acts on {info.role!r}, not on {on!r}")
+        problems.append(f"{where}.on: step {use!r} acts on {info.role!r}, not on {_shown(on)}")
     if info.repeat is Repeat.BACK and info.back_to not in earlier:
         problems.append(
             f"{where}.use: step {use!r} goes back to {info.back_to!r}, which does not stand earlier"
@@ -248,7 +258,7 @@ def _check_step(where: str, entry: dict[Any, Any], earlier: list[str]) -> list[s
 def _check_values(where: str, given: Any, info: StepInfo) -> list[str]:
     values = {} if given is None else given
     if not isinstance(values, dict):
-        return [f"{where}: must be a mapping, is {given!r}"]
+        return [f"{where}: must be a mapping, is {_shown(given)}"]
     problems = []
     for key, value in values.items():
         kind = info.values.get(key)
@@ -256,7 +266,7 @@ def _check_values(where: str, given: Any, info: StepInfo) -> list[str]:
             problems.append(f"{where}.{key}: unknown value{_suggestion(str(key), info.values)}")
         elif not _is_kind(value, kind):
             wanted = _TYPE_NAMES.get(kind, kind.__name__)
-            problems.append(f"{where}.{key}: must be {wanted}, is {value!r}")
+            problems.append(f"{where}.{key}: must be {wanted}, is {_shown(value)}")
     parameters = inspect.signature(info.function).parameters
     problems += [
         f"{where}.{key}: is required"
@@ -268,7 +278,14 @@ def _check_values(where: str, given: Any, info: StepInfo) -> list[str]:
     return problems
 
 
+def _shown(value: Any) -> str:
+    """Return a value for a message, cut: a few aliases make one whose repr fills the memory."""
+    return _REPR.repr(value)
+
+
 def _is_kind(value: Any, kind: type) -> bool:
     if isinstance(value, bool) and kind is not bool:
+        return False
+    if isinstance(value, str) and not value.isprintable():
         return False
     return isinstance(value, int | float) if kind is float else isinstance(value, kind)

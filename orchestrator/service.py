@@ -44,7 +44,9 @@ def give_environment(remote: Remote, host: HostConfig, source: str) -> None:
     if not host.service.start:
         path = DROP_IN.format(unit=host.service.unit)
         remote.run(["install", "-d", "-m", "0755", "--", posixpath.dirname(path)])
-        remote.write_file(path, f"[Service]\nEnvironmentFile=-{target}\n", mode=0o644)
+        remote.write_file(
+            path, f"[Service]\nEnvironmentFile=-{target.replace('%', '%%')}\n", mode=0o644
+        )
         remote.run(["systemctl", "daemon-reload"])
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator import numerals
+from orchestrator.errors import VerificationError
 from orchestrator.flavors import mariadb
 from orchestrator.models import Secret
 
@@ -18,7 +20,28 @@ if TYPE_CHECKING:
     from orchestrator.config import ServerConfig
     from orchestrator.remote import Remote
 
-Row = dict[str, str]
+_SHOWN = 80
+
+
+class Row(dict[str, str]):
+    """One row of an answer: the values by the names of their columns."""
+
+    def __missing__(self, name: str) -> str:
+        """Refuse a column that is not there.
+
+        Raises:
+            VerificationError: Always.
+        """
+        raise VerificationError(f"the server's answer has no column {name!r}")
+
+    def whole(self, name: str) -> int:
+        """Return a whole number.
+
+        Raises:
+            VerificationError: The column is not there, or holds none.
+        """
+        return numerals.parse_whole(self[name])
+
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
@@ -46,6 +69,7 @@ def query(
 
     Raises:
         CommandError: The client failed; its words are in ``stderr``.
+        VerificationError: What it wrote is not to be understood.
     """
     result = remote.run(
         client_command(server),
@@ -53,6 +77,23 @@ def query(
         timeout_seconds=timeout_seconds,
     )
     return parse_batch(result.stdout.decode("utf-8", "replace"))
+
+
+def query_row(
+    remote: Remote, server: ServerConfig, statement: str, *, timeout_seconds: float = 60.0
+) -> Row:
+    """Run one statement and return the one row of its answer.
+
+    Raises:
+        CommandError: The client failed; its words are in ``stderr``.
+        VerificationError: It is not one row.
+    """
+    rows = query(remote, server, statement, timeout_seconds=timeout_seconds)
+    if len(rows) != 1:
+        raise VerificationError(
+            f"the server answered with {len(rows)} rows instead of one", host=remote.name
+        )
+    return rows[0]
 
 
 def execute(
@@ -75,17 +116,25 @@ def execute(
 
 
 def parse_batch(text: str) -> list[Row]:
-    """Return the rows of one result set in the client's batch format."""
+    """Return the rows of one result set in the client's batch format.
+
+    Raises:
+        VerificationError: It was cut, or a row has another number of columns than the head.
+    """
+    if text and not text.endswith("\n"):
+        raise VerificationError(f"the client's output was cut: it ends with {text[-_SHOWN:]!r}")
     lines = text.split("\n")
     if lines and lines[-1] == "":
         lines.pop()
     if not lines:
         return []
     names = [unescape(name) for name in lines[0].split("\t")]
-    return [
-        dict(zip(names, (unescape(value) for value in line.split("\t")), strict=False))
-        for line in lines[1:]
-    ]
+    rows = [[unescape(value) for value in line.split("\t")] for line in lines[1:]]
+    if any(len(row) != len(names) for row in rows):
+        raise VerificationError(
+            f"a row does not fit the {len(names)} columns {lines[0][:_SHOWN]!r}"
+        )
+    return [Row(zip(names, row, strict=True)) for row in rows]
 
 
 def unescape(value: str) -> str:

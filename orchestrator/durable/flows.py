@@ -31,7 +31,20 @@ _PARTS = (
     "cleanup:{}:cancel",
     "forget:{}",
 )
-_STEP_NAME = re.compile(r"(\d+)\.([^.]+)(?:\.(\d+))?")
+_STEP_NAME = re.compile(r"([0-9]{1,9})\.([^.]+)(?:\.([0-9]{1,9}))?")
+
+_KINDS = {
+    "kind": str,
+    "run_id": str,
+    "plan": dict,
+    "playbook": dict,
+    "steps": list,
+    "cleanup": list,
+    "attempt": int,
+    "flow": str,
+    "began_at": str,
+}
+"""What must stand in a stored input."""
 
 StoredStep = TypedDict("StoredStep", {"use": str, "on": str, "with": dict[str, Any]})
 
@@ -79,7 +92,7 @@ class StepName:
     @classmethod
     def parse(cls, text: str) -> StepName | None:
         """Return what a name says, or None if it is none of ours."""
-        found = _STEP_NAME.fullmatch(text)
+        found = _STEP_NAME.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             return None
         return cls(index=int(found[1]), step=found[2], round=int(found[3] or 1))
@@ -102,6 +115,34 @@ def make_spec(kind: str, plan: Plan, playbook: Playbook) -> Spec:
         "attempt": 1,
         "flow": FLOW_VERSION,
     }
+
+
+def check_spec(stored: Any) -> Spec:
+    """Return a stored input, looked at: every later reader takes it as it is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    problem = _find_problem(stored)
+    if problem:
+        raise ValueError(problem)
+    models.from_json(models.Plan, stored["plan"])
+    spec: Spec = stored
+    return spec
+
+
+def _find_problem(stored: Any) -> str:
+    if not isinstance(stored, dict):
+        return "it is no table"
+    for name, kind in _KINDS.items():
+        if not isinstance(stored.get(name), kind):
+            return f"{name} is missing or of another kind"
+    if not all(isinstance(stored["playbook"].get(key), str) for key in ("name", "text")):
+        return "its playbook has no name or text"
+    steps = (*stored["steps"], *stored["cleanup"])
+    if not all(isinstance(step, dict) and isinstance(step.get("use"), str) for step in steps):
+        return "a step has no name"
+    return ""
 
 
 def make_flows(spec: Spec) -> list[Flow]:

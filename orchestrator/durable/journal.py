@@ -15,6 +15,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.durable import files, flows, serial
+from orchestrator.errors import JournalError, OrchestratorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.durable.flows import Spec
-    from orchestrator.errors import OrchestratorError
 
 LIVE = ("PENDING", "ENQUEUED", "DELAYED")
 """Statuses of a flow that has not ended, whether or not a process works on it."""
@@ -190,9 +190,8 @@ class Journal:
             raise files.journal_error(self.path, reason)
         try:
             return serial.JournalSerializer().deserialize(text)
-        except (ValueError, TypeError, AttributeError) as error:
-            reason = f"holds a value that is not ours: {error}"
-            raise files.journal_error(self.path, reason) from error
+        except JournalError as error:
+            raise files.journal_error(self.path, error.message) from error
 
     def _error(self, serialization: str | None, text: str | None) -> OrchestratorError | None:
         found = self._value(serialization, text)
@@ -200,10 +199,14 @@ class Journal:
 
     def _spec(self, name: str, serialization: str | None, text: str | None) -> Spec:
         stored = self._value(serialization, text)
-        if not isinstance(stored, dict) or not stored.get("args"):
+        arguments = stored.get("args") if isinstance(stored, dict) else None
+        if not isinstance(arguments, list) or not arguments:
             raise files.journal_error(self.path, f"the input of {name} is not ours")
-        spec: Spec = stored["args"][0]
-        return spec
+        try:
+            return flows.check_spec(arguments[0])
+        except ValueError as error:
+            reason = f"the input of {name} is not ours: {error}"
+            raise files.journal_error(self.path, reason) from error
 
 
 def create_journal(config: Config) -> Journal:

@@ -245,6 +245,8 @@ def _read_steps(journal: Journal, row: Row, *, held: bool) -> tuple[StepRecord, 
             reason = f"{row.name} has a step {step.name!r}, not ours"
             raise files.journal_error(journal.path, reason)
         records.append(_make_step(step, name))
+        if step.went_back and step.output["back_to"] not in places:
+            raise files.journal_error(journal.path, f"{row.name} went back to a step that is not")
         following = places[step.output["back_to"]] if step.went_back else name.index + 1
         attempt += step.went_back
         last_end = step.ended_at

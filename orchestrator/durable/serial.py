@@ -35,8 +35,18 @@ class JournalSerializer:
         )
 
     def deserialize(self, serialized_data: str) -> Any:
-        """Return the value of a JSON text."""
-        return json.loads(serialized_data, object_hook=_decode)
+        """Return the value of a JSON text.
+
+        Raises:
+            JournalError: It is none of ours.
+        """
+        try:
+            return json.loads(serialized_data, object_hook=_decode)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise JournalError(
+                f"the journal holds a value that is not ours: {error}",
+                hint="see that the disk is sound; a copy of the file can be put back",
+            ) from error
 
 
 def as_error(value: Any) -> OrchestratorError:

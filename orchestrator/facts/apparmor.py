@@ -1,7 +1,7 @@
 """Judges whether an AppArmor profile keeps a server out of a directory. Pure.
 
 Only what can be read off the rules is judged: a rule with a variable is taken to allow everything,
-because the host's tunables decide.
+because the host's tunables decide, and so is one with a set of characters that is none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _RULE = re.compile(r"(?:(owner|deny)\s+)?(\"[^\"]+\"|\S+)\s+([a-zA-Z]+)\s*,")
-_TOKEN = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^{}]*\}|\\.|@\{|.")
+_TOKEN = re.compile(r"\*\*|\*|\?|\[[^\]]*\]|\{[^{}]*\}|\\.|@\{|.", re.DOTALL)
 
 
 def find_enforced(profiles: Iterable[str]) -> str:
@@ -43,7 +43,10 @@ def list_denied(directories: Iterable[str], rules: Iterable[str]) -> tuple[str, 
 def _as_regex(path: str) -> re.Pattern[str]:
     if "@{" in path:
         return re.compile(".*", re.DOTALL)
-    return re.compile("".join(_translate(token) for token in _TOKEN.findall(path)), re.DOTALL)
+    try:
+        return re.compile("".join(_translate(token) for token in _TOKEN.findall(path)), re.DOTALL)
+    except re.error:
+        return re.compile(".*", re.DOTALL)
 
 
 def _translate(token: str) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import host
+from orchestrator import host, numerals
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import mariadb
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SEVERAL = ("option", "server_pid", "sibling", "mount_inside", "trusted_ca", "principal")
 """Keys that can stand on several lines."""
+_UNSAYABLE = "unsayable"
+"""Stands for a value that has a line break in it, and so no line of its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,18 +136,24 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
         after: Our clock after it ran, in seconds.
 
     Raises:
-        VerificationError: A line that must be there is not, or has no number.
+        VerificationError: A line that must be there is not, stands twice, or has no number.
     """
     single: dict[str, str] = {}
     several: dict[str, list[str]] = {key: [] for key in _SEVERAL}
-    for line in text.splitlines():
-        key, _, value = line.partition("\t")
+    for line in text.split("\n"):  # a path may hold what splitlines() takes for an end of line
+        key, tab, value = line.partition("\t")
+        if key == _UNSAYABLE:
+            raise VerificationError(
+                f"cannot read the facts of {name}: {value} has a line break", host=name
+            )
         if key in several:
             several[key].append(value)
-        else:
-            single[key] = value
+        elif tab and single.setdefault(key, value) != value:
+            raise VerificationError(
+                f"cannot read the facts of {name}: two values of {key[:80]!r}", host=name
+            )
     try:
-        epoch = float(single["epoch"])
+        epoch = numerals.parse_decimal(single["epoch"])
         return HostFacts(
             name=name,
             hostname=single["hostname"],
@@ -155,31 +163,31 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             options=mariadb.parse_print_defaults("\n".join(several["option"])),
             clock_offset_seconds=epoch - (before + after) / 2,
             clock_error_seconds=(after - before) / 2,
-            memory_available_bytes=int(single["memory_available_bytes"]),
-            cpus=int(single["cpus"]),
+            memory_available_bytes=numerals.parse_whole(single["memory_available_bytes"]),
+            cpus=numerals.parse_whole(single["cpus"]),
             datadir=single["datadir"],
             real_datadir=single.get("real_datadir", single["datadir"]),
             has_data="datadir_has_data" in single,
             is_mount_path="datadir_is_mount_path" in single,
             is_symlink="datadir_is_symlink" in single,
-            datadir_inode=int(single.get("datadir_inode", "0")),
+            datadir_inode=numerals.parse_whole(single.get("datadir_inode", "0")),
             datadir_owner=single.get("datadir_owner", ""),
             datadir_mode=single.get("datadir_mode", ""),
-            server_pids=tuple(int(pid) for pid in several["server_pid"]),
+            server_pids=tuple(numerals.parse_whole(pid) for pid in several["server_pid"]),
             mounts_inside=tuple(several["mount_inside"]),
-            parent_free_bytes=int(single.get("parent_free_bytes", "0")),
-            filesystem=int(single.get("filesystem", "0")),
+            parent_free_bytes=numerals.parse_whole(single.get("parent_free_bytes", "0")),
+            filesystem=numerals.parse_whole(single.get("filesystem", "0")),
             siblings=tuple(several["sibling"]),
             receiver_sha256=single.get("receiver_sha256", ""),
             receiver_owner=single.get("receiver_owner", ""),
-            datadir_bytes=int(single.get("datadir_bytes") or 0),
+            datadir_bytes=numerals.parse_whole(single.get("datadir_bytes") or "0"),
             sshd=_below("sshd.", single),
             trusted_cas=tuple(several["trusted_ca"]),
             principals=tuple(several["principal"]),
             receive_user=single.get("receive_user", "root"),
             receiver_refusal=single.get("receiver_refusal", ""),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, VerificationError) as error:
         raise VerificationError(f"cannot read the facts of {name}: {error}", host=name) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import sql
+from orchestrator import numerals, sql
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.quoting import unhex
 
@@ -25,6 +25,7 @@ class InstanceFacts:
         encryption_plugins: Status by name.
         replicas: Hosts that read its binary log now.
         is_replica: Whether it replicates from another server.
+        unquoted_tables: Tables whose names the backup tool would not quote; at most 20.
     """
 
     variables: dict[str, str]
@@ -33,6 +34,7 @@ class InstanceFacts:
     encryption_plugins: dict[str, str]
     replicas: tuple[str, ...]
     is_replica: bool
+    unquoted_tables: tuple[str, ...] = ()
 
     def is_on(self, name: str) -> bool:
         """Return whether a variable is on."""
@@ -51,8 +53,8 @@ class InstanceFacts:
     @property
     def binlog_kept_seconds(self) -> float:
         """How long the binary logs are kept; infinite where they never expire."""
-        seconds = float(self.variables.get("binlog_expire_logs_seconds") or 0)
-        days = float(self.variables.get("expire_logs_days") or 0)
+        seconds = numerals.parse_decimal(self.variables.get("binlog_expire_logs_seconds") or "0")
+        days = numerals.parse_decimal(self.variables.get("expire_logs_days") or "0")
         return seconds or days * 86400 or float("inf")
 
 
@@ -83,7 +85,7 @@ class Tablespace:
     """An encrypted InnoDB tablespace.
 
     Attributes:
-        name: ``schema/table``, or ``innodb_system``.
+        name: ``schema/table`` in the character set of file names, or ``innodb_system``.
         key_id: Encryption key that it uses.
         min_key_version: The oldest key version of any page in it.
         is_rotating: Whether its pages are being re-encrypted or flushed.
@@ -102,16 +104,20 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
         CommandError: It does not answer.
     """
     rows = sql.query(remote, config.server, mariadb.VARIABLES_SQL)
-    summary = sql.query(remote, config.server, mariadb.SUMMARY_SQL)[0]
+    summary = sql.query_row(remote, config.server, mariadb.SUMMARY_SQL)
     plugins = sql.query(remote, config.server, mariadb.PLUGIN_SQL)
     replicas = sql.query(remote, config.server, mariadb.REPLICAS_SQL)
+    unquoted = sql.query(remote, config.server, mariadb.UNQUOTED_SQL, timeout_seconds=300)
     return InstanceFacts(
         variables={row["name"]: row["value"] for row in rows},
-        data_bytes=int(float(summary["bytes"])),
-        user_schemas=int(summary["user_schemas"]),
+        data_bytes=summary.whole("bytes"),
+        user_schemas=summary.whole("user_schemas"),
         encryption_plugins={row["name"]: row["status"] for row in plugins},
         replicas=tuple(row["host"] for row in replicas),
         is_replica=bool(read_replication(remote, config)),
+        unquoted_tables=tuple(
+            f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}" for row in unquoted
+        ),
     )
 
 
@@ -122,23 +128,26 @@ def read_tables(remote: Remote, config: HostConfig) -> tuple[Table, ...]:
             schema=unhex(row["table_schema"]),
             name=unhex(row["table_name"]),
             engine=row["engine"],
-            bytes=int(float(row["bytes"])),
+            bytes=row.whole("bytes"),
         )
         for row in sql.query(remote, config.server, mariadb.TABLES_SQL, timeout_seconds=300)
     )
 
 
-def read_base_columns(remote: Remote, config: HostConfig) -> dict[str, tuple[str, ...]]:
-    """Return the stored columns of the tables that have generated columns too, by their label."""
-    columns: dict[str, list[str]] = {}
+def read_base_columns(remote: Remote, config: HostConfig) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the stored columns of the tables that have generated columns too.
+
+    They are found by schema and name: two tables can read the same with a dot between these.
+    """
+    columns: dict[tuple[str, str], list[str]] = {}
     generated = set()
     for row in sql.query(remote, config.server, mariadb.COLUMNS_SQL, timeout_seconds=300):
-        label = f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}"
+        table = unhex(row["table_schema"]), unhex(row["table_name"])
         if row["is_generated"] == "NEVER":
-            columns.setdefault(label, []).append(unhex(row["column_name"]))
+            columns.setdefault(table, []).append(unhex(row["column_name"]))
         else:
-            generated.add(label)
-    return {label: tuple(columns.get(label, ())) for label in generated}
+            generated.add(table)
+    return {table: tuple(columns.get(table, ())) for table in generated}
 
 
 def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ...]:
@@ -147,17 +156,23 @@ def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ..
         Tablespace(
             name=unhex(row["name"]) if row["name"] != "NULL" else "",
             key_id=row["key_id"],
-            min_key_version=int(row["min_key_version"]),
+            min_key_version=row.whole("min_key_version"),
             is_rotating=row["rotating"] != "0",
         )
         for row in sql.query(remote, config.server, mariadb.ENCRYPTION_SQL, timeout_seconds=300)
     )
 
 
-def read_replication(remote: Remote, config: HostConfig) -> dict[str, str]:
+def read_tablespace_names(remote: Remote, config: HostConfig) -> frozenset[str]:
+    """Return the names of all InnoDB tablespaces, encrypted or not."""
+    rows = sql.query(remote, config.server, mariadb.TABLESPACES_SQL, timeout_seconds=300)
+    return frozenset(unhex(row["name"]) for row in rows)
+
+
+def read_replication(remote: Remote, config: HostConfig) -> sql.Row:
     """Return SHOW SLAVE STATUS of the default connection; empty where there is none."""
     rows = sql.query(remote, config.server, "SHOW SLAVE STATUS")
-    return rows[0] if rows else {}
+    return rows[0] if rows else sql.Row()
 
 
 def is_answering(remote: Remote, config: HostConfig) -> bool:

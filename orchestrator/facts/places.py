@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import host
+from orchestrator import host, numerals
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import mariadb_files
 
@@ -76,6 +76,8 @@ def read_places(remote: Remote, facts: HostFacts, instance: InstanceFacts | None
     values = instance.variables if instance else facts.options
     sets = mariadb_files.list_file_sets(values, datadir=facts.real_datadir)
     words = [word for one in sets for word in (one.directory, "\n".join(one.patterns))]
+    if any("\0" in word for word in words):
+        raise VerificationError(f"a path of the server on {facts.name} has a zero byte in it")
     result = remote.run(
         ["sh", "-s", "--", facts.real_datadir, *words],
         stdin=host.script("places.sh"),
@@ -93,12 +95,16 @@ def parse_places(name: str, text: str, sets: tuple[FileSet, ...]) -> Places:
     """Return what the fact script wrote about these kinds of files.
 
     Raises:
-        VerificationError: A number in it is none.
+        VerificationError: A number in it is none, or a path has a line break.
     """
     found: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a path may hold what splitlines() takes for an end of line
         key, _, value = line.partition("\t")
         found.setdefault(key, []).append(value)
+    if "unsayable" in found:
+        raise VerificationError(
+            f"cannot read the places of {name}: {found['unsayable'][0]} has a line break", host=name
+        )
     try:
         files = tuple(
             FoundFiles(
@@ -106,14 +112,14 @@ def parse_places(name: str, text: str, sets: tuple[FileSet, ...]) -> Places:
                 directory=one.directory,
                 patterns=one.patterns,
                 real=found.get(f"{index}.real", [""])[0],
-                filesystem=int(found.get(f"{index}.filesystem", ["0"])[0]),
-                free_bytes=int(found.get(f"{index}.free_bytes", ["0"])[0]),
-                bytes=int(found.get(f"{index}.bytes", ["0"])[0]),
+                filesystem=numerals.parse_whole(found.get(f"{index}.filesystem", ["0"])[0]),
+                free_bytes=numerals.parse_whole(found.get(f"{index}.free_bytes", ["0"])[0]),
+                bytes=numerals.parse_whole(found.get(f"{index}.bytes", ["0"])[0]),
                 foreign=tuple(found.get(f"{index}.foreign", ())),
             )
             for index, one in enumerate(sets)
         )
-    except ValueError as error:
+    except VerificationError as error:
         raise VerificationError(f"cannot read the places of {name}: {error}", host=name) from error
     return Places(
         files=files,

@@ -10,8 +10,9 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator import numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors.quoting import quote_plain
+from orchestrator.flavors.quoting import quote_option, quote_plain, show_name
 from orchestrator.models import Coordinates
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ PREPARED_TYPES = ("log-applied", "full-prepared")
 _COMPLETED = "completed OK!"
 _URL_OPTION = "hashicorp_key_management_vault_url"
 _CA_OPTION = "hashicorp_key_management_vault_ca"
+_FIRST_POSITION = 4
+"""Every binary log begins with four bytes that are no event."""
+_BINLOG = re.compile(r"[^\\\ufffd]+\.[0-9]{6,10}")
+_GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-[0-9]{1,20}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,9 +85,9 @@ def version_numbers(version: str) -> tuple[int, ...]:
     Raises:
         VerificationError: There are none.
     """
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", version)
+    found = re.search(r"(?<![0-9])([0-9]{1,5})\.([0-9]{1,5})\.([0-9]{1,5})(?![0-9])", version)
     if not found:
-        raise VerificationError(f"no version number in {version!r}")
+        raise VerificationError(f"no version number in {version[:80]!r}")
     return tuple(int(part) for part in found.groups())
 
 
@@ -92,7 +97,7 @@ def parse_program_version(text: str) -> str:
     ``mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)`` and
     ``mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu`` both give ``10.11.19``.
     """
-    found = re.search(r"\b(\d+\.\d+\.\d+)-MariaDB", text)
+    found = re.search(r"(?<![\w.])([0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5})-MariaDB", text)
     return found.group(1) if found else ""
 
 
@@ -103,7 +108,7 @@ def parse_print_defaults(text: str) -> dict[str, str]:
     value is ``1``, and ``skip-x`` is ``x`` = ``0``.
     """
     options: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a value may hold what splitlines() takes for an end of line
         if not line.startswith("--"):
             continue
         name, has_value, value = line[2:].partition("=")
@@ -174,33 +179,58 @@ def move_command(*, staging_dir: str, new_datadir: str) -> tuple[str, ...]:
 
 def is_completed(stderr: str) -> bool:
     """Return whether the tool's last line says that it completed."""
-    lines = [line for line in stderr.splitlines() if line.strip()]
+    lines = [line for line in stderr.split("\n") if line.strip()]
     return bool(lines) and lines[-1].rstrip().endswith(_COMPLETED)
 
 
 def parse_binlog_info(text: str) -> Coordinates:
     """Return the coordinates in a ``…_binlog_info`` file.
 
-    One record ``FILE<TAB>POSITION[<TAB>GTID]``; a GTID list may go on over several lines.
+    One record ``FILE<TAB>POSITION[<TAB>GTID]`` with a newline at its end; a GTID list may go on
+    after a comma on a further line.
 
     Raises:
-        VerificationError: It is not of this form.
+        VerificationError: It is not of this form, or was cut.
     """
-    file, _, rest = text.partition("\t")
+    file, _, rest = text.removesuffix("\n").replace(",\n", ",").partition("\t")
     position, _, gtid = rest.partition("\t")
-    file, position = file.strip(), position.strip()
-    gtid = "".join(gtid.split())
-    if not re.fullmatch(r"[^\s'\"\\]+\.\d+", file) or not position.isdecimal():
+    is_file = _BINLOG.fullmatch(file) and file.isprintable()
+    if not text.endswith("\n") or not is_file or not numerals.is_whole(position):
         raise VerificationError(f"no binary log coordinates in {text[:80]!r}")
-    if gtid and not re.fullmatch(r"\d+-\d+-\d+(?:,\d+-\d+-\d+)*", gtid):
+    if int(position) < _FIRST_POSITION:
+        raise VerificationError(f"{position} is no position in a binary log")
+    found = [_GTID.fullmatch(part) for part in gtid.split(",")] if gtid else []
+    domains = [one.group(1) for one in found if one]
+    if len(domains) != len(found) or len(set(domains)) != len(domains):
         raise VerificationError(f"no GTID position in {gtid[:80]!r}")
     return Coordinates(file=file, position=int(position), gtid=gtid)
 
 
 def parse_checkpoints(text: str) -> dict[str, str]:
-    """Return the ``key = value`` lines of a ``…_checkpoints`` or ``…_info`` file."""
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+    """Return the ``key = value`` lines of a ``…_checkpoints`` or ``…_info`` file.
+
+    Raises:
+        VerificationError: It was cut, holds bytes that the tool does not write, or says two things.
+    """
+    if text and not text.endswith("\n"):
+        raise VerificationError(f"it does not end with a line: {text[-80:]!r}")
+    if "\0" in text or "\ufffd" in text:
+        raise VerificationError("it holds bytes that the tool does not write")
+    values: dict[str, str] = {}
+    for line in text.split("\n"):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if equals and values.setdefault(key, value) != value:
+            raise VerificationError(f"it says two things of {key[:80]!r}")
+    return values
+
+
+def parse_lsn(values: dict[str, str], name: str) -> int:
+    """Return a log sequence number of a set's checkpoints.
+
+    Raises:
+        VerificationError: It is not there, or is none.
+    """
+    return numerals.parse_whole(values.get(name, ""))
 
 
 def retarget_options(text: str, *, vault_url: str, vault_ca: str) -> str:
@@ -209,18 +239,19 @@ def retarget_options(text: str, *, vault_url: str, vault_ca: str) -> str:
     Prepare takes the plugin's options from this file alone; there is no command-line override.
 
     Raises:
-        VerificationError: The file names no key plugin, although it should.
+        VerificationError: The file names no key plugin, although it should, or a value could not
+            stand in it.
     """
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")
     if not any(line.startswith(f"{_URL_OPTION}=") for line in lines):
         raise VerificationError(
             "backup-my.cnf of the set does not name the key plugin",
             hint="is hashicorp_key_management loaded by an option (not INSTALL PLUGIN) on the donor?",
         )
     changed = [
-        f"{_URL_OPTION}={vault_url}"
+        f"{_URL_OPTION}={quote_option(vault_url)}"
         if line.startswith(f"{_URL_OPTION}=")
-        else f"{_CA_OPTION}={vault_ca}"
+        else f"{_CA_OPTION}={quote_option(vault_ca)}"
         if vault_ca and line.startswith(f"{_CA_OPTION}=")
         else line
         for line in lines
@@ -248,7 +279,7 @@ def quiet_drop_in(
     ]
     lines += [f"ignore_db_dirs={name}" for name in ignored_directories]
     if vault_url:
-        lines.append(f"hashicorp-key-management-vault-url={vault_url}")
+        lines.append(f"hashicorp-key-management-vault-url={quote_option(vault_url)}")
     return "\n".join(lines) + "\n"
 
 
@@ -346,6 +377,9 @@ ENCRYPTION_SQL = (
     "WHERE ENCRYPTION_SCHEME <> 0 ORDER BY SPACE"
 )
 
+TABLESPACES_SQL = "SELECT HEX(NAME) AS name FROM information_schema.INNODB_SYS_TABLESPACES"
+"""All of them; that of ENCRYPTION_SQL has only those that ever were encrypted."""
+
 PLUGIN_SQL = (
     "SELECT PLUGIN_NAME AS name, PLUGIN_STATUS AS status FROM information_schema.PLUGINS "
     "WHERE PLUGIN_TYPE = 'ENCRYPTION'"
@@ -354,6 +388,16 @@ PLUGIN_SQL = (
 REPLICAS_SQL = (
     "SELECT HOST AS host FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'"
 )
+
+UNQUOTED_SQL = (
+    "SELECT HEX(TABLE_SCHEMA) AS table_schema, HEX(TABLE_NAME) AS table_name "
+    "FROM information_schema.TABLES WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW') "
+    "AND ENGINE NOT IN ('InnoDB', 'MEMORY') "
+    "AND (INSTR(TABLE_SCHEMA, '`') OR INSTR(TABLE_NAME, '`')) "
+    "ORDER BY TABLE_SCHEMA, TABLE_NAME LIMIT 20"
+)
+"""Tables that mariadb-backup fails at: it puts their names unquoted into ``BACKUP LOCK `a`.`b```
+(seen with 10.11.19); InnoDB tables need no such lock."""
 
 EVENTS_SQL = (
     "SELECT HEX(EVENT_SCHEMA) AS event_schema, HEX(EVENT_NAME) AS event_name, "
@@ -402,6 +446,6 @@ def change_source_sql(
 
 def describe_names(names: Iterable[str], *, most: int = 5) -> str:
     """Return some names for a message, and how many more there are."""
-    listed = list(names)
+    listed = [show_name(name) for name in names]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

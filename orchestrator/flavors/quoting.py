@@ -1,6 +1,12 @@
-"""SQL quoting: names, texts and plain literals."""
+"""Quoting: SQL names, texts and plain literals, and the values of option files."""
 
 from __future__ import annotations
+
+import re
+
+from orchestrator.errors import VerificationError
+
+_BARE_OPTION = re.compile(r"[A-Za-z0-9_./:@%+,~-]+")
 
 
 def quote_name(name: str) -> str:
@@ -17,11 +23,35 @@ def quote_plain(text: str) -> str:
     """Return a quoted literal for statements that take no expression, such as CHANGE MASTER.
 
     Raises:
-        ValueError: The text holds a quote, a backslash or a control character.
+        VerificationError: The text holds a backslash, whose meaning depends on the sql_mode, or a
+            character that cannot be printed.
     """
-    if any(c in "'\"\\" or not c.isprintable() for c in text):
-        raise ValueError(f"cannot stand in a plain literal: {text!r}")
-    return f"'{text}'"
+    if not is_plain(text):
+        raise VerificationError(f"cannot stand in a plain literal: {text[:80]!r}")
+    return "'" + text.replace("'", "''") + "'"
+
+
+def is_plain(text: str) -> bool:
+    """Return whether `quote_plain` takes a text."""
+    return "\\" not in text and text.isprintable()
+
+
+def quote_option(value: str) -> str:
+    """Return a value as it must stand in an option file, to be read back as it is.
+
+    Raises:
+        VerificationError: The value holds a character that cannot be printed, such as a line break.
+    """
+    if not value.isprintable():
+        raise VerificationError(f"cannot stand in an option file: {value[:80]!r}")
+    if _BARE_OPTION.fullmatch(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def show_name(name: str) -> str:
+    """Return a name for a message: on one line, and without what a terminal would act on."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def quote_definer(definer: str) -> str:
@@ -36,5 +66,11 @@ def quote_definer(definer: str) -> str:
 
 
 def unhex(digits: str) -> str:
-    """Return the text that SQL's HEX() of it gave."""
+    """Return the text that SQL's HEX() of it gave.
+
+    Raises:
+        VerificationError: These are no such digits.
+    """
+    if not re.fullmatch(r"(?:[0-9A-Fa-f]{2})*", digits):
+        raise VerificationError(f"no hexadecimal digits: {digits[:80]!r}")
     return bytes.fromhex(digits).decode("utf-8", "replace")

@@ -2,7 +2,26 @@
 # Arguments: datadir or "" (then the server's options decide), login that takes the stream,
 # option groups separated by spaces, then the programs to look for.
 set -u
-say() { printf '%s\t%s\n' "$1" "$2"; }
+newline='
+'
+# What has a line break in it would look like another fact.
+say() {
+    case $2 in
+    *"$newline"*) printf 'unsayable\t%s\n' "$1" ;;
+    *) printf '%s\t%s\n' "$1" "$2" ;;
+    esac
+}
+
+# Prints a text with every $2 in it replaced by $3; neither is a pattern, nor code.
+replace_all() {
+    left=$1 done=
+    while [ "$left" != "${left#*"$2"}" ]; do
+        done=$done${left%%"$2"*}$3
+        left=${left#*"$2"}
+    done
+    printf '%s\n' "$done$left"
+}
+
 datadir=$1
 receive_user=$2
 groups=$3
@@ -101,8 +120,9 @@ if [ -x "$sshd" ]; then
             fi
             ;;
         authorizedprincipalsfile)
-            home=$(getent passwd "$receive_user" | cut -d: -f6)
-            value=$(printf '%s\n' "$value" | sed "s|%u|$receive_user|g; s|%h|$home|g")
+            home=$(getent passwd -- "$receive_user" | cut -d: -f6)
+            value=$(replace_all "$value" %u "$receive_user")
+            value=$(replace_all "$value" %h "$home")
             say "sshd.$key" "$value"
             if [ -r "$value" ]; then
                 while IFS= read -r line; do say principal "$line"; done < "$value"

@@ -6,7 +6,13 @@ export LC_ALL
 set -uf
 newline='
 '
-say() { printf '%s\t%s\n' "$1" "$2"; }
+# What has a line break in it would look like another fact.
+say() {
+    case $2 in
+    *"$newline"*) printf 'unsayable\t%s\n' "$1" ;;
+    *) printf '%s\t%s\n' "$1" "$2" ;;
+    esac
+}
 
 matches() {
     earlier_ifs=$IFS

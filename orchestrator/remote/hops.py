@@ -7,13 +7,15 @@ parser silently ignores ``Include``. Nothing is contacted here.
 from __future__ import annotations
 
 import dataclasses
+import os.path
 import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ConfigError, PreconditionError
-from orchestrator.remote.known_hosts import make_names
+from orchestrator import numerals
+from orchestrator.errors import ConfigError, PreconditionError, VerificationError
+from orchestrator.remote.known_hosts import DEFAULT_PORT, make_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +75,7 @@ class Hop:
 def parse_settings(text: str) -> dict[str, list[str]]:
     """Return what ``ssh -G`` printed: each keyword with its values; ``none`` is no value."""
     settings: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         keyword, _, value = line.partition(" ")
         values = settings.setdefault(keyword.lower(), [])
         if value and value != "none":
@@ -83,24 +85,35 @@ def parse_settings(text: str) -> dict[str, list[str]]:
 
 def split_paths(value: str) -> list[str]:
     """Return the files of a list; ``ssh -G`` does not quote names with spaces."""
-    return [value] if Path(value).exists() else value.split()
+    return [value] if os.path.exists(value) else value.split()  # noqa: PTH110 - never raises
 
 
 def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
-    """Return a server's settings out of what ``ssh -G`` printed."""
+    """Return a server's settings out of what ``ssh -G`` printed.
+
+    Raises:
+        ConfigError: A number in it is none.
+    """
     settings = parse_settings(text)
 
     def last(keyword: str) -> str:
         return (settings.get(keyword) or [""])[-1]
 
-    address, port, user = last("hostname"), int(last("port") or "22"), last("user")
+    def number(keyword: str, default: int) -> int:
+        try:
+            return numerals.parse_whole(last(keyword) or str(default))
+        except VerificationError as error:
+            raise ConfigError(f"`ssh -G {name}`: {keyword}: {error.message}", host=name) from error
+
+    address, port, user = last("hostname"), number("port", DEFAULT_PORT), last("user")
     tokens = {"h": address, "p": str(port), "r": user, "n": name, "%": "%", "d": str(Path.home())}
 
     def expand(value: str) -> str:
         return re.sub(r"%(.)", lambda found: tokens.get(found[1], found[0]), value)
 
     def paths(keyword: str) -> list[str]:
-        return [str(Path(expand(value)).expanduser()) for value in settings.get(keyword, [])]
+        # not pathlib's, which raises for a user that is not there
+        return [os.path.expanduser(expand(v)) for v in settings.get(keyword, [])]  # noqa: PTH111
 
     identities = paths("identityfile")
     return Hop(
@@ -109,8 +122,9 @@ def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
         port=port,
         user=user,
         key_alias=last("hostkeyalias"),
-        identity_files=tuple(path for path in identities if Path(path).is_file()),
-        missing_files=tuple(path for path in identities if not Path(path).is_file()),
+        # nor is_file, which raises where this login may not look
+        identity_files=tuple(path for path in identities if os.path.isfile(path)),  # noqa: PTH113
+        missing_files=tuple(path for path in identities if not os.path.isfile(path)),  # noqa: PTH113
         certificate_files=tuple(paths("certificatefile")),
         identities_only=last("identitiesonly") == "yes",
         has_agent="identityagent" not in settings or bool(settings["identityagent"]),
@@ -122,7 +136,7 @@ def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
         ),
         proxy_jump=last("proxyjump"),
         proxy_command=expand(last("proxycommand")),
-        connect_seconds=int(last("connecttimeout") or connect_seconds),
+        connect_seconds=number("connecttimeout", connect_seconds),
     )
 
 
@@ -133,7 +147,7 @@ def resolve_hop(name: str, ssh: SshConfig, options: Sequence[str] = ()) -> Hop:
         ConfigError: It does not accept its configuration, or the name.
         PreconditionError: There is no OpenSSH client.
     """
-    chosen = ["-F", str(Path(ssh.config_file).expanduser())] if ssh.config_file else []
+    chosen = ["-F", os.path.expanduser(ssh.config_file)] if ssh.config_file else []  # noqa: PTH111 - never raises
     try:
         answer = subprocess.run(  # noqa: S603 - an argument list, no shell
             ["ssh", "-G", *chosen, *options, "--", name],  # noqa: S607 - the person's own client
@@ -199,7 +213,9 @@ def resolve_way(name: str, host: HostConfig, ssh: SshConfig) -> list[Hop]:
 
 def _split_jump(jump: str, ssh: SshConfig) -> tuple[str, SshConfig, list[str]]:
     user, at, rest = jump.strip().removeprefix("ssh://").rpartition("@")
-    found = re.fullmatch(r"\[(?P<inner>[^]]+)\](?::(?P<p1>\d+))?|(?P<name>[^:]+):(?P<p2>\d+)", rest)
+    found = re.fullmatch(
+        r"\[(?P<inner>[^]]+)\](?::(?P<p1>[0-9]+))?|(?P<name>[^:]+):(?P<p2>[0-9]+)", rest
+    )
     name, port = rest, None
     if found:
         name, port = found["inner"] or found["name"], found["p1"] or found["p2"]

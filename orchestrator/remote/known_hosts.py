@@ -8,7 +8,6 @@ certificate authorities are seen, so that an error can name them, but not used.
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import enum
 import hashlib
@@ -91,7 +90,7 @@ def make_names(address: str, port: int, alias: str = "") -> tuple[str, ...]:
 def parse_known_hosts(text: str, origin: str = "known_hosts") -> list[KnownKey]:
     """Return the lines of a known_hosts file; what cannot be read is left out, as OpenSSH does."""
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         fields = line.split()
         marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
         if len(fields) < _FEWEST_FIELDS or fields[0].startswith("#"):
@@ -99,7 +98,7 @@ def parse_known_hosts(text: str, origin: str = "known_hosts") -> list[KnownKey]:
         patterns, key_type, encoded = fields[:3]
         try:
             blob = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:  # no base64, or not even ASCII
             continue
         found.append(
             KnownKey(
@@ -143,10 +142,12 @@ def is_match(patterns: str, name: str) -> bool:
 def _is_hash_of(hashed: str, name: str) -> bool:
     try:
         salt, digest = (base64.b64decode(part) for part in hashed.split("|")[2:4])
-    except (binascii.Error, ValueError):
+    except ValueError:
         return False
     # known_hosts format, sshd(8): HMAC-SHA1 of the name, keyed with the salt
-    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
+    return hmac.compare_digest(
+        hmac.new(salt, name.encode(errors="surrogateescape"), hashlib.sha1).digest(), digest
+    )
 
 
 def list_key_types(known: Sequence[KnownKey], names: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import os.path
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ class LoginKeys(auth_strategy.AuthStrategy):
         hop = self._hop
         for path in hop.identity_files:
             beside = f"{path}-cert.pub"
-            certificates = [*hop.certificate_files, *([beside] if Path(beside).is_file() else [])]
+            found = [beside] if os.path.isfile(beside) else []  # noqa: PTH113 - never raises
+            certificates = [*hop.certificate_files, *found]
             for certificate in dict.fromkeys(certificates):
                 yield self._make_source(path, certificate)
             yield self._make_source(path, "")

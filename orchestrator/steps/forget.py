@@ -19,7 +19,7 @@ LIST_OLD = """\
 for base do
     for d in "$base"*; do
         case $d in *.stray) continue ;; esac
-        if [ -d "$d" ]; then echo "$d"; fi
+        if [ -d "$d" ]; then printf '%s\n' "$d"; fi
     done
 done
 """
@@ -172,9 +172,9 @@ def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int
     bases = (f"{plan.datadir}.xbvault-old-", f"{plan.datadir}/{VAULT}/old-")
     listed = tools.recipient.run(["sh", "-c", LIST_OLD, "list-old", *bases], check=False).text
     ranges = []
-    for path in listed.splitlines():
-        run_id = next(path.removeprefix(base) for base in bases if path.startswith(base))
-        if run_id == plan.run_id:
+    for path in listed.split("\n"):
+        run_id = next((path.removeprefix(base) for base in bases if path.startswith(base)), "")
+        if run_id in ("", plan.run_id):
             continue
         found = restore.read_ranges(tools, run_id)
         if found is None:

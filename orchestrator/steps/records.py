@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
 
-_VERSIONS = re.compile(r"donor=(\d+) own=(\d+)")
+_VERSIONS = re.compile(r"donor=([0-9]{1,9}) own=([0-9]{1,9})")
 
 
 def read_record(tools: Tools, plan: Plan) -> dict[str, str]:

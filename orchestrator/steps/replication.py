@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import keys, sql
+from orchestrator import keys, numerals, sql
 from orchestrator.errors import CommandError, PreconditionError, SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors import mariadb
@@ -164,20 +164,19 @@ def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
 def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
     """Wait until the replica has applied the donor's position of now; return that position."""
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    rows = sql.query(
+    wanted = sql.query_row(
         tools.donor, tools.config.host(plan.donor).server, "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
-    )
-    wanted = rows[0]["pos"]
+    )["pos"]
     limit = min(tools.config.clone.catch_up_seconds, tools.seconds_left())
     end = time.monotonic() + limit
     while True:
         tools.check_cancelled()
         check_running(tools, plan)
-        reached = sql.query(
+        reached = sql.query_row(
             remote,
             host.server,
             f"SELECT MASTER_GTID_WAIT({quote_plain(wanted)}, 1) AS reached",
-        )[0]["reached"]
+        )["reached"]
         if reached == "0":
             return wanted
         if time.monotonic() > end:
@@ -217,16 +216,16 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     if not status:
         raise VerificationError("replication is not wired", host=plan.recipient)
     behind = status.get("Seconds_Behind_Master", "NULL")
-    position = sql.query(
+    position = sql.query_row(
         tools.recipient,
         tools.config.host(plan.recipient).server,
         "SELECT @@GLOBAL.gtid_slave_pos AS pos",
-    )[0]["pos"]
+    )["pos"]
     return Replication(
         source=f"{status['Master_Host']}:{status['Master_Port']}",
         io_running=status.get("Slave_IO_Running") == "Yes",
         sql_running=status.get("Slave_SQL_Running") == "Yes",
-        seconds_behind=int(behind) if behind.isdecimal() else -1,
+        seconds_behind=numerals.parse_whole(behind) if numerals.is_whole(behind) else -1,
         uses_gtid=status.get("Using_Gtid", "No") != "No",
         gtid_position=position,
         uses_tls=status.get("Master_SSL_Allowed") == "Yes"
@@ -241,7 +240,7 @@ def read_password(tools: Tools, plan: Plan) -> Secret:
         SecretError: It is not there.
     """
     found = tools.vault.read_secret(tools.config.vault.mount, plan.account_path)
-    if not found:
+    if not found or "password" not in found:
         raise SecretError(f"no account at {tools.config.vault.mount}/{plan.account_path}")
     return found["password"]
 

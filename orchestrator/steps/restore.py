@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING
 
 from orchestrator import jobs, log, service
@@ -245,18 +246,18 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                 hint="`xbvault runs resume` moves it again; the earlier data was not touched",
             )
         remote.write_file(record, f"{read_identity(tools, places.new_mark_path(plan))}\n")
-    inode = remote.read_file(record).decode().partition(".")[0]
+    inode = parse_identity(remote.read_file(record).decode("ascii", "replace"))
     at = plan.new_datadir
     if remote.run(["test", "-e", at], check=False).status != 0:
         at = plan.datadir  # the swap has been done already
-    shown = remote.run(["stat", "-c", "%U:%G %a", "--", at]).text.split()
-    if shown[0].partition(":")[0] != host.server.owner:
+    owner, _, mode = remote.run(["stat", "-c", "%U:%G %a", "--", at]).text.strip().rpartition(" ")
+    if owner.partition(":")[0] != host.server.owner:
         raise VerificationError(
-            f"{at} belongs to {shown[0]}, not to {host.server.owner}",
+            f"{at} belongs to {owner}, not to {host.server.owner}",
             host=plan.recipient,
             hint="`xbvault runs resume` tries again",
         )
-    return MovedSet(path=at, inode=int(inode), owner=shown[0], mode=shown[1])
+    return MovedSet(path=at, inode=inode, owner=owner, mode=mode)
 
 
 @step("stop-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=1800)
@@ -416,12 +417,24 @@ def read_identity(tools: Tools, path: str) -> str:
     return tools.recipient.run(["stat", "-c", "%i.%W", "--", path], check=False).text.strip()
 
 
+def parse_identity(text: str) -> int:
+    """Return the inode in what `read_identity` returns.
+
+    Raises:
+        VerificationError: It is none.
+    """
+    found = re.fullmatch(r"([0-9]{1,20})\.-?[0-9]{1,20}\n?", text)
+    if not found:
+        raise VerificationError(f"no identity of a directory: {text[:80]!r}")
+    return int(found.group(1))
+
+
 def is_swapped(tools: Tools, plan: Plan) -> bool:
     """Return whether the datadir in place is the one that this run made."""
     remote = tools.recipient
     if remote.run(["test", "-s", swap_record(plan)], check=False).status != 0:
         return False
-    wanted = remote.read_file(swap_record(plan)).decode().strip()
+    wanted = remote.read_file(swap_record(plan)).decode("ascii", "replace").strip()
     return (
         places.read_phase(tools, plan) == places.SWAPPED
         and read_identity(tools, places.mark_path(plan)) == wanted
@@ -433,7 +446,7 @@ def was_running(tools: Tools, plan: Plan) -> bool:
     record = f"{plan.run_dir}/was-running"
     if tools.recipient.run(["test", "-s", record], check=False).status != 0:
         return False
-    return tools.recipient.read_file(record).decode().strip() == "yes"
+    return tools.recipient.read_file(record).strip() == b"yes"
 
 
 def keep_drop_in(tools: Tools, plan: Plan) -> None:
@@ -475,12 +488,36 @@ def find_run_in_place(tools: Tools, plan: Plan) -> str:
 
 
 def read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
-    """Return the key versions that a run has written down, by key id; None if it did not."""
+    """Return the key versions that a run has written down, by key id; None if it did not.
+
+    Raises:
+        VerificationError: What it wrote is not to be understood.
+    """
     path = f"{RUNS}/{run_id}/{RANGES}"
     if not run_id or tools.recipient.run(["test", "-s", path], check=False).status != 0:
         return None
-    found: dict[str, dict[str, int]] = json.loads(tools.recipient.read_file(path))
-    return found
+    return parse_ranges(tools.recipient.read_file(path))
+
+
+def parse_ranges(content: bytes) -> dict[str, dict[str, int]]:
+    """Return the key versions in a file that `stop_server` has written.
+
+    Raises:
+        VerificationError: It is none.
+    """
+    try:
+        found = json.loads(content)
+        is_whole = all(
+            {"low", "high", "first_new"} <= set(ranges)
+            and all(isinstance(n, int) and n >= 0 for n in ranges.values())
+            for ranges in found.values()
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise VerificationError(f"{RANGES} of a run cannot be read: {error}") from error
+    if not is_whole:
+        raise VerificationError(f"{RANGES} of a run is not whole")
+    ranges: dict[str, dict[str, int]] = found
+    return ranges
 
 
 def _record_ranges(tools: Tools, plan: Plan, *, has_data: bool) -> None:

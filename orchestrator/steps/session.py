@@ -10,12 +10,13 @@ step.
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import jobs, lock, log
+from orchestrator import jobs, lock, log, numerals
 from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
 from orchestrator.remote import SshRemote
 from orchestrator.steps.registry import StepInfo, Tools
@@ -115,7 +116,8 @@ class Session:
     def _holder(self) -> str:
         directory = str(self._config.state_directory.absolute())
         digest = hashlib.sha256(directory.encode()).hexdigest()[:8]
-        return f"{socket.gethostname()}:{digest}"
+        # The kernel takes any name, the lock only words.
+        return f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())[:100]}:{digest}"
 
     def _take_lock(self, *, after_others: bool) -> None:
         self._fence = lock.take_lock(
@@ -152,7 +154,9 @@ class Session:
             )
             self._recipient.write_file(record, f"{self._fence}\n")
             return
-        first = int(self._recipient.read_file(record).decode().strip() or 0)
+        first = numerals.parse_whole(
+            self._recipient.read_file(record).decode("ascii", "replace").strip() or "0"
+        )
         state = lock.read_lock(self._recipient)
         overtaken = state.changed_by not in ("", self._plan.run_id)
         if overtaken and state.changed_fence > first and not after_others:

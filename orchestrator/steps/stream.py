@@ -207,18 +207,20 @@ def _compare_sets(tools: Tools, plan: Plan, files: mariadb.SetFiles) -> list[Che
     result = tools.recipient.run(
         ["cat", "--", f"{plan.staging_dir}/{files.checkpoints}"], check=False
     )
-    values = mariadb.parse_checkpoints(result.stdout.decode("utf-8", "replace"))
-    kind = values.get("backup_type", "")
-    reached = int(values.get("last_lsn", "0") or 0) >= int(values.get("to_lsn", "1") or 1)
-    return [
-        Check(
-            name="checkpoints",
-            host=plan.recipient,
-            ok=kind in (mariadb.RECEIVED_TYPE, *mariadb.PREPARED_TYPES) and reached,
-            evidence=f"backup_type={kind or '?'}, to_lsn={values.get('to_lsn', '?')}, "
-            f"last_lsn={values.get('last_lsn', '?')}",
-        )
-    ]
+    ok, evidence = judge_checkpoints(result.text)
+    return [Check(name="checkpoints", host=plan.recipient, ok=ok, evidence=evidence)]
+
+
+def judge_checkpoints(text: str) -> tuple[bool, str]:
+    """Return whether a received set's checkpoints are those of a whole set, and what they say."""
+    try:
+        values = mariadb.parse_checkpoints(text)
+        kind = values.get("backup_type", "")
+        last, to = mariadb.parse_lsn(values, "last_lsn"), mariadb.parse_lsn(values, "to_lsn")
+    except VerificationError as error:
+        return False, f"checkpoints: {error.message}"
+    ok = kind in (mariadb.RECEIVED_TYPE, *mariadb.PREPARED_TYPES) and last >= to > 0
+    return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
 
 def _is_worth_attaching(tools: Tools, send: str, receive: str) -> bool:

@@ -10,11 +10,11 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import sql
+from orchestrator import numerals, sql
 from orchestrator.errors import CommandError, SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import quote_name, quote_plain, quote_text
+from orchestrator.flavors.quoting import quote_name, quote_plain, quote_text, show_name
 from orchestrator.models import Check, Secret
 from orchestrator.steps import encryption, records, replication, transition
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 COMPARED_ENGINES = ("InnoDB",)
 """CHECKSUM TABLE inside a consistent snapshot holds for InnoDB, not for Aria or MyISAM."""
 POLL_SECONDS = 0.25
-_SUM = re.compile(r"\d+(?:/\d+/\d+)?")
-_ERROR_LINE = re.compile(r"^ERROR \d+ .*? at line (\d+): (.*)$", re.MULTILINE)
+_SUM = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
+_ERROR_LINE = re.compile(r"^ERROR [0-9]+ .*? at line ([1-9][0-9]{0,8}): ", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,10 +105,9 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
     ]
     spaces = instances.read_tablespaces(remote, host)
     theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor))
-    lost = sorted({s.name for s in theirs} - {s.name for s in spaces})
-    missing = [name for name in lost if not name.startswith("innodb_temporary")]
-    known = {f"{t.schema}/{t.name}" for t in tables}
-    missing = [name for name in missing if name in known]
+    lost = {s.name for s in theirs} - {s.name for s in spaces} - {"innodb_temporary"}
+    # What the donor has made since the backup may not have arrived yet.
+    missing = sorted(lost & instances.read_tablespace_names(remote, host))
     checks.append(
         Check(
             name="tablespaces-encrypted",
@@ -197,7 +196,9 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
             f"{mariadb.describe_names(label for label, _, _ in bad)}",
             host=plan.recipient,
             hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
-            problems=[f"{label}: donor {one}, replica {other}" for label, one, other in bad],
+            problems=[
+                f"{show_name(label)}: donor {one}, replica {other}" for label, one, other in bad
+            ],
         )
     return Comparison(
         checks=(check,), compared=len(chosen), not_compared=tuple(left_out), position=at
@@ -227,11 +228,11 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     wanted = replication.wait_until_caught_up(tools, plan)
     state = replication.read_state(tools, plan)
     user = mariadb.account_name(plan.run_id)
-    arrived = sql.query(
+    arrived = sql.query_row(
         tools.recipient,
         tools.config.host(plan.recipient).server,
         f"SELECT COUNT(*) AS n FROM mysql.global_priv WHERE User = {quote_plain(user)}",
-    )[0]["n"]
+    )["n"]
     checks = [
         Check(
             name="replication-running",
@@ -338,7 +339,10 @@ def choose_tables(
 
 
 def checksum_sql(
-    tables: list[Table], base_columns: dict[str, tuple[str, ...]], *, snapshot: bool
+    tables: list[Table],
+    base_columns: dict[tuple[str, str], tuple[str, ...]],
+    *,
+    snapshot: bool,
 ) -> str:
     """Return the script that checksums tables; with `snapshot`, at a position that it says.
 
@@ -347,7 +351,8 @@ def checksum_sql(
 
     Args:
         tables: The tables.
-        base_columns: Stored columns of those tables that have generated columns too, by label.
+        base_columns: Stored columns of those tables that have generated columns too, by schema
+            and name.
         snapshot: Whether to read in a consistent snapshot.
     """
     lines = []
@@ -357,8 +362,8 @@ def checksum_sql(
             "SHOW STATUS LIKE 'binlog_snapshot_%'",
         ]
     lines += [
-        _sum_rows_sql(table, base_columns[table.label])
-        if base_columns.get(table.label)
+        _sum_rows_sql(table, base_columns[table.schema, table.name])
+        if base_columns.get((table.schema, table.name))
         else f"CHECKSUM TABLE {quote_name(table.schema)}.{quote_name(table.name)}"
         for table in tables
     ]
@@ -411,8 +416,8 @@ def parse_checksums(text: str, *, snapshot: bool) -> tuple[str, int, list[tuple[
             continue
         if name == "Binlog_snapshot_file":
             file = value
-        elif name == "Binlog_snapshot_position" and value.isdecimal():
-            position = int(value)
+        elif name == "Binlog_snapshot_position" and numerals.is_whole(value):
+            position = numerals.parse_whole(value)
         elif value == "NULL" or _SUM.fullmatch(value):
             sums.append((sql.unescape(name), value))
     if snapshot and not (file and position):
@@ -500,11 +505,9 @@ def _open_all(
     tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...]
 ) -> list[str]:
     """Read a row of every table; return those that give an error."""
-    statements = "".join(
-        f"SELECT 1 FROM {quote_name(t.schema).replace(chr(10), ' ')}."
-        f"{quote_name(t.name).replace(chr(10), ' ')} LIMIT 1;\n"
-        for t in tables
-    )
+    reads = [f"SELECT 1 FROM {quote_name(t.schema)}.{quote_name(t.name)} LIMIT 1" for t in tables]
+    # As hexadecimal digits: a name with a line break in it would spoil the count of lines.
+    statements = "".join(f"EXECUTE IMMEDIATE {quote_text(read)};\n" for read in reads)
     seconds = tools.seconds_left()
     result = remote.run(
         [*sql.client_command(host.server), "--force"],
@@ -512,10 +515,21 @@ def _open_all(
         check=False,
         timeout_seconds=seconds,
     )
-    lines = [int(found.group(1)) for found in _ERROR_LINE.finditer(result.stderr)]
+    return list_unopened(tables, result.status, result.stderr)
+
+
+def list_unopened(tables: tuple[Table, ...], status: int, stderr: str) -> list[str]:
+    """Return the tables whose statements failed, one statement a line; else the client's words.
+
+    Args:
+        tables: The tables, in the order of their statements.
+        status: The client's.
+        stderr: What it complained about.
+    """
+    lines = [int(found.group(1)) for found in _ERROR_LINE.finditer(stderr)]
     bad = [tables[line - 1].label for line in lines if line <= len(tables)]
-    if result.status != 0 and not bad:
-        bad = [result.stderr.strip().splitlines()[-1][:200] if result.stderr else "unknown"]
+    if status != 0 and not bad:
+        bad = [stderr.strip().rpartition("\n")[2][:200] or "unknown"]
     return bad
 
 

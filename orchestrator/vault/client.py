@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from orchestrator.config import expand_path
 from orchestrator.errors import ConfigError
 from orchestrator.vault.kv import Secrets
 from orchestrator.vault.mounts import Mounts
@@ -50,11 +50,11 @@ class Vault(Server, Mounts, Secrets, Tokens, SshEngine, Policies):
         if not address:
             raise ConfigError("no Vault address", hint="set vault.address or VAULT_ADDR")
         if token is None and config.token_file:
-            token = read_token_file(Path(config.token_file).expanduser())
+            token = read_token_file(expand_path(config.token_file))
         ca_file = config.ca_file or os.environ.get("VAULT_CACERT", "")
         return cls(
             address,
             token or environment_token(),
-            ca_file=str(Path(ca_file).expanduser()) if ca_file else "",
+            ca_file=str(expand_path(ca_file)) if ca_file else "",
             namespace=config.namespace or os.environ.get("VAULT_NAMESPACE", ""),
         )

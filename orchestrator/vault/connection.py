@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os.path
 import urllib.parse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import hvac.adapters
@@ -13,6 +13,7 @@ import hvac.exceptions
 import requests
 import tenacity
 
+from orchestrator.config import is_header, is_url
 from orchestrator.errors import ConfigError, SecretError
 from orchestrator.vault.errors import FAILURES, make_error, says, translate, was_not_done
 from orchestrator.vault.token_files import check_token
@@ -38,7 +39,7 @@ class Connection:
         timeout_seconds: Longest wait for one answer.
 
     Raises:
-        ConfigError: The address is no URL, or there is no such CA file.
+        ConfigError: The address is no URL, the namespace can be none, or there is no such CA file.
     """
 
     def __init__(
@@ -50,14 +51,15 @@ class Connection:
         namespace: str = "",
         timeout_seconds: float = 10,
     ) -> None:
-        parts = urllib.parse.urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if not is_url(address):
             raise ConfigError(
                 f"vault.address: {address.rpartition('@')[2]!r} is no http or https URL",
                 hint="such as https://vault.example:8200, without user and password",
             )
-        if ca_file and not Path(ca_file).is_file():
+        if ca_file and not os.path.isfile(ca_file):  # noqa: PTH113 - never raises
             raise ConfigError(f"vault.ca_file: no file {ca_file}")
+        if not is_header(namespace):
+            raise ConfigError(f"vault.namespace: {namespace!r} cannot be the name of one")
         self.address = address.rstrip("/")
         self.ca_file = ca_file
         self.namespace = namespace
@@ -174,7 +176,7 @@ class Connection:
             return {}
         try:
             answer = json.loads(response.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise hvac.exceptions.UnexpectedError(
                 "the answer is not JSON", method=method, url=path
             ) from error

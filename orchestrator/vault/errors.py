@@ -155,7 +155,7 @@ def make_error(response: requests.Response, method: str, path: str) -> Exception
     try:
         listed = json.loads(response.content).get("errors")
         errors = [" ".join(str(text).split()) for text in listed or ()]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         if _PLAIN_TO_TLS.encode() in response.content:
             errors = [_PLAIN_TO_TLS]
     if response.is_redirect or status in (472, 473):

@@ -7,8 +7,17 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import SecretError, VerificationError
 from orchestrator.models import Secret
-from orchestrator.vault.answers import parse_moment, take_part
+from orchestrator.numerals import parse_whole
+from orchestrator.vault.answers import (
+    take_moment,
+    take_part,
+    take_table,
+    take_text,
+    take_whole,
+    take_words,
+)
 from orchestrator.vault.connection import Connection
 
 if TYPE_CHECKING:
@@ -56,12 +65,12 @@ class Secrets(Connection):
         """Return a secret's fields; None if it is not there, deleted or destroyed."""
         query = {"version": str(version)} if version else None
         answer = self._find("get", f"{mount}/data/{path}", query=query)
-        data = (take_part(answer, "data") if answer else {}).get("data")
-        if data is None:
+        part = take_part(answer, "data") if answer else {}
+        if part.get("data") is None:
             return None
         return {
             name: Secret(value if isinstance(value, str) else json.dumps(value))
-            for name, value in data.items()
+            for name, value in take_table(part, "data").items()
         }
 
     def write_secret(
@@ -86,7 +95,7 @@ class Secrets(Connection):
             capability="create" if cas == 0 else "update",
             repeatable=False,
         )
-        return int(take_part(answer, "data")["version"])
+        return take_whole(take_part(answer, "data"), "version")
 
     def read_metadata(self, mount: str, path: str) -> SecretMetadata | None:
         """Return what is kept about a secret; None if it is not there."""
@@ -95,20 +104,22 @@ class Secrets(Connection):
             return None
         data = take_part(answer, "data")
         now = datetime.now(UTC)
+        listed = take_table(data, "versions")
         versions = {}
-        for number, found in (data.get("versions") or {}).items():
-            deleted_at = parse_moment(found.get("deletion_time"))
-            versions[int(number)] = VersionInfo(
-                created_at=parse_moment(found.get("created_time"))
-                or datetime.fromtimestamp(0, UTC),
+        for number in listed:
+            found = take_part(listed, number)
+            deleted_at = take_moment(found, "deletion_time")
+            versions[_parse_version(number)] = VersionInfo(
+                created_at=take_moment(found, "created_time") or datetime.fromtimestamp(0, UTC),
                 destroyed=bool(found.get("destroyed")),
                 deleted=deleted_at is not None and deleted_at <= now,
             )
+        notes = take_table(data, "custom_metadata")
         return SecretMetadata(
-            current_version=int(data.get("current_version") or 0),
+            current_version=take_whole(data, "current_version"),
             versions=versions,
-            custom=dict(data.get("custom_metadata") or {}),
-            max_versions=int(data.get("max_versions") or 0),
+            custom={name: take_text(notes, name) for name in notes},
+            max_versions=take_whole(data, "max_versions"),
         )
 
     def write_custom_metadata(self, mount: str, path: str, custom: Mapping[str, str]) -> None:
@@ -118,7 +129,7 @@ class Secrets(Connection):
     def list_secrets(self, mount: str, path: str = "") -> tuple[str, ...]:
         """Return the names below a path; those that end in ``/`` have names below them."""
         answer = self._find("list", f"{mount}/metadata/{path}".rstrip("/"))
-        return tuple(take_part(answer, "data").get("keys") or ()) if answer else ()
+        return take_words(take_part(answer, "data"), "keys") if answer else ()
 
     def destroy_versions(self, mount: str, path: str, versions: Sequence[int]) -> None:
         """Destroy the values of versions for good; the metadata stays."""
@@ -129,3 +140,10 @@ class Secrets(Connection):
     def remove_secret(self, mount: str, path: str) -> None:
         """Remove a secret, all its versions and its metadata; nothing there is as good."""
         self._call("delete", f"{mount}/metadata/{path}")
+
+
+def _parse_version(number: str) -> int:
+    try:
+        return parse_whole(number)
+    except VerificationError as error:
+        raise SecretError(f"Vault lists a version that is none: {error.message}") from error

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SecretError
-from orchestrator.vault.answers import take_part
+from orchestrator.vault.answers import Answer, take_part, take_table, take_text, take_whole
 from orchestrator.vault.connection import Connection
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,14 +30,7 @@ class Mounts(Connection):
     def list_mounts(self) -> dict[str, MountInfo]:
         """Return every secrets engine by its mount, without the slash at the end."""
         data = take_part(self._call("get", "sys/mounts"), "data")
-        return {
-            path.rstrip("/"): MountInfo(
-                type=str(found.get("type", "")),
-                version=_kv_version(found),
-                description=str(found.get("description", "")),
-            )
-            for path, found in data.items()
-        }
+        return {path.rstrip("/"): _mount_info(take_part(data, path)) for path in data}
 
     def has_mount(self, path: str) -> bool:
         """Tell whether a secrets engine is enabled at exactly this path."""
@@ -54,7 +43,7 @@ class Mounts(Connection):
             SecretError: There is no mount, we have no right on it, or it is no KV engine.
         """
         data = take_part(self._call("get", f"sys/internal/ui/mounts/{mount}"), "data")
-        if data.get("path", "").strip("/") != mount or data.get("type") != "kv":
+        if take_text(data, "path").strip("/") != mount or data.get("type") != "kv":
             raise SecretError(f"{mount} in Vault is no KV engine but {data.get('type')!r}")
         return _kv_version(data)
 
@@ -78,14 +67,22 @@ class Mounts(Connection):
 
     def read_mount_config(self, mount: str) -> int:
         """Return how many versions of a secret a mount keeps; 0 is Vault's default of 10."""
-        return int(take_part(self._call("get", f"{mount}/config"), "data").get("max_versions") or 0)
+        return take_whole(take_part(self._call("get", f"{mount}/config"), "data"), "max_versions")
 
     def write_mount_config(self, mount: str, *, max_versions: int) -> None:
         """Set how many versions of a secret a mount keeps."""
         self._call("post", f"{mount}/config", body={"max_versions": max_versions})
 
 
-def _kv_version(found: Mapping[str, Any]) -> int:
+def _mount_info(found: Answer) -> MountInfo:
+    return MountInfo(
+        type=take_text(found, "type"),
+        version=_kv_version(found),
+        description=take_text(found, "description"),
+    )
+
+
+def _kv_version(found: Answer) -> int:
     if found.get("type") != "kv":
         return 0
-    return int((found.get("options") or {}).get("version") or 1)
+    return take_whole(take_table(found, "options"), "version") or 1

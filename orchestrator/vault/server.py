@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 
 from orchestrator.errors import SecretError
+from orchestrator.vault.answers import take_whole
 from orchestrator.vault.connection import Connection
 from orchestrator.vault.errors import FAILURES, translate
 
@@ -50,10 +51,14 @@ class Server(Connection):
             raise translate(error, method="get", path=path, address=self.address) from error
         if "sealed" not in answer:
             raise SecretError(f"{self.address} is no Vault", hint="check vault.address")
+        try:
+            server_time = datetime.fromtimestamp(take_whole(answer, "server_time_utc"), UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            raise SecretError(f"{self.address} has no clock that can be read") from error
         return Health(
             initialized=bool(answer.get("initialized")),
             sealed=bool(answer.get("sealed")),
             standby=bool(answer.get("standby")),
             version=str(answer.get("version", "")),
-            server_time=datetime.fromtimestamp(int(answer.get("server_time_utc", 0)), UTC),
+            server_time=server_time,
         )

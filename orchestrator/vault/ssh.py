@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import SecretError
-from orchestrator.vault.answers import take_part
+from orchestrator.vault.answers import take_part, take_text
 from orchestrator.vault.connection import Connection
 from orchestrator.vault.errors import says
 
@@ -35,7 +35,10 @@ class SshEngine(Connection):
             "cert_type": "user",
         }
         answer = self._call("post", f"{mount}/sign/{role}", body=body)
-        return str(take_part(answer, "data")["signed_key"])
+        signed = take_text(take_part(answer, "data"), "signed_key")
+        if not signed.strip() or "\n" in signed.strip():
+            raise SecretError(f"Vault signed no key with {mount}/sign/{role}")
+        return signed
 
     def read_ssh_ca(self, mount: str) -> str:
         """Return the CA's public key, one line; empty if it has none yet."""
@@ -46,7 +49,7 @@ class SshEngine(Connection):
             if says(error.__cause__, "configured"):
                 return ""
             raise
-        return str(take_part(answer, "data").get("public_key", "")).strip()
+        return take_text(take_part(answer, "data"), "public_key").strip()
 
     def configure_ssh_ca(self, mount: str) -> None:
         """Let the SSH engine generate its CA key; the private half never leaves it."""

@@ -9,7 +9,14 @@ import hvac.exceptions
 
 from orchestrator.errors import SecretError
 from orchestrator.models import Secret
-from orchestrator.vault.answers import Answer, parse_moment, take_part
+from orchestrator.vault.answers import (
+    Answer,
+    take_moment,
+    take_part,
+    take_text,
+    take_whole,
+    take_words,
+)
 from orchestrator.vault.connection import Connection
 from orchestrator.vault.errors import says
 
@@ -52,7 +59,7 @@ class Tokens(Connection):
     def renew_token(self) -> int:
         """Renew our own token and return its new TTL in seconds."""
         answer = self._call("post", "auth/token/renew-self", body={})
-        return int(take_part(answer, "auth")["lease_duration"])
+        return take_whole(take_part(answer, "auth"), "lease_duration")
 
     def read_capabilities(self, paths: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return what our token may do at each path; ``("deny",)`` where nothing."""
@@ -60,7 +67,7 @@ class Tokens(Connection):
             return {}
         answer = self._call("post", "sys/capabilities-self", body={"paths": list(paths)})
         data = take_part(answer, "data")
-        return {path: tuple(data.get(path) or ("deny",)) for path in paths}
+        return {path: take_words(data, path) or ("deny",) for path in paths}
 
     def read_path(self, path: str) -> None:
         """Read a path for the sake of the right to it; what stands there is left alone.
@@ -104,7 +111,10 @@ class Tokens(Connection):
         path = f"auth/token/create/{role}"
         body = {"meta": dict(meta)} if meta else {}
         auth = take_part(self._call("post", path, body=body, repeatable=False), "auth")
-        return Secret(str(auth["client_token"])), str(auth["accessor"])
+        token, accessor = take_text(auth, "client_token"), take_text(auth, "accessor")
+        if not token or not accessor:
+            raise SecretError(f"Vault made no token from the token role {role}")
+        return Secret(token), accessor
 
     def lookup_accessor(self, accessor: str) -> TokenInfo | None:
         """Return what Vault knows of a token; None if it is gone."""
@@ -123,7 +133,7 @@ class Tokens(Connection):
             SecretError: It is gone, or cannot be renewed.
         """
         answer = self._call("post", "auth/token/renew-accessor", body={"accessor": accessor})
-        return int(take_part(answer, "auth")["lease_duration"])
+        return take_whole(take_part(answer, "auth"), "lease_duration")
 
     def revoke_accessor(self, accessor: str) -> None:
         """Revoke a token; one that is gone already is as good."""
@@ -136,14 +146,14 @@ class Tokens(Connection):
 
 def _token_info(answer: Answer) -> TokenInfo:
     data = take_part(answer, "data")
-    expires = parse_moment(data.get("expire_time"))
+    expires = take_moment(data, "expire_time")
     # A role's period stands in the role alone, so that a change of it reaches its tokens.
-    period = data.get("period") or (data.get("creation_ttl") if data.get("role") else 0)
+    life = take_whole(data, "creation_ttl") if data.get("role") else 0
     return TokenInfo(
-        ttl_seconds=int(data.get("ttl") or 0),
-        period_seconds=int(period or 0),
+        ttl_seconds=take_whole(data, "ttl"),
+        period_seconds=take_whole(data, "period") or life,
         renewable=bool(data.get("renewable")),
-        accessor=str(data.get("accessor") or ""),
-        policies=(*(data.get("policies") or ()), *(data.get("identity_policies") or ())),
+        accessor=take_text(data, "accessor"),
+        policies=(*take_words(data, "policies"), *take_words(data, "identity_policies")),
         expires=expires.timestamp() if expires else 0.0,
     )

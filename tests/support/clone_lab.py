@@ -60,7 +60,8 @@ class CloneLab:
             timeout=120,
             stdin=statement,
         ).stdout
-        return [line.split("\t") for line in output.splitlines()]
+        # A name may hold what splitlines() takes for an end of line.
+        return [line.split("\t") for line in output.removesuffix("\n").split("\n") if output]
 
     def xbvault(
         self,
@@ -114,16 +115,17 @@ def _run(
     timeout: float,
     stdin: str = "",
 ) -> Finished:
-    finished = subprocess.run(
+    ended = subprocess.run(
         command,
         env={**os.environ, **env},
-        input=stdin,
+        input=stdin.encode(),
         capture_output=True,
-        text=True,
         check=False,
         timeout=timeout,
         cwd=REPOSITORY,
     )
+    # Not as text: that would make a newline of every carriage return.
+    finished = Finished(command, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
     if check and finished.returncode != 0:
         raise AssertionError(
             f"{' '.join(command)} ended with {finished.returncode}:\n"

@@ -144,7 +144,8 @@ def test_all_problems_at_once_with_their_paths() -> None:
         "hosts.db1.server.port: must be 1-65535, is 0",
         "hosts.db2.flavor: input should be 'mariadb', is 'oracle'",
         "hosts.db2.vault_mount: is required",
-        "hosts.db2.vault_env_file: must be an absolute path on the host, is 'vault.env'",
+        "hosts.db2.vault_env_file: must be an absolute path on the host, without control "
+        "characters, is 'vault.env'",
         "extra: unknown key",
     )
 

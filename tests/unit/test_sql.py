@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator import sql
 from orchestrator.config import ServerConfig
-from orchestrator.errors import CommandError
+from orchestrator.errors import CommandError, VerificationError
 from orchestrator.models import Secret
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -33,14 +33,39 @@ def test_client_command() -> None:
 
 def test_real_escapes() -> None:
     """What the real client made of a tab, a newline, a backslash, NUL and more comes back."""
-    first, second = sql.parse_batch(samples.read("mariadb/batch-escapes"))
-    assert first["a"] == "1"
+    text = samples.read("mariadb/batch-escapes")
     # Names are not escaped by the client, so the name "b<tab>c" looks like two.
-    assert list(first)[:3] == ["a", "b", "c"]
-    values = samples.read("mariadb/batch-escapes").split("\n")[1].split("\t")
-    assert sql.unescape(values[1]) == "t\tn\nb\\z\0r\rq'"
-    assert [sql.unescape(v) for v in values[2:]] == ["NULL", "NULL", "", "ü"]
+    with pytest.raises(VerificationError, match="does not fit the 7 columns"):
+        sql.parse_batch(text)
+    first, second = sql.parse_batch(text.replace("b\tc", "bc", 1))
+    assert list(first) == ["a", "bc", "c", "d", "e", "f"]
+    assert list(first.values()) == ["1", "t\tn\nb\\z\0r\rq'", "NULL", "NULL", "", "ü"]
     assert "back\\n" in second.values()
+
+
+@pytest.mark.parametrize("text", ["a\tb\n1\t2", "a\tb\n1\n", "a\tb\n1\t2\t3\n", "a"])
+def test_output_that_is_not_whole(text: str) -> None:
+    """A cut line, a missing column and one too many are seen."""
+    with pytest.raises(VerificationError):
+        sql.parse_batch(text)
+
+
+def test_rows_know_their_columns() -> None:
+    """A column that is not there, and a number that is none, are no crash."""
+    (row,) = sql.parse_batch("n\tm\n7\tNULL\n")
+    assert row.whole("n") == 7
+    for name in ("m", "o"):
+        with pytest.raises(VerificationError):
+            row.whole(name)
+
+
+@pytest.mark.parametrize("answer", ["", "n\n", "n\n1\n2\n"])
+def test_one_row_is_one_row(answer: str) -> None:
+    """None or several are refused where one is asked for."""
+    remote = FakeRemote()
+    remote.answer("mariadb", stdout=answer)
+    with pytest.raises(VerificationError, match="instead of one"):
+        sql.query_row(remote, BARE, "SELECT 1 AS n")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +95,6 @@ def test_replica_status_is_the_same_as_people_see_it() -> None:
         ("", []),
         ("a\tb\n", []),
         ("a\tb\n1\t2\n", [{"a": "1", "b": "2"}]),
-        ("a\tb\n1\t2", [{"a": "1", "b": "2"}]),
         ("a\n\n", [{"a": ""}]),
         ("a\tb\n\t\n", [{"a": "", "b": ""}]),
         ("a\nx\u2028y\x85z\x0bw\rv\n", [{"a": "x\u2028y\x85z\x0bw\rv"}]),

@@ -9,6 +9,7 @@ from orchestrator.facts.preflight.accounts import judge_donor_account
 from orchestrator.facts.preflight.findings import number
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.flavors import mariadb
+from orchestrator.flavors.quoting import is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,13 +51,28 @@ def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator
             "load hashicorp_key_management on the donor, or leave --require-encryption out",
         ),
     )
+    basename = instance.variables.get("log_bin_basename", "")
     yield (
         "donor-binlog",
         (
-            instance.is_on("log_bin"),
+            instance.is_on("log_bin") and is_plain(basename),
             f"log_bin={instance.variables.get('log_bin', '?')}, "
-            f"binlog_format={instance.variables.get('binlog_format', '?')}",
-            "set log_bin on the donor: without it no replica can follow",
+            f"binlog_format={instance.variables.get('binlog_format', '?')}"
+            + ("" if is_plain(basename) else f", log_bin_basename={basename!r}"),
+            "set log_bin on the donor, to a name without backslashes: without it no replica can "
+            "follow",
+        ),
+    )
+    unquoted = instance.unquoted_tables
+    yield (
+        "donor-table-names",
+        (
+            not unquoted,
+            f"mariadb-backup fails at a backtick in {mariadb.describe_names(unquoted)}"
+            if unquoted
+            else "mariadb-backup can name every table",
+            "rename them on the donor, or make them InnoDB tables: the tool puts the names of "
+            "others unquoted into BACKUP LOCK",
         ),
     )
     expected = max(host.datadir_bytes, instance.data_bytes)

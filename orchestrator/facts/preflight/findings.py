@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from orchestrator import numerals
+from orchestrator.errors import VerificationError
 from orchestrator.models import Check
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def has_keyring(survey: Survey) -> bool:
 def number(text: str) -> float:
     """Return a number as a host wrote it; 0 if it is none."""
     try:
-        return float(text)
-    except ValueError:
+        return numerals.parse_decimal(text)
+    except VerificationError:
         return 0.0
 
 

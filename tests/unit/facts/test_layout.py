@@ -100,7 +100,9 @@ def test_a_plan_without_places_renames_its_datadir() -> None:
 
 def _plan() -> dict[str, Any]:
     fields = [f for f in dataclasses.fields(Plan) if f.default is dataclasses.MISSING]
-    return {f.name: f.name for f in fields if f.name not in ("commands", "places", "subfolders")}
+    values = {"int": 1, "bool": True}  # by the name of the type, for annotations are text
+    others = ("commands", "places", "subfolders")
+    return {f.name: values.get(str(f.type), f.name) for f in fields if f.name not in others}
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,20 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         PreconditionError,
         "log_bin=OFF",
     ),
+    "binlog with a name that SQL cannot carry": (
+        instance(variables={"log_bin_basename": "/var/lib/mysql/b\\in"}),
+        "donor-binlog",
+        "db1",
+        PreconditionError,
+        "log_bin_basename='/var/lib/mysql/b\\\\in'",
+    ),
+    "names that the tool does not quote": (
+        instance(unquoted_tables=("shop.a`b", "x`\n.y")),
+        "donor-table-names",
+        "db1",
+        PreconditionError,
+        "mariadb-backup fails at a backtick in shop.a`b, x`\\n.y",
+    ),
     "binlogs go too early": (
         instance(variables={"binlog_expire_logs_seconds": "600"}),
         "binlog-retention",

@@ -201,6 +201,16 @@ def test_other_coordinates(text: str, wanted: Coordinates) -> None:
         "bin.000001'; DROP\t5\n",
         "bin.000001\t5\t0-1\n",
         "bin.000001\t5\t0-1-2;0-1-3\n",
+        "bin.000001\t5\t0-1-2,0-1-3\n",
+        "bin.000001\t5\t0-1-2\n3\n",
+        "bin.000001\t5\t0-1-2,\n",
+        "bin.000001\t5\t0-1-2",
+        "bin.000001\t5",
+        "bin.000001\t3\t0-1-2\n",
+        "bin.000001\t\N{ARABIC-INDIC DIGIT FIVE}\n",
+        "bin.000001\t" + "5" * 5000 + "\n",
+        "b\0in.000001\t5\n",
+        "bin.000001\t5\t0-1-2\nbin.000002\t5\t0-1-2\n",
         "bin.000001\t5\te3b0c442-98fc-1c14-9afb-f4c8996fb924:1-5\n",
     ],
 )
@@ -214,11 +224,12 @@ def test_no_coordinates(text: str) -> None:
 @given(
     st.builds(
         Coordinates,
-        file=st.from_regex(r"[A-Za-z0-9._-]{1,30}\.[0-9]{6,}", fullmatch=True),
-        position=st.integers(0, 2**63),
-        gtid=st.lists(st.from_regex(r"[0-9]{1,9}-[0-9]{1,9}-[0-9]{1,19}", fullmatch=True)).map(
-            ",".join
-        ),
+        file=st.from_regex(r"[A-Za-z0-9._-]{1,30}\.[0-9]{6,10}", fullmatch=True),
+        position=st.integers(4, 2**63),
+        gtid=st.lists(
+            st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1), st.integers(0, 2**63)),
+            unique_by=lambda gtid: gtid[0],
+        ).map(lambda gtids: ",".join("-".join(map(str, gtid)) for gtid in gtids)),
     )
 )
 def test_coordinates_come_back(coordinates: Coordinates) -> None:
@@ -393,11 +404,11 @@ def test_replication_by_position() -> None:
     assert "MASTER_SSL_VERIFY_SERVER_CERT = 1" in last
 
 
-@pytest.mark.parametrize("value", ["a'b", 'a"b', "a\\b", "a\nb", "a\0b"])
+@pytest.mark.parametrize("value", ["a\\b", "a\nb", "a\0b"])
 def test_no_name_breaks_out_of_a_statement(value: str) -> None:
     """What cannot stand in a plain literal is refused before it becomes SQL."""
     plan = dataclasses.replace(PLAN, source_address=value)
-    with pytest.raises(ValueError, match="plain literal"):
+    with pytest.raises(VerificationError, match="plain literal"):
         mariadb.change_source_sql(plan, AT, use_gtid=True, user="u", ca_file="")
 
 

@@ -94,7 +94,7 @@ def test_statements_of_the_replica() -> None:
 
 def test_table_with_generated_columns_is_summed_row_by_row() -> None:
     """Only its stored columns count, by a statement whose output looks like a checksum's."""
-    columns = {"shop.orders": ("id", "o`dd"), "shop.empty": ()}
+    columns = {("shop", "orders"): ("id", "o`dd"), ("shop", "empty"): ()}
     text = checksum_sql([table("shop.orders"), table("shop.empty")], columns, snapshot=False)
     summed, plain = text.splitlines()
     assert "FROM `shop`.`orders`" in summed
