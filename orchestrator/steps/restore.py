@@ -15,7 +15,7 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import places, records, tokens
+from orchestrator.steps import outcomes, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -549,15 +549,17 @@ def _check_cut(state: jobs.JobState, host: str) -> None:
 def _need_success(state: jobs.JobState, what: str, host: str) -> None:
     if state.ended and not any(state.statuses) and mariadb.is_completed(state.stderr):
         return
-    last = [line.strip() for line in state.stderr.splitlines() if line.strip()]
-    ended = "was killed" if state.died else f"failed with {state.statuses}"
-    full = any("No space left" in line or "rrcode: 28" in line for line in last)
+    status = next((status for status in state.statuses if status), 0)
+    ended = outcomes.describe_end(status, state.stderr)
+    if state.died or not state.ended:
+        ended = "was killed, or its host was restarted"
+    full = outcomes.is_disk_full(state.stderr)
     raise CommandError(
-        f"{what} {ended}" + (f": {last[-1][:300]}" if last else ""),
+        f"{what} {ended}",
         host=host,
         hint=("free space there, then " if full else "")
         + "`xbvault runs resume` tries again; the recipient's data was not touched",
-        status=next((status for status in state.statuses if status), None),
+        status=status,
         stderr=log.redact_text(state.stderr),
     )
 

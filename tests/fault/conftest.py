@@ -10,7 +10,7 @@ import nemeses
 import pytest
 import table
 from clone_lab import running_lab
-from stand import Stand
+from stand import Stand, make_stand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,10 +20,10 @@ nemeses.load()
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """Bring a laboratory up, with a server and data of its own on the replica."""
+    """Bring a laboratory up, with a server and data of its own on the replica, and small disks."""
     folder = tmp_path_factory.mktemp("nemeses")
     with running_lab(folder / "lab", "--replica-server", size=0.03) as lab:
-        yield Stand(lab, folder)
+        yield make_stand(lab, folder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -62,6 +62,7 @@ class Nemesis:
         mends_after_seconds: Mended while the run still tries; None: when the process has ended.
         ends: Status of the run in the end.
         harms_donor: It ends the donor's server itself, so that this is no breach.
+        options: What the ``[clone]`` section of the configuration says, as TOML.
         environment: What the orchestrator's processes get set besides.
         sample: Whether it belongs to ``make test``.
     """
@@ -76,6 +77,7 @@ class Nemesis:
     mends_after_seconds: float | None = None
     ends: str = "succeeded"
     harms_donor: bool = False
+    options: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     sample: bool = False
 
@@ -92,6 +94,7 @@ def nemesis(
     mends_after_seconds: float | None = None,
     ends: str = "succeeded",
     harms_donor: bool = False,
+    options: str = "",
     environment: tuple[tuple[str, str], ...] = (),
     sample: bool = False,
 ) -> Callable[[Callable[[Stand], Iterator[None]]], None]:
@@ -111,6 +114,7 @@ def nemesis(
             mends_after_seconds=mends_after_seconds,
             ends=ends,
             harms_donor=harms_donor,
+            options=options,
             environment=environment,
             sample=sample,
         )

@@ -64,10 +64,13 @@ def play(stand: Stand, nemesis: Nemesis) -> list[Row]:
     play = _Play(stand, nemesis, moments)
     try:
         rows = play.strike_all()
+        judge_end(stand, nemesis, play.before, play.run_id)
+        give_back(stand, nemesis, play.before, play.run_id)
+    except BaseException:
+        play.give_up()  # so that the next nemesis finds the lab as this one did
+        raise
     finally:
         play.end()
-    judge_end(stand, nemesis, play.before, play.run_id)
-    give_back(stand, nemesis, play.before, play.run_id)
     return rows
 
 
@@ -106,6 +109,14 @@ class _Play:
             self._command.end()
         self._gates.close()
 
+    def give_up(self) -> None:
+        """Take a run back that did not come to its end."""
+        self.end()
+        newest = self._stand.read_newest_run()
+        if newest != self._earlier:
+            for verb in ("cancel", "undo"):
+                self._stand.start("runs", verb, newest, "--yes", "--json").wait()
+
     def strike_all(self) -> list[Row]:
         """Go through the clone, with a strike at each moment; return a row for each."""
         rows: list[Row] = []
@@ -122,6 +133,7 @@ class _Play:
             if ended:
                 command = self._start()
         ended = command.wait()
+        self._gates.close()
         status = ended.document.get("status")
         assert status == self._nemesis.ends, f"{status} in the end: {ended.error}{ended.talk}"
         return rows
@@ -131,7 +143,11 @@ class _Play:
         newest = self._stand.read_newest_run()
         is_begun = newest != self._earlier
         arguments = ("runs", "resume", newest, "--json") if is_begun else CLONE
-        environment = {"XBVAULT_HALT_AT": halts, **dict(self._nemesis.environment)}
+        values = {"folder": self._stand.folder}
+        environment = {key: text.format(**values) for key, text in self._nemesis.environment}
+        environment["XBVAULT_HALT_AT"] = halts
+        if self._nemesis.options:
+            environment["XBVAULT_CONFIG"] = str(self._stand.write_config(self._nemesis.options))
         self._command = self._stand.start(*arguments, environment=environment)
         return self._command
 

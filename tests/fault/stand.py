@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENDS_SECONDS = 240
 """No process may take longer than this to its end, whatever is broken."""
 COMES_SECONDS = 90
+FILLER = "fills-the-disk"
 _GATE = """\
 #!/bin/bash
 # The gate of {tool}: lets so many bytes of its {side} pass, says so, and waits until it is opened.
@@ -149,12 +150,17 @@ class Stand:
     Args:
         lab: A lab with one replica that has a server of its own.
         folder: For the commands' output.
+
+    Attributes:
+        lab: The lab.
+        model: The same as the laboratory sees it.
+        folder: For files of the test's own.
     """
 
     def __init__(self, lab: CloneLab, folder: Path) -> None:
         self.lab = lab
         self.model = model.load(lab.directory)
-        self._folder = folder
+        self.folder = folder
 
     # The orchestrator.
 
@@ -163,9 +169,21 @@ class Stand:
         """The folder of the journal and the logs."""
         return self.lab.directory / "state"
 
+    @property
+    def journal(self) -> Path:
+        """The journal."""
+        return self.state / "journal.sqlite"
+
+    def write_config(self, options: str) -> Path:
+        """Write the lab's configuration with these lines in ``[clone]``; return the file."""
+        path = self.folder / "options.toml"
+        text = self.lab.config_file.read_text(encoding="utf-8")
+        path.write_text(f"{text}\n[clone]\n{options}\n", encoding="utf-8")
+        return path
+
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Command:
         """Start a command in the background."""
-        return Command(self.lab, arguments, environment or {}, self._folder)
+        return Command(self.lab, arguments, environment or {}, self.folder)
 
     def read_newest_run(self) -> str:
         """Return the newest run; its name begins with its time."""
@@ -183,6 +201,19 @@ class Stand:
         return str(began[-1]) if began else ""
 
     # Hosts.
+
+    def shrink(self, name: str, *, size: str) -> None:
+        """Give a host a small filesystem of its own for /var/lib, with what was in there."""
+        library = self.host(name).root / "var/lib"
+        self.lab.lab("server", "stop", name)
+        self.power_off(name)
+        kept = library.rename(library.with_name("lib.kept"))
+        library.mkdir(mode=0o755)
+        run(["mount", "-t", "tmpfs", "-o", f"mode=755,size={size}", "tmpfs", str(library)])
+        run(["cp", "-a", f"{kept}/.", str(library)])
+        shutil.rmtree(kept)
+        self.power_on(name)
+        self.lab.lab("server", "start", name)
 
     def host(self, name: str) -> model.Host:
         """Return a host."""
@@ -208,20 +239,17 @@ class Stand:
         hosts.power_off(self.model, self.host(name))
 
     def power_on(self, name: str) -> None:
-        """Give a host its power back, and start the server if its datadir has one to start."""
+        """Give a host its power back; its server is not started."""
         if hosts.find_first_process(self.model, self.host(name)) is None:
             hosts.power_on(self.model, self.host(name))
 
-    def fill(self, name: str, directory: str, *, leaving_bytes: int = 0) -> Path:
-        """Fill the filesystem of a host's directory; return the file, as this machine sees it."""
-        target = f"{directory}/fills-the-disk"
-        self.on(
-            name,
-            f"left=$(df --output=avail -B1 {directory} | tail -n1); "
-            f"size=$((left - {leaving_bytes})); "
-            f'if [ "$size" -gt 0 ]; then fallocate -l "$size" {target}; fi',
-        )
-        return self.host(name).root / target.lstrip("/")
+    def fill(self, name: str, directory: str) -> None:
+        """Fill the filesystem of a host's directory to its last byte."""
+        self.on(name, f"cat /dev/zero > {directory}/{FILLER} 2>&1 | true")
+
+    def make_room(self, name: str, directory: str) -> None:
+        """Take away what filled it."""
+        self.on(name, f"rm {directory}/{FILLER}")
 
     # The network.
 
@@ -236,6 +264,18 @@ class Stand:
         finally:
             for link in links:
                 run(["ip", "link", "set", "dev", link, "type", "bridge_slave", "isolated", "off"])
+
+    @contextlib.contextmanager
+    def cut_off(self, *names: str) -> Iterator[None]:
+        """These hosts cannot reach this machine, nor Vault on it; packets are lost in silence."""
+        route = f"blackhole {self.model.gateway}/32"
+        for name in names:
+            self.on(name, f"ip route add {route}")
+        try:
+            yield
+        finally:
+            for name in names:
+                self.on(name, f"ip route del {route}")
 
     # Vault.
 
@@ -262,7 +302,7 @@ class Stand:
             "opened": gate.on_host / "opened",
         }
         gate.folder.mkdir()
-        hold = "hold </dev/null >/dev/null\n" if side == "start" else ""
+        hold = "(hold </dev/null >/dev/null)\n" if side == "start" else ""
         pipe = hold + _PIPES[side].format(real=real)
         gate.program.write_text(_GATE.format(**values, pipe=pipe), encoding="utf-8")
         gate.program.chmod(0o755)
@@ -272,6 +312,16 @@ class Stand:
             gate.open()
             gate.program.unlink()
             shutil.rmtree(gate.folder)
+
+
+def make_stand(lab: CloneLab, folder: Path) -> Stand:
+    """Return a stand on a lab that came up, with filesystems that can be filled."""
+    stand = Stand(lab, folder)
+    stand.shrink("replica", size="1500m")
+    stand.state.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "mode=700,size=48m", "tmpfs", str(stand.state)])
+    (folder / "clock").write_text("+0", encoding="utf-8")
+    return stand
 
 
 class Gate:
