@@ -100,9 +100,22 @@ def _apart_for_a_moment(stand: Stand) -> Iterator[None]:
 
 
 @nemesis(
+    "donor-cannot-reach-recipient",
+    moments=before("stream-backup"),
+    comes=["RemoteError", "CommandError"],
+    says=["the way from master"],
+)
+def _cannot_reach(stand: Stand) -> Iterator[None]:
+    """There is no way from the donor to the recipient when the stream is to begin."""
+    with stand.apart("master", "replica"):
+        yield
+
+
+@nemesis(
     "donor-and-recipient-apart",
-    moments=[*before("stream-backup"), *STREAM, *before("wait-for-replication")],
-    comes=["CommandError", "RemoteError", "VerificationError", "PreconditionError"],
+    moments=[*STREAM, *before("wait-for-replication")],
+    comes=["CommandError", "VerificationError"],
+    says=["ssh", "source"],
     options="catch_up_seconds = 20",
 )
 def _apart(stand: Stand) -> Iterator[None]:
