@@ -64,7 +64,8 @@ def _ddl_storm(stand: Stand) -> Iterator[None]:
     script.write_text(_STORM, encoding="utf-8")
     blow = "until [ -e /tmp/over ]; do mariadb < /tmp/storm.sql || exit 1; done"
     host = stand.host("master")
-    storm = subprocess.Popen(hosts.command_in(stand.model, host, ["bash", "-c", blow]))
+    argv = hosts.command_in(stand.model, host, ["bash", "-c", blow])
+    storm = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:
