@@ -206,7 +206,11 @@ class SshRemote:
     ) -> CommandError:
         shown = show_command(argv)
         if conversation.is_late:
-            fact, hint = f"did not end within {timeout_seconds:g} s", ""
+            fact = f"did not end within {timeout_seconds:g} s"
+            hint = (
+                "it may wait there for a lock, or for space on a full filesystem; see, then "
+                "`xbvault runs resume`"
+            )
         elif conversation.is_killed:
             fact, hint = "was killed by a signal", "look into the host's kernel log"
         else:

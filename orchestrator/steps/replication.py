@@ -18,6 +18,8 @@ from orchestrator.steps.registry import Repeat, Tools, step
 if TYPE_CHECKING:
     from orchestrator.models import Coordinates, Plan
 
+_LOGS_ARE_GONE = "1236"
+"""What the source answers when it cannot begin where the replica wants to."""
 POLL_SECONDS = 0.25
 CONNECT_SECONDS = 60
 """A replica that has not connected by then says why, and the step ends."""
@@ -297,6 +299,13 @@ def _wait_until_connected(tools: Tools, plan: Plan) -> None:
         if status.get("Slave_IO_Running") == "Yes":
             return
         error = status.get("Last_IO_Error", "")
+        if status.get("Last_IO_Errno") == _LOGS_ARE_GONE:
+            raise PreconditionError(
+                f"the source has purged a binary log that the replica needs: {error[:300]}",
+                host=plan.donor,
+                hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
+                "longer (binlog_expire_logs_seconds), and clone again",
+            )
         if (status.get("Slave_IO_Running") == "No" and error) or time.monotonic() > end:
             raise CommandError(
                 f"the replica cannot connect to its source: {error[:300] or 'no answer'}",

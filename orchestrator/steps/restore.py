@@ -15,6 +15,7 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
+from orchestrator.remote import is_disk_full
 from orchestrator.steps import outcomes, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -553,7 +554,7 @@ def _need_success(state: jobs.JobState, what: str, host: str) -> None:
     ended = outcomes.describe_end(status, state.stderr)
     if state.died or not state.ended:
         ended = "was killed, or its host was restarted"
-    full = outcomes.is_disk_full(state.stderr)
+    full = is_disk_full(state.stderr)
     raise CommandError(
         f"{what} {ended}",
         host=host,
@@ -589,16 +590,28 @@ def _give_back(tools: Tools, plan: Plan, error: CommandError) -> CommandError:
         hint = half  # the connection broke; for all we know the swap goes on
     else:
         try:
-            places.go_back(tools, plan)
-            if was_running(tools, plan):
-                host = tools.config.host(plan.recipient)
-                service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
+            if places.read_phase(tools, plan) != places.NOT_BEGUN:
+                places.go_back(tools, plan)
         except CommandError as second:
             message += f"; nor could it be taken back: {second.message}"
             hint = half
+        else:
+            message += _start_earlier(tools, plan)
     return CommandError(
         message, host=plan.recipient, hint=hint, status=error.status, stderr=error.stderr
     )
+
+
+def _start_earlier(tools: Tools, plan: Plan) -> str:
+    """Start the server in the earlier datadir again, if it ran; return what is to be said of it."""
+    host = tools.config.host(plan.recipient)
+    if not was_running(tools, plan) or hosts.read_host(tools.recipient, host).is_running:
+        return ""
+    try:
+        service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
+    except CommandError as error:
+        return f"; the earlier server could not be started: {error.message}"
+    return ""
 
 
 def _runs_quietly(facts: instances.InstanceFacts, url: str) -> bool:

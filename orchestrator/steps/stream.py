@@ -17,6 +17,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import mariadb
 from orchestrator.models import Check, Coordinates
+from orchestrator.remote import is_disk_full
 from orchestrator.steps import outcomes, places
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -441,7 +442,7 @@ def _statuses(state: JobState) -> str:
 
 
 def _hint(words: str) -> str:
-    if outcomes.is_disk_full(words):
+    if is_disk_full(words):
         return "free space on the recipient's filesystem, then `xbvault runs resume`"
     if _VAULT_REFUSES.search(words):
         return "can the donor's backup tool read its keys from Vault? then `xbvault runs resume`"

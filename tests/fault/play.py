@@ -146,7 +146,11 @@ class _Play:
         halts = ",".join(f"{m.step}:before" for m in self._left if not m.gate)
         newest = self._stand.read_newest_run()
         is_begun = newest != self._earlier
-        arguments = ("runs", "resume", newest, "--json") if is_begun else CLONE
+        arguments: Sequence[str] = CLONE
+        if is_begun:
+            arguments = ("runs", "resume", newest, "--json")
+        if is_begun and self._nemesis.ends == "cancelled":  # what is broken stays so
+            arguments = ("runs", "cancel", newest, "--yes", "--json")
         values = {"folder": self._stand.folder}
         environment = {key: text.format(**values) for key, text in self._nemesis.environment}
         environment["XBVAULT_HALT_AT"] = halts
@@ -221,7 +225,7 @@ class _Play:
             error=came,
             message=blot(str(error.get("message", ""))),
             hint=blot(str(error.get("hint", ""))),
-            after=f"{'resumed, ' if failed else ''}{nemesis.ends}",
+            after=f"{'resumed, ' if failed and nemesis.ends == 'succeeded' else ''}{nemesis.ends}",
         )
 
 

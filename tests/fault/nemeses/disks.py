@@ -42,7 +42,7 @@ def _full_in_staging(stand: Stand) -> Iterator[None]:
         ),
     ],
     comes=[GOES_ON, "CommandError", "VerificationError", "RemoteError"],
-    says=["space", "full"],
+    says=["space"],
 )
 def _full(stand: Stand) -> Iterator[None]:
     """The recipient's filesystem is full until the run has given up."""

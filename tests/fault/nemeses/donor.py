@@ -99,8 +99,8 @@ def _purged_in_stream(stand: Stand) -> Iterator[None]:
 @nemesis(
     "binlog-purged",
     moments=before("start-replication"),
-    comes=["VerificationError", "PreconditionError"],
-    says=["binary log"],
+    comes=["PreconditionError"],
+    says=["has purged a binary log"],
     ends="cancelled",
 )
 def _purged(stand: Stand) -> Iterator[None]:
