@@ -40,7 +40,9 @@ def show_command(argv: Sequence[str]) -> str:
 
 
 DISK_FULL_HINT = "free space on that filesystem, then `xbvault runs resume`"
-_TELLING = re.compile(r"\berror\b|\bfatal\b|failed|invalid|no space|denied|refused", re.IGNORECASE)
+_TELLING = re.compile(
+    r"\berror\b|\bfatal\b|failed|unable|invalid|no space|denied|refused", re.IGNORECASE
+)
 
 
 def cut_tail(stderr: str) -> str:

@@ -104,7 +104,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
 
-@step("start-replication", role="recipient", repeat=Repeat.SAFE)
+@step("start-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True)
 def start_replication(tools: Tools, plan: Plan) -> Replication:
     """Wire the replica from the recorded coordinates, with TLS and certificate verification.
 
@@ -142,7 +142,13 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
     return read_state(tools, plan)
 
 
-@step("wait-for-replication", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7 * 86400)
+@step(
+    "wait-for-replication",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7 * 86400,
+    needs_server=True,
+)
 def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
     """Wait until the replica has applied all that the donor had when the waiting began.
 

@@ -343,8 +343,9 @@ class Gate:
 
 
 def note(stand: Stand) -> laws.Before:
-    """Start the writer, and note what a run must not change."""
+    """Start the writer and the recipient's server, and note what a run must not change."""
     stand.lab.lab("writer", "start", check=False)
+    stand.lab.lab("server", "start", "replica")
     return laws.note(stand.lab)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STREAM = in_stream("master:mariadb-backup")
 PREPARE = Moment(step="prepare-backup-set", gate="replica:mariadb-backup")
-LOST = ["HostUnreachableError", "RemoteError", "CommandError"]
+LOST = ["HostUnreachableError", "ConnectionLostError"]
 
 
 @nemesis(
@@ -33,7 +33,8 @@ def _ssh_reset(stand: Stand) -> Iterator[None]:
 @nemesis(
     "orchestrator-cut-off-for-a-moment",
     moments=[*STREAM, PREPARE, *before("re-encrypt-tablespaces", "compare-tables")],
-    comes=[GOES_ON],
+    comes=[GOES_ON, "CommandError"],
+    says=["read its keys from Vault"],
     mends_after_seconds=6,
 )
 def _cut_off_for_a_moment(stand: Stand) -> Iterator[None]:
@@ -45,7 +46,7 @@ def _cut_off_for_a_moment(stand: Stand) -> Iterator[None]:
 @nemesis(
     "orchestrator-cut-off",
     moments=[*STREAM, PREPARE, *before("swap-datadir", "re-encrypt-tablespaces", "remove-staging")],
-    comes=LOST,
+    comes=[*LOST, "CommandError"],
 )
 def _cut_off(stand: Stand) -> Iterator[None]:
     """Neither host reaches the orchestrator or Vault until the run has given up."""
@@ -80,7 +81,7 @@ def _powered_off(stand: Stand) -> Iterator[None]:
 @nemesis(
     "recipient-restarted",
     moments=before_each(),
-    comes=[GOES_ON, *LOST, "PreconditionError", "VerificationError", "InterruptedWorkError"],
+    comes=[GOES_ON],
 )
 def _restarted(stand: Stand) -> Iterator[None]:
     """The recipient loses its power and has it back at once; nobody starts its server."""
@@ -103,7 +104,7 @@ def _restarted(stand: Stand) -> Iterator[None]:
         "release-replica",
         "revoke-transition-token",
     ),
-    comes=[GOES_ON, "CommandError", "PreconditionError", "VerificationError"],
+    comes=[GOES_ON],
 )
 def _server_killed(stand: Stand) -> Iterator[None]:
     """The recipient's new server is killed; nobody starts it."""

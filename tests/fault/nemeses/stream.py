@@ -115,7 +115,7 @@ def _cannot_reach(stand: Stand) -> Iterator[None]:
     "donor-and-recipient-apart",
     moments=[*STREAM, *before("wait-for-replication")],
     comes=["CommandError", "VerificationError"],
-    says=["ssh", "source"],
+    says=["ssh ended", "did not catch up"],
     options="catch_up_seconds = 20",
 )
 def _apart(stand: Stand) -> Iterator[None]:
