@@ -78,15 +78,29 @@ def _powered_off(stand: Stand) -> Iterator[None]:
     stand.power_on("replica")
 
 
-@nemesis(
-    "recipient-restarted",
-    moments=before_each(),
-    comes=[GOES_ON],
+CLEANUP = (
+    "revoke-transition-token",
+    "remove-transition-mount",
+    "destroy-transition-key",
+    "remove-staging",
+    "remove-job-files",
 )
+
+
+@nemesis("recipient-restarted", moments=before_each(without=CLEANUP), comes=[GOES_ON])
 def _restarted(stand: Stand) -> Iterator[None]:
     """The recipient loses its power and has it back at once; nobody starts its server."""
     stand.power_off("replica")
     stand.power_on("replica")
+    yield
+
+
+@nemesis("recipient-restarted-in-the-clean-up", moments=before(*CLEANUP), comes=[GOES_ON])
+def _restarted_late(stand: Stand) -> Iterator[None]:
+    """The recipient loses its power when the clone is done; its server starts as at each boot."""
+    stand.power_off("replica")
+    stand.power_on("replica")
+    mariadb.start(stand.model, stand.host("replica"))
     yield
 
 
@@ -102,7 +116,6 @@ def _restarted(stand: Stand) -> Iterator[None]:
         "compare-tables",
         "verify-replication",
         "release-replica",
-        "revoke-transition-token",
     ),
     comes=[GOES_ON],
 )
