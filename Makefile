@@ -66,5 +66,15 @@ check: install  ## Lint, format, types, layers.
 test: check  ## Everything that must hold before a push.
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
+# The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
+# written if nothing failed and nothing was left out.
+FAULT_PAGE := $(if $(POINT)$(NEMESIS),,docs/reference/faults.md)
+
+.PHONY: fault
+fault: install  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
+	XBVAULT_FAULT=full XBVAULT_FAULT_POINT=$(POINT) XBVAULT_FAULT_NEMESIS=$(NEMESIS) \
+	    XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
+	    $(BIN)/pytest -n 2 --dist loadfile tests/fault $(PYTEST_OPTIONS)
+
 # One shell word, whatever is in it.
 quote = '$(subst ','\'',$(1))'

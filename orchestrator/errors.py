@@ -10,6 +10,7 @@
         HostUnreachableError       exit 4   transient: the command did not start
         HostKeyError               exit 4   the host's key is unknown, or not the known one
         CommandError               exit 4   it ran and failed
+          ConnectionLostError      exit 4   transient: the connection broke while it ran
       SecretError                  exit 5   Vault refused, or holds something else
         SecretStoreUnavailableError exit 5  transient: sealed, standby, unreachable
       VerificationError            exit 6   the work ended, but the result is wrong
@@ -129,6 +130,15 @@ class CommandError(RemoteError):
     def context(self) -> dict[str, Any]:
         """Return the keyword arguments that make this error again, as JSON values."""
         return {**super().context(), "status": self.status, "stderr": self.stderr}
+
+
+class ConnectionLostError(CommandError):
+    """The connection broke while a command ran; nobody knows whether it did its work.
+
+    A step asks before it acts, so it may try again.
+    """
+
+    transient = True
 
 
 class SecretError(OrchestratorError):

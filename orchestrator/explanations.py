@@ -84,6 +84,11 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
         "Read the last words of the command in the message and in the run's log; mend the cause, "
         "then `xbvault runs resume RUN`.",
     ),
+    "ConnectionLostError": (
+        "The connection to a host broke while a command ran there. The step was tried several times.",
+        _FAILED_RUN + " Whether the command did its work, the step finds out when it is resumed.",
+        "See to it that the host and its SSH port answer, then `xbvault runs resume RUN`.",
+    ),
     "SecretError": (
         "Vault refused, or what it holds is not what was expected. The path and the capability "
         "are named.",

@@ -58,6 +58,7 @@ _RENEW_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """A host that does not answer for less than this is asked again; its job goes on meanwhile."""
 _TAIL_LINES: Final = 40
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SIGNALLED: Final = range(129, 193)
 """Exit statuses by which a shell tells the end by a signal; ssh and others use 255 for more."""
 
@@ -234,7 +235,7 @@ def read_job_stderr(remote: Remote, name: str, stage: int) -> str:
     Raises:
         CommandError: There is no such job or stage.
     """
-    return log.redact_text(_call(remote, "stderr", name, str(stage), doing="read stderr of").text)
+    return _clean(_call(remote, "stderr", name, str(stage), doing="read stderr of").text)
 
 
 def wait_for_job(
@@ -512,4 +513,9 @@ def parse_report(text: str) -> JobState:
 
 def _last_lines(text: str) -> str:
     # mariadb-backup echoes its Vault token in some errors.
-    return log.redact_text("\n".join(text.removesuffix("\n").split("\n")[-_TAIL_LINES:]))
+    return _clean("\n".join(text.removesuffix("\n").split("\n")[-_TAIL_LINES:]))
+
+
+def _clean(text: str) -> str:
+    """Return a tool's words without secrets, and without what a terminal would act on."""
+    return log.redact_text(_CONTROL.sub("", text))

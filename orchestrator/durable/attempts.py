@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator import log
-from orchestrator.errors import CancelledError, CommandError, OrchestratorError
+from orchestrator.errors import CancelledError, CommandError, OrchestratorError, RemoteError
+from orchestrator.steps import servers
 from orchestrator.steps.registry import Repeat, StepInfo
 
 if TYPE_CHECKING:
@@ -57,13 +58,19 @@ class Attempts:
     def call_step(self, info: StepInfo, plan: Plan, values: Mapping[str, Any], attempt: int) -> Any:
         """Call a step, again if it may be repeated and its error says that it may help."""
         watch = _Watch(info, plan.run_id, self._is_cancelled)
-        may_repeat = info.repeat in (Repeat.SAFE, Repeat.RESTART)
+        may_repeat = info.repeat is not Repeat.ASK
+        may_start = info.needs_server
         for number, wait in enumerate((*RETRY_WAITS_SECONDS, None), start=1):
             watch.check()
+            tools: Tools | None = None
             try:
                 tools = self._session.tools(info, attempt, watch.check, watch.seconds_left)
                 return info.function(tools, plan, **values)
             except OrchestratorError as error:
+                if tools and may_start and self._start_server(tools, plan):
+                    may_start = False
+                    log.get().warning("step.retried", number=number, **error.as_json())
+                    continue
                 if not (error.transient and may_repeat) or wait is None:
                     raise
                 if wait > watch.seconds_left():
@@ -73,6 +80,14 @@ class Attempts:
                 )
             watch.pause(wait)
         raise AssertionError("the last attempt returns or raises")
+
+    def _start_server(self, tools: Tools, plan: Plan) -> bool:
+        """Start the recipient's server if that is what a step failed on; returns whether it was."""
+        try:
+            return servers.start_again(tools, plan)
+        except RemoteError as error:
+            log.get().warning("notice", about="the server was not started again", **error.as_json())
+            return False
 
 
 class _Watch:

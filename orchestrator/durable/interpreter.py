@@ -132,6 +132,13 @@ def _mask(document: Any) -> Any:
 
 
 def _crash_point(step: str, moment: str) -> None:
-    """Die here if a test says so: ``XBVAULT_CRASH_AT=<step>:<before|after|committed>``."""
-    if os.environ.get("XBVAULT_CRASH_AT") == f"{step}:{moment}":
+    """Die or halt here if a test says so, by ``<step>:<before|after|committed>``.
+
+    ``XBVAULT_CRASH_AT`` is one point, ``XBVAULT_HALT_AT`` several with commas between. Who halted
+    goes on with SIGCONT.
+    """
+    point = f"{step}:{moment}"
+    if os.environ.get("XBVAULT_CRASH_AT") == point:
         os.kill(os.getpid(), signal.SIGKILL)
+    if point in os.environ.get("XBVAULT_HALT_AT", "").split(","):
+        os.kill(os.getpid(), signal.SIGSTOP)

@@ -5,7 +5,13 @@ checked. Commands are argument lists and run on channels of one connection, from
 threads.
 """
 
-from orchestrator.remote.commands import as_bytes, make_command_error, show_command
+from orchestrator.remote.commands import (
+    as_bytes,
+    is_disk_full,
+    make_command_error,
+    pick_line,
+    show_command,
+)
 from orchestrator.remote.files import find_secret
 from orchestrator.remote.interface import Remote, Result
 from orchestrator.remote.ssh import SshRemote
@@ -16,6 +22,8 @@ __all__ = [
     "SshRemote",
     "as_bytes",
     "find_secret",
+    "is_disk_full",
     "make_command_error",
+    "pick_line",
     "show_command",
 ]

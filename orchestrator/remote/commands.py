@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,12 @@ def show_command(argv: Sequence[str]) -> str:
     return log.redact_text(" ".join(words) + more)
 
 
+DISK_FULL_HINT = "free space on that filesystem, then `xbvault runs resume`"
+_TELLING = re.compile(
+    r"\berror\b|\bfatal\b|failed|unable|invalid|no space|denied|refused", re.IGNORECASE
+)
+
+
 def cut_tail(stderr: str) -> str:
     """Return the last lines of what a command complained about."""
     tail = "\n".join(stderr.strip().splitlines()[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
@@ -47,8 +54,24 @@ def cut_tail(stderr: str) -> str:
 def make_command_error(argv: Sequence[str], result: Result, host: str) -> CommandError:
     """Return the error for a command that ended with another exit status than 0."""
     tail = cut_tail(result.stderr)
-    last = tail.rpartition("\n")[2].strip()
     message = f"{show_command(argv)} on {host} ended with status {result.status}"
+    line = pick_line(tail)
     return CommandError(
-        f"{message}: {last}" if last else message, host=host, status=result.status, stderr=tail
+        f"{message}: {line}" if line else message,
+        host=host,
+        hint=DISK_FULL_HINT if is_disk_full(tail) else "",
+        status=result.status,
+        stderr=tail,
     )
+
+
+def pick_line(stderr: str) -> str:
+    """Return the line that tells most of what a command complained about: an error, or the last."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or lines[-1:] or [""])[0]
+
+
+def is_disk_full(stderr: str) -> bool:
+    """Whether a command complained that a filesystem is full."""
+    return "No space left" in stderr or "rrcode: 28" in stderr

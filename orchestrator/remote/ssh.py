@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from orchestrator import log
-from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator.errors import (
+    CommandError,
+    ConnectionLostError,
+    HostUnreachableError,
+    PreconditionError,
+)
 from orchestrator.remote import files, hops, sudo
 from orchestrator.remote.channel import Conversation
 from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
@@ -203,14 +208,20 @@ class SshRemote:
         self, argv: Sequence[str], conversation: Conversation, timeout_seconds: float
     ) -> CommandError:
         shown = show_command(argv)
+        kind = CommandError
         if conversation.is_late:
-            fact, hint = f"did not end within {timeout_seconds:g} s", ""
+            fact = f"did not end within {timeout_seconds:g} s"
+            hint = (
+                "it may wait there for a lock, or for space on a full filesystem; see, then "
+                "`xbvault runs resume`"
+            )
         elif conversation.is_killed:
             fact, hint = "was killed by a signal", "look into the host's kernel log"
         else:
+            kind = ConnectionLostError
             fact = f"was running when the connection to {self._login} broke"
-            hint = "nobody knows whether it did its work; look at the host before you go on"
-        error = CommandError(
+            hint = "see the way to the host, then `xbvault runs resume`, which looks before it acts"
+        error = kind(
             f"{shown} on {self.name} {fact}",
             host=self.name,
             hint=hint,

@@ -58,7 +58,13 @@ class OwnMount:
     keys_from: str
 
 
-@step("re-encrypt-tablespaces", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7 * 86400)
+@step(
+    "re-encrypt-tablespaces",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7 * 86400,
+    needs_server=True,
+)
 def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
     """Let the server re-encrypt every InnoDB page to the new key versions.
 
@@ -115,7 +121,13 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
         time.sleep(POLL_SECONDS)
 
 
-@step("rebuild-aria-tables", role="recipient", repeat=Repeat.SAFE, deadline_seconds=86400)
+@step(
+    "rebuild-aria-tables",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=86400,
+    needs_server=True,
+)
 def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
     """Rebuild every Aria table, because the server's rotation never touches them.
 
@@ -145,7 +157,13 @@ def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
     return RebuiltTables(count=len(tables))
 
 
-@step("restart-on-own-mount", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7200)
+@step(
+    "restart-on-own-mount",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7200,
+    needs_server=True,
+)
 def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     """Restart the replica on its own mount and its own token, with fresh binary logs.
 

@@ -46,6 +46,7 @@ class StepInfo:
         summary: First line of its docstring.
         values: Names of the plain values that a playbook may give it, with their types.
         needs_lock: Whether it may act only while this run holds the recipient lock.
+        needs_server: Whether the recipient's new server must run, and is started again if not.
         after_others: Whether it may act although another run has changed the recipient since.
     """
 
@@ -58,6 +59,7 @@ class StepInfo:
     summary: str
     values: dict[str, type]
     needs_lock: bool = True
+    needs_server: bool = False
     after_others: bool = False
 
 
@@ -73,6 +75,7 @@ def step(
     deadline_seconds: float = 600,
     values: dict[str, type] | None = None,
     needs_lock: bool = True,
+    needs_server: bool = False,
     after_others: bool = False,
 ) -> Callable[[F], F]:
     """Register a function as a step.
@@ -85,6 +88,7 @@ def step(
         deadline_seconds: Longest time it may take.
         values: Plain values that a playbook may give it.
         needs_lock: Whether it may act only while this run holds the recipient lock.
+        needs_server: Whether the recipient's new server must run, and is started again if not.
         after_others: Whether it may act although another run has changed the recipient since.
     """
 
@@ -103,6 +107,7 @@ def step(
             summary=(function.__doc__ or "").strip().partition("\n")[0],
             values=values or {},
             needs_lock=needs_lock,
+            needs_server=needs_server,
             after_others=after_others,
         )
         return function

@@ -31,7 +31,7 @@ class Release:
     event_scheduler: bool
 
 
-@step("release-replica", role="recipient", repeat=Repeat.SAFE)
+@step("release-replica", role="recipient", repeat=Repeat.SAFE, needs_server=True)
 def release_replica(tools: Tools, plan: Plan) -> Release:
     """Disable the donor's events on the replica, and leave it with the settings that it keeps.
 

@@ -18,6 +18,8 @@ from orchestrator.steps.registry import Repeat, Tools, step
 if TYPE_CHECKING:
     from orchestrator.models import Coordinates, Plan
 
+_LOGS_ARE_GONE = "1236"
+"""What the source answers when it cannot begin where the replica wants to."""
 POLL_SECONDS = 0.25
 CONNECT_SECONDS = 60
 """A replica that has not connected by then says why, and the step ends."""
@@ -102,7 +104,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
 
-@step("start-replication", role="recipient", repeat=Repeat.SAFE)
+@step("start-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True)
 def start_replication(tools: Tools, plan: Plan) -> Replication:
     """Wire the replica from the recorded coordinates, with TLS and certificate verification.
 
@@ -140,7 +142,13 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
     return read_state(tools, plan)
 
 
-@step("wait-for-replication", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7 * 86400)
+@step(
+    "wait-for-replication",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7 * 86400,
+    needs_server=True,
+)
 def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
     """Wait until the replica has applied all that the donor had when the waiting began.
 
@@ -296,6 +304,13 @@ def _wait_until_connected(tools: Tools, plan: Plan) -> None:
         if status.get("Slave_IO_Running") == "Yes":
             return
         error = status.get("Last_IO_Error", "")
+        if status.get("Last_IO_Errno") == _LOGS_ARE_GONE:
+            raise PreconditionError(
+                f"the source has purged a binary log that the replica needs: {error[:300]}",
+                host=plan.donor,
+                hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
+                "longer (binlog_expire_logs_seconds), and clone again",
+            )
         if (status.get("Slave_IO_Running") == "No" and error) or time.monotonic() > end:
             raise CommandError(
                 f"the replica cannot connect to its source: {error[:300] or 'no answer'}",

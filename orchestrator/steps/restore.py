@@ -16,7 +16,8 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import places, records, tokens
+from orchestrator.remote import is_disk_full
+from orchestrator.steps import outcomes, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -586,15 +587,17 @@ def _check_cut(state: jobs.JobState, host: str) -> None:
 def _need_success(state: jobs.JobState, what: str, host: str) -> None:
     if state.ended and not any(state.statuses) and mariadb.is_completed(state.stderr):
         return
-    last = [line.strip() for line in state.stderr.splitlines() if line.strip()]
-    ended = "was killed" if state.died else f"failed with {state.statuses}"
-    full = any("No space left" in line or "rrcode: 28" in line for line in last)
+    status = next((status for status in state.statuses if status), 0)
+    ended = outcomes.describe_end(status, state.stderr)
+    if state.died or not state.ended:
+        ended = "was killed, or its host was restarted"
+    full = is_disk_full(state.stderr)
     raise CommandError(
-        f"{what} {ended}" + (f": {last[-1][:300]}" if last else ""),
+        f"{what} {ended}",
         host=host,
         hint=("free space there, then " if full else "")
         + "`xbvault runs resume` tries again; the recipient's data was not touched",
-        status=next((status for status in state.statuses if status), None),
+        status=status,
         stderr=log.redact_text(state.stderr),
     )
 
@@ -624,16 +627,28 @@ def _give_back(tools: Tools, plan: Plan, error: CommandError) -> CommandError:
         hint = half  # the connection broke; for all we know the swap goes on
     else:
         try:
-            places.go_back(tools, plan)
-            if was_running(tools, plan):
-                host = tools.config.host(plan.recipient)
-                service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
+            if places.read_phase(tools, plan) != places.NOT_BEGUN:
+                places.go_back(tools, plan)
         except CommandError as second:
             message += f"; nor could it be taken back: {second.message}"
             hint = half
+        else:
+            message += _start_earlier(tools, plan)
     return CommandError(
         message, host=plan.recipient, hint=hint, status=error.status, stderr=error.stderr
     )
+
+
+def _start_earlier(tools: Tools, plan: Plan) -> str:
+    """Start the server in the earlier datadir again, if it ran; return what is to be said of it."""
+    host = tools.config.host(plan.recipient)
+    if not was_running(tools, plan) or hosts.read_host(tools.recipient, host).is_running:
+        return ""
+    try:
+        service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
+    except CommandError as error:
+        return f"; the earlier server could not be started: {error.message}"
+    return ""
 
 
 def _runs_quietly(facts: instances.InstanceFacts, url: str) -> bool:

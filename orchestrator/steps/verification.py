@@ -73,7 +73,13 @@ class VerifiedReplication:
     replication: replication.Replication
 
 
-@step("verify-encryption", role="recipient", repeat=Repeat.SAFE, deadline_seconds=86400)
+@step(
+    "verify-encryption",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=86400,
+    needs_server=True,
+)
 def verify_encryption(tools: Tools, plan: Plan) -> Findings:
     """Open every table, and see that every encrypted tablespace is under the new keys.
 
@@ -140,7 +146,9 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
     return Findings(checks=_all_good(plan, checks))
 
 
-@step("compare-tables", role="both", repeat=Repeat.SAFE, deadline_seconds=2 * 86400)
+@step(
+    "compare-tables", role="both", repeat=Repeat.SAFE, deadline_seconds=2 * 86400, needs_server=True
+)
 def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     """Compare the InnoDB tables of both at one position, while the donor is being written.
 
@@ -205,7 +213,9 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     )
 
 
-@step("verify-replication", role="both", repeat=Repeat.SAFE, deadline_seconds=86400)
+@step(
+    "verify-replication", role="both", repeat=Repeat.SAFE, deadline_seconds=86400, needs_server=True
+)
 def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     """See that replication runs, advances, is encrypted, and has caught up.
 
@@ -258,7 +268,7 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     return VerifiedReplication(checks=_all_good(plan, checks), replication=state)
 
 
-@step("verify-key-separation", role="recipient", repeat=Repeat.SAFE)
+@step("verify-key-separation", role="recipient", repeat=Repeat.SAFE, needs_server=True)
 def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     """See that the recipient cannot read the donor's keys, and holds none of them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ class Kills:
     def all_killed(self) -> bool:
         """Whether every process was ended by SIGKILL at its point."""
         return self.exits == dict.fromkeys(self.points, -signal.SIGKILL)
+
+
+def is_full() -> bool:
+    """Whether all of a long suite is asked for, as ``make fault`` does, or a sample of it."""
+    return os.environ.get("XBVAULT_FAULT") == "full"
 
 
 def list_points(name: str) -> list[Point]:

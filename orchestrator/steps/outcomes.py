@@ -1,0 +1,23 @@
+"""How the tools that remote jobs run have ended, in words."""
+
+from __future__ import annotations
+
+from orchestrator.remote import pick_line
+
+SIGNALLED = range(129, 193)
+"""Exit statuses by which a shell tells the end by a signal."""
+_LAST_LINES = 20
+_MOST_CHARACTERS = 300
+
+
+def describe_end(status: int, words: str) -> str:
+    """Return how a tool ended, with the line of its last words that tells most.
+
+    Args:
+        status: Its exit status, as a shell has it.
+        words: What it wrote to stderr.
+    """
+    if status in SIGNALLED:  # what a killed process said last is its work, not its end
+        return f"was killed by signal {status - 128}"
+    line = pick_line("\n".join(words.splitlines()[-_LAST_LINES:]))[:_MOST_CHARACTERS]
+    return f"ended with status {status}" + (f"; {line}" if line else "")

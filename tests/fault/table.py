@@ -1,0 +1,124 @@
+"""What came of the strikes, as a table on the screen and as the page `docs/reference/faults.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from nemesis import NEMESES
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PROPERTY = "fault"
+"""Name under which a test's report carries its rows."""
+HEAD = """\
+# Faults: what breaks, and what `xbvault clone` does then
+
+Written by `make fault`, which breaks each of these on real servers, one at a time, in a clone that
+replaces a replica's data while the donor is written to. What is broken is mended afterwards, and
+the run resumed where it failed. Then these laws are judged, from outside of the tool, and held in
+every row:
+
+- (a) a run that says succeeded has made every table of the recipient equal to the donor's;
+- (b) the donor is as it was: running, no lock, no file, process or account left over;
+- (c) the recipient's earlier data is in place, or one command away: each run is undone at the end;
+- (d) no transition mount, token, key or credential outlives the run;
+- (e) the run ends, says how, and holds no lock any more;
+- (f) resuming it again changes nothing.
+
+A step that is repeated by itself meets short breaks without a failure: *goes on*. `xbvault explain
+CLASS` says of each class what was kept and what to do.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """What came of one strike.
+
+    Attributes:
+        nemesis: Its name.
+        phase: When it struck.
+        status: Exit status of the command; None if the run went on.
+        error: Class of the error; empty if there was none.
+        message: Its message, without what is another one in each run.
+        hint: Its hint, likewise.
+        after: What the run came to once it was mended.
+    """
+
+    nemesis: str
+    phase: str
+    status: int | None
+    error: str
+    message: str
+    hint: str
+    after: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as the reports of tests carry it."""
+        return dataclasses.asdict(self)
+
+
+def collect(reports: Iterable[Any]) -> list[Row]:
+    """Return the rows that tests' reports carry, in the order of the nemeses."""
+    rows = [
+        Row(**value)
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == PROPERTY
+    ]
+    order = list(NEMESES)
+    return sorted(rows, key=lambda row: order.index(row.nemesis))
+
+
+def show(rows: Sequence[Row]) -> str:
+    """Return the table for a screen."""
+    table = Table("nemesis", "phase", "exit", "outcome", "after", "laws")
+    for row in rows:
+        table.add_row(
+            row.nemesis, row.phase, _status(row), row.error or "goes on", row.after, "hold"
+        )
+    console = Console(width=150)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def write_page(rows: Sequence[Row]) -> str:
+    """Return the reference page."""
+    parts = [HEAD]
+    for name, nemesis in NEMESES.items():
+        own = [row for row in rows if row.nemesis == name]
+        if own:
+            parts.append(f"\n## {name}\n\n{nemesis.what}\n\n{_section(own)}")
+    return "".join(parts)
+
+
+def _section(rows: Sequence[Row]) -> str:
+    lines = ["| When | Exit | What is said | In the end |", "| --- | --- | --- | --- |"]
+    for row in _merge(rows):
+        said = f"`{row.error}`: {_cell(row.message)}" if row.error else "goes on"
+        hint = f"<br>*{_cell(row.hint)}*" if row.hint else ""
+        lines.append(f"| {row.phase} | {_status(row)} | {said}{hint} | {row.after} |")
+    return "\n".join(lines) + "\n"
+
+
+def _merge(rows: Sequence[Row]) -> list[Row]:
+    """Return one row for all phases of which the same came."""
+    merged: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        merged.setdefault((row.error, row.message, row.hint, row.after), []).append(row)
+    return [
+        dataclasses.replace(same[0], phase="; ".join(row.phase for row in same))
+        for same in merged.values()
+    ]
+
+
+def _status(row: Row) -> str:
+    return "" if row.status is None else str(row.status)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
