@@ -196,12 +196,20 @@ def classes() -> dict[str, type[OrchestratorError]]:
 
 
 def from_json(document: dict[str, Any]) -> OrchestratorError:
-    """Return the error that `as_json` described; an unknown class comes back as the base."""
-    context = dict(document)
-    cls = classes().get(str(context.pop("error", "")), OrchestratorError)
-    message = str(context.pop("message", ""))
-    known = cls(message).context()
-    return cls(message, **{key: value for key, value in context.items() if key in known})
+    """Return the error that `as_json` described; an unknown class comes back as the base.
+
+    Context of another kind than ours is left out.
+    """
+    cls = classes().get(str(document.get("error", "")), OrchestratorError)
+    message = str(document.get("message", ""))
+    context = {
+        name: document[name]
+        for name, default in cls(message).context().items()
+        if name in document
+        and isinstance(document[name], int | None if default is None else type(default))
+    }
+    context["problems"] = [str(problem) for problem in context.get("problems", ())]
+    return cls(message, **context)
 
 
 def _remake(document: dict[str, Any]) -> OrchestratorError:

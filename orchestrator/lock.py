@@ -158,6 +158,8 @@ def parse_lock(text: str) -> LockState:
     """
     values = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
     try:
+        if not text.endswith("\n"):
+            values.clear()  # a number at the end may be a part of one
         return LockState(
             run=values["run"],
             holder=values["holder"],

@@ -188,10 +188,22 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
         chunk = _read_from(path, position)
         position += len(chunk)
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from (json.loads(line) for line in lines if line.strip())
+        yield from filter(None, map(parse_event, lines))
         if rested == RESTED:
             return
         time.sleep(POLL_SECONDS)
+
+
+def parse_event(line: bytes) -> dict[str, Any] | None:
+    """Return the event on a line of a run's log; None where there is none that can be read.
+
+    A host that lost its power can leave a line of zero bytes.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_going(record: RunRecord) -> bool:

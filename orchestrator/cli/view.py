@@ -31,6 +31,7 @@ PROGRESS_SECONDS = 5.0
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_SECOND = 8
 _BAR_WIDTH = 24
+_LARGEST = 1e18
 _FRAME = ("event", "level", "timestamp", "run_id", "playbook", "flow", "step", "host")
 """What stands on every event beside what it has to say."""
 _ENDINGS = {"step.ended": "succeeded", "step.failed": "failed"}
@@ -131,12 +132,12 @@ class RunView:
         elif kind == "step.went_back":
             self._go_back(step, str(event.get("back_to", "")))
         elif kind in _ENDINGS:
-            seconds = event.get("seconds")
-            step.end(_ENDINGS[kind], moment, None if seconds is None else float(seconds))
+            seconds = read_number(event, "seconds") if "seconds" in event else None
+            step.end(_ENDINGS[kind], moment, seconds)
         elif kind == "job.progress":
-            step.done_bytes = int(event.get("bytes") or 0)
-            step.expected_bytes = int(event.get("expected_bytes") or 0)
-            step.rate = float(event.get("bytes_per_second") or 0.0)
+            step.done_bytes = int(read_number(event, "bytes"))
+            step.expected_bytes = int(read_number(event, "expected_bytes"))
+            step.rate = read_number(event, "bytes_per_second")
 
     def _go_back(self, step: StepView, back_to: str) -> None:
         step.status = "pending"
@@ -364,8 +365,15 @@ def read_moment(event: Event) -> float:
     """Return when an event happened, as seconds since the epoch; now if it does not say."""
     try:
         return dt.datetime.fromisoformat(str(event["timestamp"])).timestamp()
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError, OSError):
         return time.time()
+
+
+def read_number(event: Event, name: str) -> float:
+    """Return a number of an event; 0 if it has none of that name that could be shown."""
+    found = event.get(name)
+    is_number = isinstance(found, int | float) and abs(found) < _LARGEST
+    return float(found) if is_number and found is not None else 0.0
 
 
 def read_notice(event: Event) -> str:

@@ -140,6 +140,8 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
     """
     single: dict[str, str] = {}
     several: dict[str, list[str]] = {key: [] for key in _SEVERAL}
+    if text and not text.endswith("\n"):
+        raise VerificationError(f"cannot read the facts of {name}: they were cut off", host=name)
     for line in text.split("\n"):  # a path may hold what splitlines() takes for an end of line
         key, tab, value = line.partition("\t")
         if key == _UNSAYABLE:

@@ -98,6 +98,8 @@ def parse_places(name: str, text: str, sets: tuple[FileSet, ...]) -> Places:
         VerificationError: A number in it is none, or a path has a line break.
     """
     found: dict[str, list[str]] = {}
+    if text and not text.endswith("\n"):
+        raise VerificationError(f"cannot read the places of {name}: they were cut off", host=name)
     for line in text.split("\n"):  # a path may hold what splitlines() takes for an end of line
         key, _, value = line.partition("\t")
         found.setdefault(key, []).append(value)

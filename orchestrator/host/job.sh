@@ -187,6 +187,7 @@ load_environment() {
         case $line in '' | '#'* | ';'*) continue ;; esac
         key=${line%%=*}
         value=${line#*=}
+        value=${value#"${value%%[! 	]*}"}
         case $key in
         "$line" | '' | [0-9]* | *[!A-Za-z0-9_]*) die 78 "not KEY=value: a line of $1" ;;
         esac

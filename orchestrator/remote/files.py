@@ -53,16 +53,19 @@ def make_write_command(path: str, *, size_bytes: int, mode: int, owner: str) -> 
 
 
 def parse_environment_file(text: str) -> dict[str, str]:
-    """Return the names and values of a systemd EnvironmentFile; quotes around a value go."""
+    """Return the names and values of a systemd EnvironmentFile; quotes around a value go.
+
+    A remote job reads such files by the same rules (`load_environment` in ``host/job.sh``).
+    """
     values = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
+    for line in text.split("\n"):
+        name, equals, value = line.strip(" \t").partition("=")
         if not equals or name.startswith(("#", ";")):
             continue
-        value = value.strip()
+        value = value.strip(" \t")
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
-        values[name.strip()] = value
+        values[name.strip(" \t")] = value
     return values
 
 
@@ -70,11 +73,17 @@ def find_secret(content: bytes, path: str, name: str, host: str) -> Secret:
     """Return a file's content as a secret, or the value of one name in it; see `Remote`.
 
     Raises:
-        PreconditionError: The file is empty, or has no such name.
+        PreconditionError: The file is empty, has no such name, or has a backslash in the value.
     """
     text = content.decode("utf-8", errors="replace")
     value = parse_environment_file(text).get(name, "") if name else text.strip()
     if not value:
         missing = f"no {name} in {path}" if name else f"{path} is empty"
         raise PreconditionError(missing, host=host)
+    if name and "\\" in value:
+        raise PreconditionError(
+            f"a backslash in {name} of {path}",
+            host=host,
+            hint="systemd would take it for an escape; write the value without",
+        )
     return Secret(value)

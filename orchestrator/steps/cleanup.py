@@ -204,9 +204,9 @@ def stop_jobs(tools: Tools, plan: Plan) -> tuple[str, ...]:
     """Stop every remote job of the run on both hosts; return their names."""
     found = set()
     for remote in (tools.donor, tools.recipient):
-        listed = remote.run(["ls", "-1", f"{jobs.BASE}/jobs"], check=False).text.splitlines()
+        listed = remote.run(["ls", "-1", f"{jobs.BASE}/jobs"], check=False).text.split("\n")
         for name in listed:
-            if name.startswith(f"{plan.run_id}."):
+            if name.startswith(f"{plan.run_id}.") and jobs.NAME.fullmatch(name):
                 jobs.stop_job(remote, name)
                 found.add(name)
     return tuple(sorted(found))

@@ -235,7 +235,7 @@ def _run(tools: Tools, plan: Plan, way: str) -> None:
         stdin=host.script("swap.sh"),
         timeout_seconds=SWAP_SECONDS,
     )
-    for line in result.text.splitlines():
+    for line in result.text.split("\n"):
         if line.startswith("stray "):
             message = f"appeared during the swap and was set aside: {line.removeprefix('stray ')}"
             log.get().info("notice", message=message)

@@ -83,6 +83,6 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
 def _wants_event_scheduler(tools: Tools) -> bool:
     """Return what the recipient's own option files say, our drop-in left out."""
     text = tools.recipient.run(["my_print_defaults", *mariadb.OPTION_GROUPS]).text
-    own = [line for line in text.splitlines() if line != "--event_scheduler=OFF"]
+    own = [line for line in text.split("\n") if line != "--event_scheduler=OFF"]
     options = mariadb.parse_print_defaults("\n".join(own))
     return mariadb.is_on(options.get("event_scheduler", "OFF"))

@@ -20,8 +20,10 @@ from orchestrator.steps import encryption, records, replication, transition
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.config import HostConfig
-    from orchestrator.facts.instances import Table
+    from orchestrator.facts.instances import Table, Tablespace
     from orchestrator.models import Plan
     from orchestrator.remote import Remote
 
@@ -111,9 +113,7 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
     ]
     spaces = instances.read_tablespaces(remote, host)
     theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor))
-    lost = {s.name for s in theirs} - {s.name for s in spaces} - {"innodb_temporary"}
-    # What the donor has made since the backup may not have arrived yet.
-    missing = sorted(lost & instances.read_tablespace_names(remote, host))
+    missing = find_unencrypted(theirs, spaces, instances.read_tablespace_names(remote, host))
     checks.append(
         Check(
             name="tablespaces-encrypted",
@@ -320,6 +320,21 @@ def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
         ),
     ]
     return Findings(checks=_all_good(plan, checks))
+
+
+def find_unencrypted(
+    theirs: Iterable[Tablespace], ours: Iterable[Tablespace], present: frozenset[str]
+) -> list[str]:
+    """Return the tablespaces that are encrypted on the donor, and are here but not encrypted.
+
+    Args:
+        theirs: The donor's encrypted ones.
+        ours: The recipient's encrypted ones.
+        present: Names of all that the recipient has; what the donor has made since the backup may
+            not have arrived yet.
+    """
+    lost = {space.name for space in theirs} - {space.name for space in ours}
+    return sorted((lost & present) - {"innodb_temporary"})
 
 
 def choose_tables(

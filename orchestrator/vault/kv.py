@@ -109,7 +109,7 @@ class Secrets(Connection):
         for number in listed:
             found = take_part(listed, number)
             deleted_at = take_moment(found, "deletion_time")
-            versions[_parse_version(number)] = VersionInfo(
+            versions[_take_version(number)] = VersionInfo(
                 created_at=take_moment(found, "created_time") or datetime.fromtimestamp(0, UTC),
                 destroyed=bool(found.get("destroyed")),
                 deleted=deleted_at is not None and deleted_at <= now,
@@ -142,7 +142,7 @@ class Secrets(Connection):
         self._call("delete", f"{mount}/metadata/{path}")
 
 
-def _parse_version(number: str) -> int:
+def _take_version(number: str) -> int:
     try:
         return parse_whole(number)
     except VerificationError as error:

@@ -97,7 +97,7 @@ def test_clock_is_compared_with_the_middle_of_the_round_trip(epoch: str, offset:
 @pytest.mark.parametrize("key", ["epoch", "hostname", "memory_available_bytes", "cpus", "datadir"])
 def test_missing_line(key: str) -> None:
     """An answer that was cut is an error that names the host and the line."""
-    text = "\n".join(line for line in LEAST.splitlines() if not line.startswith(key))
+    text = "".join(line for line in LEAST.splitlines(True) if not line.startswith(key))
     with pytest.raises(VerificationError, match=key) as caught:
         parse(text)
     assert caught.value.host == "db1"

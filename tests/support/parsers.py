@@ -1,0 +1,328 @@
+"""Every parser of what a host, a tool, Vault or a person wrote, with real inputs to spoil.
+
+``tests/unit/test_parsers.py`` meets each with spoiled and with arbitrary input;
+``tests/contract/test_parsers.py`` holds that none is left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cli_lab
+import engine_lab
+import samples
+from hostile import JSON, NUMBERS, ODD_LINES, TEXT, mutated_json, mutations
+from hypothesis import strategies as st
+from surveys import CONFIG, REQUEST
+
+from orchestrator import bundle, models
+from orchestrator.durable import serial
+from orchestrator.errors import CommandError
+from orchestrator.facts.instances import Table
+from orchestrator.flavors import mariadb_files
+from orchestrator.models import Plan, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Call = Callable[[Any, Any], object]
+
+TRANSITION_KEY = Secret("0123456789abcdef" * 4)
+FILE_SETS = mariadb_files.list_file_sets({"log_bin": "bin"}, datadir="/var/lib/mysql")
+TABLES = tuple(Table(schema="a", name=name, engine="InnoDB", bytes=1) for name in ("b", "c"))
+MOMENT = "2026-11-21T22:34:53.123456789Z"
+LOCK = "run=r1\nholder=ops:1234\nfence=4\nlive=1\nleft=55\nchanged_by=r0\nchanged_fence=3\n"
+REPORT = "exists=1\nuptime=70.25\nbegun=12.5\nalive=1\nbytes=00000000000000000042\n"
+REPORTS = (
+    f"{REPORT}stderr\n",
+    f"{REPORT}ended=60.10 0 0 \nstderr\nlast words\n",
+    f"{REPORT}ended=60.10 124 124 expired\nstderr\n",
+    "exists=0\n",
+)
+PLACES = (
+    "0.real\t/var/lib/mysql\n0.filesystem\t2049\n0.free_bytes\t100\n0.bytes\t7\n0.foreign\tbin.000001\n"
+    "apparmor_profile\t/usr/sbin/mariadbd (enforce)\napparmor_rule\t/var/lib/mysql/** rwk,\n"
+    "half_swapped\tr1\n"
+)
+BINLOG_INFO = (
+    samples.read("mariadb-backup/binlog_info"),
+    "bin.000001\t329\t\n",
+    "mysql-bin.000001\t329\n",
+    "my logs, it's.000001\t329\t0-1-2,\n1-2-3,\n12-4-5\n",
+)
+SSH_G = (
+    "user root\nhostname 192.0.2.1\nport 22\nidentityfile ~/.ssh/id_ed25519\nidentityfile ~no/key\n"
+    "userknownhostsfile /root/.ssh/known_hosts /root/.ssh/known_hosts2\nconnecttimeout none\n"
+    "proxycommand none\nproxyjump ops@[2001:db8::1]:2222,b\nidentitiesonly yes\n"
+)
+KNOWN_HOSTS = (
+    "db1,192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDFha2V0aGVmYWtlaG9zdGtleW9mdGhlZmFrZWhv\n"
+    "@cert-authority *.example,!db3 ssh-rsa AAAAB3NzaC1yc2E=\n"
+    "|1|F1E1KeoE/eEWhi10WpGv4OdiO6Y=|3988QV0VE8wmZL7suNrYQLITLCg= ssh-rsa AAAAB3NzaC1yc2E=\n# x\n"
+)
+ENVIRONMENT = "# token\nVAULT_TOKEN='s.0123456789'\n; x\nOTHER=\"a b\"\nVAULT_TOKEN=s.9\n"
+RULES = (
+    "/var/lib/mysql/** rwk,",
+    "owner /a/[a-c]*/{x,y?}/** w,",
+    '"/var/lib/a b/\\*" rw,',
+    "@{HOME}/** w,",
+    "deny /x/** w,",
+)
+PLAN_JSON = models.as_json(cli_lab.make_plan())
+SPEC: dict[str, Any] = {
+    "kind": "run",
+    "run_id": REQUEST.run_id,
+    "plan": PLAN_JSON,
+    "attempt": 1,
+    "flow": "flow-1",
+    "playbook": {"name": "clone", "text": "x"},
+    "began_at": MOMENT,
+    "steps": [{"use": "stream-backup", "on": "both", "with": {}}],
+    "cleanup": [],
+}
+ERROR = CommandError("it failed", host="db1", problems=["a"], status=3, stderr="x").as_json()
+CLEAR = {"$at": MOMENT, "$error": ERROR}
+SEALED = bundle.seal_bundle({"1": {1: Secret("a1" * 32)}}, TRANSITION_KEY, "b1").decode()
+PLAYBOOK = engine_lab.MAIN
+YAML = st.sampled_from(
+    [
+        *(
+            "2001-13-45",
+            "12:99:99",
+            "0x_",
+            "0b_",
+            "._",
+            "1" * 5000,
+            "[" * 3000,
+            "!!int ''",
+            "!!float ''",
+        ),
+        *(
+            "!!timestamp ''",
+            "!!bool x",
+            "!!binary '='",
+            "!!python/name:os.system",
+            "!!omap x",
+            "&a [*a]",
+        ),
+        *(
+            "*nobody",
+            "? [a]\n: b",
+            "{a: b, a: c}",
+            '"\\ud800"',
+            "\x00",
+            "\t",
+            "- -\n -",
+            "%YAML 9.9",
+            "---",
+        ),
+    ]
+)
+TOML = (
+    cli_lab.TOML,
+    '[hosts.db1]\nvault_mount = "k"\n[hosts.db1.server]\nsocket = "/s"\n[clone]\nparallel = 2\n',
+)
+TOML_ODD = st.sampled_from(["a = " + "[" * 3000, "a = " + "1" * 5000, "a = nan", "a = 2001-13-45"])
+EVENT = json.dumps(
+    {"event": "job.progress", "step": "x", "bytes": 1, "seconds": 0.5, "timestamp": MOMENT}
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parser:
+    """A parser, and what to meet it with.
+
+    Attributes:
+        inputs: What could be written.
+        call: Calls it with one input.
+    """
+
+    inputs: st.SearchStrategy[Any]
+    call: Call = lambda parse, value: parse(value)
+
+
+def text(*seeds: str, call: Call = Parser.call) -> Parser:
+    """Return a parser of text."""
+    return Parser(inputs=mutations(seeds or ("",)) | ODD_LINES | NUMBERS | TEXT, call=call)
+
+
+def raw(*seeds: str, call: Call = Parser.call) -> Parser:
+    """Return a parser of bytes."""
+    spoiled = mutations(seeds or ("",)).map(str.encode)
+    return Parser(inputs=spoiled | st.binary(max_size=200), call=call)
+
+
+def json_of(seed: Any, call: Call = Parser.call) -> Parser:
+    """Return a parser of a JSON value."""
+    return Parser(inputs=mutated_json(seed) | JSON, call=call)
+
+
+def resolve(name: str) -> Any:
+    """Return what a qualified name names."""
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        return functools.reduce(getattr, parts[length:], module)
+    raise AssertionError(f"nothing is called {name}")
+
+
+def _with_file(parse: Any, content: str, name: str = "file") -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_text(content, encoding="utf-8", newline="")
+        return parse(path)
+
+
+def _host(parse: Any, value: str) -> object:
+    return parse("db1", value, before=1.0, after=2.0)
+
+
+def _environment(parse: Any, value: bytes) -> object:
+    return parse(value, "/etc/mysql/vault.env", "VAULT_TOKEN", "db1")
+
+
+def _known(parse: Any, value: str) -> object:
+    from orchestrator.remote import known_hosts  # noqa: PLC0415 - beside its one use
+
+    return known_hosts.judge(parse(value), ["db1", "192.0.2.1"], b"key")
+
+
+def _events(parse: Any, value: Any) -> object:
+    from orchestrator.cli.view import RunView  # noqa: PLC0415 - beside its one use
+
+    event = parse(value)
+    if event is not None:
+        for kind in ("step.began", "step.ended", "step.failed", "job.progress", "notice"):
+            RunView([]).feed({**event, "step": "x", "event": kind})
+    return event
+
+
+HOST_FACTS = tuple(samples.read(f"host/facts-{name}") for name in ("master", "replica"))
+CHECKPOINTS = tuple(
+    samples.read(f"mariadb-backup/checkpoints-{s}") for s in ("received", "prepared")
+)
+BATCHES = tuple(samples.read(f"mariadb/{s}") for s in ("slave-status", "slave-status-stopped"))
+VERSIONS = tuple(
+    samples.read(s)
+    for s in ("mariadb-backup/version", "mariadb/mariadbd-version", "mariadb/my_print_defaults")
+)
+
+PARSERS: dict[str, Parser] = {
+    "orchestrator.bundle.open_bundle": raw(
+        SEALED, call=lambda parse, value: parse(value, TRANSITION_KEY, "b1")
+    ),
+    "orchestrator.cli.backend.Backend.parse_playbook": text(
+        PLAYBOOK, call=lambda parse, value: parse(None, value)
+    ),
+    "orchestrator.cli.runs.parse_event": raw(EVENT, call=_events),
+    "orchestrator.config.load": Parser(inputs=mutations(TOML) | TOML_ODD | TEXT, call=_with_file),
+    "orchestrator.config.parse": json_of(CONFIG.model_dump(mode="json")),
+    "orchestrator.durable.flows.StepName.parse": text("03.stream-backup.2"),
+    "orchestrator.durable.flows.check_spec": json_of(
+        SPEC, call=lambda parse, value: _wrap(ValueError, parse, value)
+    ),
+    "orchestrator.durable.serial.JournalSerializer.deserialize": text(
+        json.dumps(CLEAR),
+        json.dumps({"args": [SPEC]}),
+        "[" * 5000,
+        call=lambda parse, value: parse(serial.JournalSerializer(), value),
+    ),
+    "orchestrator.errors.from_json": json_of(
+        ERROR, call=lambda parse, value: parse(value) if isinstance(value, dict) else None
+    ),
+    "orchestrator.facts.apparmor.find_enforced": Parser(
+        inputs=st.lists(mutations(("/usr/sbin/mariadbd (enforce)",)))
+    ),
+    "orchestrator.facts.apparmor.list_denied": Parser(
+        inputs=st.lists(mutations(RULES)),
+        call=lambda parse, value: parse(["/var/lib/mysql"], value),
+    ),
+    "orchestrator.facts.hosts.parse_host": text(*HOST_FACTS, call=_host),
+    "orchestrator.facts.places.parse_places": text(
+        PLACES, call=lambda parse, value: parse("db1", value, FILE_SETS)
+    ),
+    "orchestrator.flavors.mariadb.is_completed": text(samples.read("mariadb-backup/prepare-log")),
+    "orchestrator.flavors.mariadb.parse_binlog_info": text(*BINLOG_INFO),
+    "orchestrator.flavors.mariadb.parse_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.mariadb.parse_lsn": text(
+        "12512819", call=lambda parse, value: parse({"to_lsn": value}, "to_lsn")
+    ),
+    "orchestrator.flavors.mariadb.parse_print_defaults": text(
+        samples.read("mariadb/my_print_defaults")
+    ),
+    "orchestrator.flavors.mariadb.parse_program_version": text(*VERSIONS),
+    "orchestrator.flavors.mariadb.retarget_options": text(
+        samples.read("mariadb-backup/backup-my.cnf"),
+        call=lambda parse, value: parse(value, vault_url="https://v/v1/t", vault_ca="/it's #1.pem"),
+    ),
+    "orchestrator.flavors.mariadb.version_numbers": text(*VERSIONS),
+    "orchestrator.flavors.mariadb_files.list_file_sets": text(
+        "bin",
+        "/a b/c.d",
+        call=lambda parse, v: parse({"log_bin": v, "log_bin_index": v}, datadir="/d"),
+    ),
+    "orchestrator.flavors.quoting.quote_definer": text("root@localhost", "role", "a@b@%"),
+    "orchestrator.flavors.quoting.unhex": text("61C3BC", "FF"),
+    "orchestrator.jobs.parse_report": text(*REPORTS),
+    "orchestrator.lock.parse_lock": text(LOCK),
+    "orchestrator.models.from_json": json_of(
+        PLAN_JSON, call=lambda parse, value: _wrap(ValueError, lambda v: parse(Plan, v), value)
+    ),
+    "orchestrator.numerals.parse_decimal": text("12.5", "7"),
+    "orchestrator.numerals.parse_whole": text("12", "0"),
+    "orchestrator.playbook.parse_playbook": Parser(
+        inputs=mutations((PLAYBOOK,))
+        | TEXT
+        | YAML
+        | YAML.map(lambda v: PLAYBOOK.replace("version: 1", f"version: {v}"))
+        | YAML.map(lambda v: PLAYBOOK.replace("text: hello", f"text: {v}"))
+    ),
+    "orchestrator.remote.files.find_secret": raw(ENVIRONMENT, call=_environment),
+    "orchestrator.remote.files.parse_environment_file": text(ENVIRONMENT),
+    "orchestrator.remote.hops._split_jump": text(
+        "ops@[2001:db8::1]:2222", "b:22", "c", call=lambda parse, value: parse(value, CONFIG.ssh)
+    ),
+    "orchestrator.remote.hops.make_hop": text(
+        SSH_G, call=lambda parse, value: parse("db1", value, connect_seconds=10)
+    ),
+    "orchestrator.remote.hops.parse_settings": text(SSH_G),
+    "orchestrator.remote.known_hosts.parse_known_hosts": text(KNOWN_HOSTS, call=_known),
+    "orchestrator.sql.parse_batch": text(*BATCHES),
+    "orchestrator.sql.unescape": text("a\\tb\\\\n\\0"),
+    "orchestrator.steps.restore.parse_identity": text("1234.1795304152\n"),
+    "orchestrator.steps.restore.parse_ranges": raw(
+        '{"1": {"low": 1, "high": 8, "first_new": 7}}\n'
+    ),
+    "orchestrator.steps.stream.judge_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.steps.verification.list_unopened": text(
+        "ERROR 1146 (42S02) at line 2: Table 'a.c' doesn't exist\n",
+        call=lambda parse, value: parse(TABLES, 1, value),
+    ),
+    "orchestrator.steps.verification.parse_checksums": text(
+        samples.read("mariadb/checksums"), call=lambda parse, value: parse(value, snapshot=True)
+    ),
+    "orchestrator.vault.answers.parse_moment": text(
+        MOMENT, "2026-11-21", "0001-01-01T00:00:00+23:59"
+    ),
+    "orchestrator.vault.token_files.read_token_file": text("s.0123456789\n", call=_with_file),
+}
+"""By qualified name; a private one where nobody else calls it with another's words."""
+
+
+def _wrap(known: type[Exception], parse: Any, value: Any) -> object:
+    """Call a parser whose one caller turns its documented exception into an error of ours."""
+    try:
+        return parse(value)
+    except known as error:
+        if type(error) is not known:
+            raise
+        return None
