@@ -154,8 +154,7 @@ class _Play:
         values = {"folder": self._stand.folder}
         environment = {key: text.format(**values) for key, text in self._nemesis.environment}
         environment["XBVAULT_HALT_AT"] = halts
-        if self._nemesis.options:
-            environment["XBVAULT_CONFIG"] = str(self._stand.write_config(self._nemesis.options))
+        environment["XBVAULT_CONFIG"] = str(self._stand.write_config(self._nemesis.options))
         self._command = self._stand.start(*arguments, environment=environment)
         return self._command
 

@@ -175,9 +175,13 @@ class Stand:
         return self.state / "journal.sqlite"
 
     def write_config(self, options: str) -> Path:
-        """Write the lab's configuration with these lines in ``[clone]``; return the file."""
+        """Write the lab's configuration with these lines in ``[clone]``; return the file.
+
+        A host that does not answer is given up after a few seconds.
+        """
         path = self.folder / "options.toml"
         text = self.lab.config_file.read_text(encoding="utf-8")
+        text = text.replace("[ssh]\n", "[ssh]\nconnect_timeout_seconds = 3\n")
         path.write_text(f"{text}\n[clone]\n{options}\n", encoding="utf-8")
         return path
 

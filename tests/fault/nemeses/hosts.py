@@ -45,7 +45,7 @@ def _cut_off_for_a_moment(stand: Stand) -> Iterator[None]:
 
 @nemesis(
     "orchestrator-cut-off",
-    moments=[*STREAM, PREPARE, *before("swap-datadir", "re-encrypt-tablespaces", "remove-staging")],
+    moments=[*STREAM, *before("swap-datadir", "re-encrypt-tablespaces")],
     comes=[*LOST, "CommandError"],
 )
 def _cut_off(stand: Stand) -> Iterator[None]:
@@ -59,15 +59,7 @@ def _cut_off(stand: Stand) -> Iterator[None]:
     moments=[
         *STREAM,
         PREPARE,
-        *before(
-            "move-backup-set",
-            "swap-datadir",
-            "start-server",
-            "re-encrypt-tablespaces",
-            "restart-on-own-mount",
-            "verify-replication",
-            "remove-staging",
-        ),
+        *before("swap-datadir", "re-encrypt-tablespaces", "remove-staging"),
     ],
     comes=LOST,
 )
