@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator import log
+from orchestrator.durable import crash
 from orchestrator.errors import CancelledError, CommandError, OrchestratorError, RemoteError
 from orchestrator.steps import servers
 from orchestrator.steps.registry import Repeat, StepInfo
@@ -65,9 +66,9 @@ class Attempts:
             tools: Tools | None = None
             try:
                 tools = self._session.tools(info, attempt, watch.check, watch.seconds_left)
-                return info.function(tools, plan, **values)
+                return info.function(crash.watch_doors(info.name, tools), plan, **values)
             except OrchestratorError as error:
-                if tools and may_start and self._start_server(tools, plan):
+                if may_start and tools and not error.transient and self._start_server(tools, plan):
                     may_start = False
                     log.get().warning("step.retried", number=number, **error.as_json())
                     continue

@@ -113,6 +113,7 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         deadline_seconds=min(tools.seconds_left(), tools.config.clone.stream_seconds),
         stall_seconds=tools.config.clone.stall_seconds,
         expected_bytes=plan.expected_bytes,
+        fence=tools.fence,
         check=tools.check_cancelled,
     )
     received = _wait_for_receiver(tools, receive, is_whole=sent.is_ok)
@@ -247,8 +248,7 @@ def _is_worth_attaching(tools: Tools, send: str, receive: str) -> bool:
 
 def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     for remote, name in ((tools.donor, send), (tools.recipient, receive)):
-        jobs.stop_job(remote, name)
-        jobs.remove_job(remote, name)
+        jobs.remove_job(remote, name, fence=tools.fence)
     tools.recipient.run(["rm", "-rf", "--", plan.staging_dir], timeout_seconds=600)
     kept = f"{plan.run_dir}/binlog_info.{tools.attempt}"
     tools.recipient.run(["rm", "-f", "--", kept])
@@ -355,6 +355,7 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
             ),
             count_after=0,
             lease_seconds=tools.config.clone.job_lease_seconds,
+            owner=tools.fence,
         ),
     )
 
@@ -371,7 +372,7 @@ def _wait_for_connection(tools: Tools, send: str, receive: str) -> None:
         if not sender.running:
             return  # it failed; the caller reads how
         time.sleep(0.1)
-    jobs.stop_job(tools.donor, send)
+    jobs.stop_job(tools.donor, send, fence=tools.fence)
     raise RemoteError(
         "the donor's stream did not reach the recipient",
         host=tools.donor.name,
@@ -389,6 +390,7 @@ def _wait_for_receiver(tools: Tools, receive: str, *, is_whole: bool) -> JobStat
             tools.recipient,
             receive,
             deadline_seconds=RECEIVER_SECONDS,
+            fence=tools.fence,
             check=tools.check_cancelled,
         )
     end = time.monotonic() + BROKEN_SECONDS
@@ -396,7 +398,7 @@ def _wait_for_receiver(tools: Tools, receive: str, *, is_whole: bool) -> JobStat
         tools.check_cancelled()
         time.sleep(0.2)
     if state.running:
-        jobs.stop_job(tools.recipient, receive)
+        jobs.stop_job(tools.recipient, receive, fence=tools.fence)
     return state
 
 

@@ -38,7 +38,7 @@ DISTINCT = {
     "PartialError": 9,
     "CancelledError": 130,
 }
-TRANSIENT = {"HostUnreachableError", "SecretStoreUnavailableError"}
+TRANSIENT = {"HostUnreachableError", "SecretStoreUnavailableError", "ConnectionLostError"}
 
 
 def make(cls: type[OrchestratorError]) -> OrchestratorError:
@@ -110,7 +110,7 @@ def test_exit_statuses_are_the_documented_ones() -> None:
 
 
 def test_only_what_may_pass_by_itself_is_transient() -> None:
-    """Nothing is retried but a connection that failed and a Vault that is away."""
+    """Nothing is retried but a connection that failed or broke and a Vault that is away."""
     assert {name for name, cls in CLASSES.items() if cls.transient} == TRANSIENT
 
 

@@ -81,9 +81,11 @@ SHOWN_ONLY: set[str] = {
     "cli/config.py:_describe_model",
     "cli/output.py:format_error",
     "cli/vault.py:_format_changes",
+    "durable/crash.py:__init__",
     "remote/commands.py:cut_tail",
-    "steps/restore.py:_need_success",
-    "steps/stream.py:_describe",
+    "remote/commands.py:pick_line",
+    "steps/outcomes.py:describe_end",
+    "steps/stream.py:_check_stages",
     "steps/stream.py:verify_backup_set",
     "vault_setup/difference.py:_compare_policy",
 }
