@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -188,7 +189,9 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
         chunk = _read_from(path, position)
         position += len(chunk)
         *lines, rest = (rest + chunk).split(b"\n")
-        yield from (json.loads(line) for line in lines if line.strip())
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that a power failure has cut
+                yield json.loads(line)
         if rested == RESTED:
             return
         time.sleep(POLL_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -59,7 +60,10 @@ def drive_flows(
         return
     log_path = config.state_directory / "logs" / f"{run_id}.jsonl"
     context = log.bound(run_id=run_id, playbook=spec["playbook"]["name"])
-    with log.run_file(run_id, log_path), context:
+    with contextlib.ExitStack() as stack:
+        with files.translate_errors(log_path):
+            stack.enter_context(log.run_file(run_id, log_path))
+        stack.enter_context(context)
         session = open_session(config, models.from_json(Plan, spec["plan"]))
         status = "detached"
         try:
