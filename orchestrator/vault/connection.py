@@ -36,6 +36,7 @@ class Connection:
         ca_file: CA certificate that Vault's own is checked with; empty: the system's.
         namespace: Vault namespace; empty: the root.
         timeout_seconds: Longest wait for one answer.
+        token_origin: Where the token comes from, for a reader who must put another there.
 
     Raises:
         ConfigError: The address is no URL, or there is no such CA file.
@@ -49,6 +50,7 @@ class Connection:
         ca_file: str = "",
         namespace: str = "",
         timeout_seconds: float = 10,
+        token_origin: str = "",
     ) -> None:
         parts = urllib.parse.urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -62,6 +64,7 @@ class Connection:
         self.ca_file = ca_file
         self.namespace = namespace
         self._timeout_seconds = timeout_seconds
+        self._token_origin = token_origin
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._use(token)
@@ -69,6 +72,7 @@ class Connection:
     def with_token(self, token: Secret) -> Self:
         """Return a connection to the same Vault with another token; it shares the sockets."""
         other = copy.copy(self)
+        other._token_origin = ""  # noqa: SLF001 - one of our own kind
         other._use(token)  # noqa: SLF001 - one of our own kind
         return other
 
@@ -141,6 +145,7 @@ class Connection:
                 address=self.address,
                 capability=capability,
                 is_token_known=not is_denied or self._is_token_known(),
+                token_origin=self._token_origin,
             ) from error
         return answer
 
