@@ -11,11 +11,12 @@ from orchestrator.errors import (
     CommandError,
     InterruptedWorkError,
     PreconditionError,
+    SecretError,
     VerificationError,
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import outcomes, places, records, tokens
+from orchestrator.steps import outcomes, places, records, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -358,7 +359,8 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
         What the server says.
 
     Raises:
-        CommandError: It does not start; its last words are shown.
+        SecretError: It does not start for want of its keys.
+        CommandError: It does not start for another reason; its first error is shown.
         VerificationError: It runs, but not as it should.
 
     Repeat:
@@ -386,7 +388,7 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
             log.get().info("step.unchanged", reason="the server runs")
             return _started(facts)
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+    servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
     facts = instances.read_instance(remote, host)
     if not _runs_quietly(facts, url):
         raise VerificationError(
@@ -591,9 +593,8 @@ def _give_back(tools: Tools, plan: Plan, error: CommandError) -> CommandError:
         try:
             places.go_back(tools, plan)
             if was_running(tools, plan):
-                host = tools.config.host(plan.recipient)
-                service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
-        except CommandError as second:
+                servers.start_server(tools, plan, timeout_seconds=SERVER_SECONDS)
+        except (CommandError, SecretError) as second:
             message += f"; nor could it be taken back: {second.message}"
             hint = half
     return CommandError(
