@@ -7,6 +7,7 @@ the run's file (``<state>/logs/<run>.jsonl``), the live view of the process that
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -14,7 +15,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from orchestrator import models
@@ -56,7 +56,7 @@ _MASK = "***"
 _VAULT_TOKEN = re.compile(r"\b(?:hv[sb]|[sbr])\.[A-Za-z0-9_-]{20,}")
 
 _listeners: list[Listener] = []
-_files: dict[str, TextIO] = {}
+_files: dict[str, int] = {}
 _guard = threading.Lock()
 
 
@@ -97,11 +97,26 @@ def _hand_out(_logger: Any, _method: str, event: Event) -> Event:
         listener(event)
     run_id = str(event.get("run_id", ""))
     with _guard:
-        stream = _files.get(run_id)
-        if stream is not None:
-            stream.write(json.dumps(event, default=str, ensure_ascii=False) + "\n")
-            stream.flush()
+        descriptor = _files.get(run_id)
+        if descriptor is not None:
+            _append(descriptor, json.dumps(event, default=str, ensure_ascii=False) + "\n")
     raise structlog.DropEvent
+
+
+def _append(descriptor: int, line: str) -> None:
+    """Append a line as a whole, or not at all where there is no room for it.
+
+    Then the journal has none either and says so; this must not hide it.
+    """
+    content = line.encode("utf-8", "backslashreplace")
+    with contextlib.suppress(OSError):
+        size = os.fstat(descriptor).st_size
+        try:
+            is_whole = os.write(descriptor, content) == len(content)
+        except OSError:
+            is_whole = False
+        if not is_whole:
+            os.ftruncate(descriptor, size)
 
 
 def configure() -> None:
@@ -135,7 +150,7 @@ def get() -> Any:
     return structlog.get_logger()
 
 
-@contextmanager
+@contextlib.contextmanager
 def bound(**context: Any) -> Iterator[None]:
     """Bind context, such as ``run_id`` and ``step``, to every event inside the block."""
     import structlog  # noqa: PLC0415 - takes a quarter of a second, for it imports rich
@@ -150,19 +165,19 @@ def subscribe(listener: Listener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
-@contextmanager
+@contextlib.contextmanager
 def run_file(run_id: str, path: Path) -> Iterator[None]:
     """Append the events of a run to a JSON-lines file (mode 0600) inside the block."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+    with _guard:
+        _files[run_id] = descriptor
+    try:
+        yield
+    finally:
         with _guard:
-            _files[run_id] = stream
-        try:
-            yield
-        finally:
-            with _guard:
-                _files.pop(run_id, None)
+            _files.pop(run_id, None)
+        os.close(descriptor)
 
 
 def print_listener(stream: TextIO | None = None) -> Listener:

@@ -83,10 +83,16 @@ class Attempts:
         raise AssertionError("the last attempt returns or raises")
 
     def _start_server(self, tools: Tools, plan: Plan) -> bool:
-        """Start the recipient's server if that is what a step failed on; returns whether it was."""
+        """Start the recipient's server if that is what a step failed on; returns whether it was.
+
+        Raises:
+            OrchestratorError: It does not start; the cause of that is the cause of all.
+        """
         try:
             return servers.start_again(tools, plan)
-        except RemoteError as error:
+        except OrchestratorError as error:
+            if not isinstance(error, RemoteError) or not error.transient:
+                raise
             log.get().warning("notice", about="the server was not started again", **error.as_json())
             return False
 

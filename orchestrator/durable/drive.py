@@ -67,7 +67,10 @@ def drive_flows(
     release_ended(config, journal, open_session, plan.recipient)
     log_path = config.state_directory / "logs" / f"{run_id}.jsonl"
     context = log.bound(run_id=run_id, playbook=spec["playbook"]["name"])
-    with log.run_file(run_id, log_path), context:
+    with contextlib.ExitStack() as stack:
+        with files.translate_errors(log_path):
+            stack.enter_context(log.run_file(run_id, log_path))
+        stack.enter_context(context)
         session = open_session(config, plan)
         status = "detached"
         try:

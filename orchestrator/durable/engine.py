@@ -14,9 +14,10 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from orchestrator.durable import files, flows, serial
+from orchestrator.durable import files, flows, journal, serial
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
     from types import ModuleType
@@ -85,13 +86,42 @@ def load_library() -> ModuleType:
         quiet.addHandler(logging.NullHandler())
         quiet.propagate = False
     import dbos  # noqa: PLC0415 - takes a third of a second
-    from dbos import _serialization  # noqa: PLC0415 - part of it
 
+    _tame_library()
+    return dbos
+
+
+@functools.cache
+def _tame_library() -> None:
+    """Change what the library would do with a journal that somebody else wrote or holds."""
+    from dbos import _serialization, _sys_db, _sys_db_sqlite  # noqa: PLC0415 - parts of it
+
+    sys_db: Any = _sys_db
+    sqlite: Any = _sys_db_sqlite
     # A row that says it is a pickle would be loaded, whatever serializer is configured (dbos issue
     # 485); who can write the journal could run code as us.
     for verb in ("serialize", "deserialize"):
         setattr(_serialization.DefaultSerializer, verb, serial.refuse_pickle)
-    return dbos
+    # It would wait half a minute for a journal that another program holds, and then again, for
+    # ever and in silence.
+    sys_db.retriable_sqlite_exception = _is_never
+    kind = sqlite.SQLiteSystemDatabase
+    create_engine = kind._create_engine  # noqa: SLF001 - no option of its sets a connection up
+
+    def create_impatient_engine(self: Any, url: str, options: dict[str, Any]) -> Any:
+        engine = create_engine(self, url, options)
+        sqlite.event.listen(engine, "connect", _limit_wait)
+        return engine
+
+    kind._create_engine = create_impatient_engine  # noqa: SLF001 - see above
+
+
+def _is_never(_error: Exception) -> bool:
+    return False
+
+
+def _limit_wait(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {journal.LOCKED_SECONDS * 1000:.0f}")
 
 
 def run_step(name: str, function: Callable[[], Any]) -> Any:

@@ -279,7 +279,7 @@ def _read_vault(
                     if name == recipient:
                         recipient_reads_donor = _may_read(as_host, config.host(donor).vault_mount)
                 except OrchestratorError as error:
-                    errors.append(_of_host(error, name, config.host(name).vault_env_file))
+                    errors.append(make_token_error(error, name, config.host(name).vault_env_file))
     except OrchestratorError as error:
         errors.append(error)
     return VaultSurvey(
@@ -298,7 +298,8 @@ def _read_vault(
     )
 
 
-def _of_host(error: OrchestratorError, name: str, path: str) -> OrchestratorError:
+def make_token_error(error: OrchestratorError, name: str, path: str) -> SecretError:
+    """Return what an error of Vault means, met with the token that a host keeps in a file."""
     is_lacking = error.message.startswith("Vault denies the token")
     return SecretError(
         f"the Vault token of host {name} cannot be used: {error.message}",

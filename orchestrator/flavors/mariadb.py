@@ -7,6 +7,7 @@ the choices are in ``docs/explanation/how-a-clone-stays-encrypted.md``.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import re
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,13 @@ RECEIVED_TYPE = "full-backuped"
 PREPARED_TYPES = ("log-applied", "full-prepared")
 """What a prepared set calls itself: the first is what MariaDB 10.11 was seen to write."""
 
+_STARTING = "[Note] Starting MariaDB "
+_ERROR_LINE = re.compile(r"\[ERROR\] (?:\w+: )?(.*)")
+_VAULT_ANSWER = re.compile(r"hashicorp: Hashicorp server error: (\d+), .*")
+"""The key plugin gives it as a warning, before the error that follows from it."""
+_NO_ANSWER = re.compile(r"hashicorp: curl returned this error code: (?:5|6|7|28|35|52|56) .*")
+"""curl: no such name, no connection, no answer in time, cut off."""
+_DENIED_STATUS = "403"
 _COMPLETED = "completed OK!"
 _URL_OPTION = "hashicorp_key_management_vault_url"
 _CA_OPTION = "hashicorp_key_management_vault_ca"
@@ -181,6 +189,46 @@ def is_completed(stderr: str) -> bool:
     """Return whether the tool's last line says that it completed."""
     lines = [line for line in stderr.split("\n") if line.strip()]
     return bool(lines) and lines[-1].rstrip().endswith(_COMPLETED)
+
+
+class StartFailure(enum.Enum):
+    """Why a server did not start, as far as somebody else than its own DBA must act."""
+
+    VAULT_UNAVAILABLE = "vault-unavailable"
+    VAULT_DENIES = "vault-denies"
+    OTHER = "other"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FailedStart:
+    """What a server said when it did not start.
+
+    Attributes:
+        cause: Who must act.
+        reason: The line that tells most, without its moment; empty if it said nothing.
+        errors: Its errors, the first one first, without moments.
+    """
+
+    cause: StartFailure
+    reason: str
+    errors: tuple[str, ...]
+
+
+def parse_failed_start(text: str) -> FailedStart:
+    """Return what the last start in a server's log says.
+
+    The key plugin comes up first, and everything after it fails for want of keys.
+    """
+    last = text[max(text.rfind(_STARTING), 0) :]
+    errors = tuple(line.strip() for line in _ERROR_LINE.findall(last))
+    cause, reason = StartFailure.OTHER, next(iter(errors), "")
+    if answer := _VAULT_ANSWER.search(last):
+        is_denied = answer.group(1) == _DENIED_STATUS
+        cause = StartFailure.VAULT_DENIES if is_denied else StartFailure.VAULT_UNAVAILABLE
+        reason = answer.group()
+    elif silence := _NO_ANSWER.search(last):
+        cause, reason = StartFailure.VAULT_UNAVAILABLE, silence.group()
+    return FailedStart(cause=cause, reason=reason.strip(), errors=errors)
 
 
 def parse_binlog_info(text: str) -> Coordinates:

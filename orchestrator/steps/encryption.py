@@ -11,7 +11,7 @@ from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.quoting import quote_name
-from orchestrator.steps import places, records, replication, restore, tokens
+from orchestrator.steps import places, records, replication, restore, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
 def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     """Restart the replica on its own mount and its own token, with fresh binary logs.
 
+    The server is stopped only when its own token has been seen to read the mount.
+
     Args:
         tools: The doors to the recipient and to Vault.
         plan: The clone.
@@ -175,7 +177,8 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
         Where the server reads its keys now.
 
     Raises:
-        CommandError: It does not start; its last words are shown.
+        SecretError: The recipient's own token does not read its mount; the server was not stopped.
+        CommandError: It does not start; its first error is shown.
         VerificationError: It still reads another mount.
 
     Repeat:
@@ -183,6 +186,8 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     running = hosts.read_host(remote, host).is_running
+    if not (running and is_on_own_mount(tools, plan)):
+        tokens.check_own_token(tools, plan)
     if running and not is_on_own_mount(tools, plan):
         sql.execute(
             remote,
@@ -198,7 +203,7 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
         tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id, ignored_directories=ignored)
     )
     if not running:
-        service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+        servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
     if plan.has_keyring and not is_on_own_mount(tools, plan):
         raise VerificationError(
             f"the server does not read its keys from {plan.own_mount}",

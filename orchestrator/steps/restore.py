@@ -12,12 +12,13 @@ from orchestrator.errors import (
     CommandError,
     InterruptedWorkError,
     PreconditionError,
+    SecretError,
     VerificationError,
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
 from orchestrator.remote import is_disk_full
-from orchestrator.steps import outcomes, places, records, tokens
+from orchestrator.steps import outcomes, places, records, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -362,7 +363,8 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
         What the server says.
 
     Raises:
-        CommandError: It does not start; its last words are shown.
+        SecretError: It does not start for want of its keys.
+        CommandError: It does not start for another reason; its first error is shown.
         VerificationError: It runs, but not as it should.
 
     Repeat:
@@ -390,7 +392,7 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
             log.get().info("step.unchanged", reason="the server runs")
             return _started(facts)
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-    service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+    servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
     facts = instances.read_instance(remote, host)
     if not _runs_quietly(facts, url):
         raise VerificationError(
@@ -647,8 +649,8 @@ def _start_earlier(tools: Tools, plan: Plan) -> str:
     if not was_running(tools, plan) or hosts.read_host(tools.recipient, host).is_running:
         return ""
     try:
-        service.start_server(tools.recipient, host, timeout_seconds=SERVER_SECONDS)
-    except CommandError as error:
+        servers.start_server(tools, plan, timeout_seconds=SERVER_SECONDS)
+    except (CommandError, SecretError) as error:
         return f"; the earlier server could not be started: {error.message}"
     return ""
 

@@ -1,17 +1,51 @@
-"""The recipient's new server, which must run while it becomes a replica."""
+"""Starting the recipient's server, and saying why it did not start.
+
+A start command says little: under systemd, that the unit failed. The cause stands in the server's
+log, and where it is Vault, a person must go elsewhere than for any other cause.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import posixpath
 from typing import TYPE_CHECKING
 
 from orchestrator import log, service, sql
+from orchestrator.errors import (
+    CommandError,
+    OrchestratorError,
+    SecretError,
+    SecretStoreUnavailableError,
+)
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import records, tokens
+from orchestrator.steps import outcomes, records, tokens
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
+
+_LOG_BYTES = 65536
+_JOURNAL_LINES = 100
+_SHOWN_LINES = 5
+
+
+def start_server(tools: Tools, plan: Plan, *, timeout_seconds: float) -> None:
+    """Start the recipient's server and wait until its start command says that it runs.
+
+    Raises:
+        SecretStoreUnavailableError: It did not start, because it gets no answer from Vault.
+        SecretError: It did not start, because Vault denies its token.
+        CommandError: It did not start, for another reason.
+    """
+    try:
+        service.start_server(
+            tools.recipient, tools.config.host(plan.recipient), timeout_seconds=timeout_seconds
+        )
+    except CommandError as error:
+        if error.status is None:  # the connection broke; the server may run
+            raise
+        raise _explain(tools, plan, error) from error
 
 
 def start_again(tools: Tools, plan: Plan) -> bool:
@@ -24,7 +58,7 @@ def start_again(tools: Tools, plan: Plan) -> bool:
         Whether it had to be started.
 
     Raises:
-        CommandError: It does not start; its last words are shown.
+        CommandError, SecretError: As `start_server`.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     if hosts.read_host(remote, host).is_running:
@@ -36,7 +70,62 @@ def start_again(tools: Tools, plan: Plan) -> bool:
     transition = records.read_transition(tools, plan)
     if transition and transition.mount in options.text:
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
-    service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+    start_server(tools, plan, timeout_seconds=tools.seconds_left())
     if instances.read_replication(remote, host):
         sql.execute(remote, host.server, "START SLAVE")
     return True
+
+
+def _explain(tools: Tools, plan: Plan, error: CommandError) -> OrchestratorError:
+    """Return the error that says what the server's own words mean."""
+    words = log.redact_text(_read_log(tools, plan))
+    said = mariadb.parse_failed_start(words)
+    begin = f"the server on {plan.recipient} did not start"
+    shown = said.errors[:_SHOWN_LINES]
+    match said.cause:
+        case mariadb.StartFailure.VAULT_UNAVAILABLE:
+            return SecretStoreUnavailableError(
+                f"{begin}, because it gets no keys from Vault: {said.reason}",
+                host=plan.recipient,
+                hint=f"see that Vault is unsealed and that {plan.recipient} reaches it",
+                problems=shown,
+            )
+        case mariadb.StartFailure.VAULT_DENIES:
+            return SecretError(
+                f"{begin}, because Vault denies its token: {said.reason}",
+                host=plan.recipient,
+                hint="`xbvault vault check` says what its token and policy lack",
+                problems=shown,
+            )
+    if said.reason:
+        message = f"{begin}: {said.reason}"
+    else:
+        message = (
+            f"{begin}; its start command {outcomes.describe_end(error.status or 0, error.stderr)}"
+        )
+    return CommandError(
+        message,
+        host=plan.recipient,
+        hint="mend that, then `xbvault runs resume`; or `xbvault runs undo` puts the earlier data back",
+        status=error.status,
+        stderr="\n".join(said.errors) or error.stderr,
+    )
+
+
+def _read_log(tools: Tools, plan: Plan) -> str:
+    """Return the end of the server's log; empty if there is none that can be read."""
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    with contextlib.suppress(OrchestratorError):
+        facts = hosts.read_host(remote, host)
+        path = facts.options.get("log_error", "")
+        if path not in ("", "1"):
+            path = posixpath.join(facts.datadir, path)
+            command = ["tail", "-c", str(_LOG_BYTES), "--", path]
+        elif not host.service.start:
+            unit = ["--unit", host.service.unit, "--lines", str(_JOURNAL_LINES)]
+            command = ["journalctl", "--no-pager", "--output", "cat", *unit]
+        else:
+            return ""
+        found = remote.run(command, check=False)
+        return found.text if found.status == 0 else ""
+    return ""

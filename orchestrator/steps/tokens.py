@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import SecretError
+from orchestrator.facts import survey
 from orchestrator.models import Secret
 from orchestrator.privileges import vault as vault_rights
 from orchestrator.steps import records
@@ -53,6 +54,32 @@ def ensure_transition_token(tools: Tools, plan: Plan) -> str:
     tools.recipient.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
     tools.recipient.write_file(path, Secret.join("VAULT_TOKEN=", token, "\n"))
     return path
+
+
+def check_own_token(tools: Tools, plan: Plan) -> None:
+    """See that the recipient's own token reads its own mount, before its server depends on it.
+
+    Raises:
+        SecretStoreUnavailableError: Vault does not answer.
+        SecretError: The token is refused.
+    """
+    if not plan.has_keyring:
+        return
+    path = tools.config.host(plan.recipient).vault_env_file
+    own = tools.vault.with_token(tools.recipient.read_secret(path, "VAULT_TOKEN"))
+    for counts in records.need_transition(tools, plan).versions:
+        try:
+            readable = own.can_read(f"{plan.own_mount}/data/{counts.key_id}")
+        except SecretError as error:
+            if error.transient:
+                raise
+            raise survey.make_token_error(error, plan.recipient, path) from error
+        if not readable:
+            raise SecretError(
+                f"the Vault token of host {plan.recipient} may not read {plan.own_mount}",
+                host=plan.recipient,
+                hint=f"`xbvault vault check` says what its policy lacks; its token is in {path}",
+            )
 
 
 def revoke_transition_tokens(tools: Tools, plan: Plan) -> int:

@@ -9,7 +9,7 @@ from orchestrator import service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.steps import cleanup, places, replication, restore
+from orchestrator.steps import cleanup, places, replication, restore, servers
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
 
     Raises:
         PreconditionError: The earlier datadir is not there any more, or a later run has swapped.
-        CommandError: The earlier server does not start.
+        SecretError: The earlier server does not start for want of its keys.
+        CommandError: It does not start for another reason; its first error is shown.
         VerificationError: It does not answer.
 
     Repeat:
@@ -134,7 +135,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     _restore_drop_in(tools, plan)
     runs = hosts.read_host(remote, host).is_running
     if restore.was_running(tools, plan) and not runs:
-        service.start_server(remote, host, timeout_seconds=tools.seconds_left())
+        servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
         runs = instances.is_answering(remote, host)
         if not runs:
             raise VerificationError(

@@ -29,6 +29,7 @@ class Vault(Server, Mounts, Secrets, Tokens, SshEngine, Policies):
         ca_file: CA certificate that Vault's own is checked with; empty: the system's.
         namespace: Vault namespace; empty: the root.
         timeout_seconds: Longest wait for one answer.
+        token_origin: Where the token comes from, for a reader who must put another there.
 
     Raises:
         ConfigError: The address is no URL, or there is no such CA file.
@@ -49,12 +50,20 @@ class Vault(Server, Mounts, Secrets, Tokens, SshEngine, Policies):
         address = config.address or os.environ.get("VAULT_ADDR", "")
         if not address:
             raise ConfigError("no Vault address", hint="set vault.address or VAULT_ADDR")
+        origin = ""
         if token is None and config.token_file:
-            token = read_token_file(expand_path(config.token_file))
+            path = expand_path(config.token_file)
+            token, origin = read_token_file(path), str(path)
+        elif token is None:
+            token = environment_token()
+            origin = (
+                "VAULT_TOKEN" if os.environ.get("VAULT_TOKEN", "").strip() else "~/.vault-token"
+            )
         ca_file = config.ca_file or os.environ.get("VAULT_CACERT", "")
         return cls(
             address,
-            token or environment_token(),
+            token,
             ca_file=str(expand_path(ca_file)) if ca_file else "",
             namespace=config.namespace or os.environ.get("VAULT_NAMESPACE", ""),
+            token_origin=origin,
         )

@@ -37,6 +37,7 @@ class Connection:
         ca_file: CA certificate that Vault's own is checked with; empty: the system's.
         namespace: Vault namespace; empty: the root.
         timeout_seconds: Longest wait for one answer.
+        token_origin: Where the token comes from, for a reader who must put another there.
 
     Raises:
         ConfigError: The address is no URL, the namespace can be none, or there is no such CA file.
@@ -50,6 +51,7 @@ class Connection:
         ca_file: str = "",
         namespace: str = "",
         timeout_seconds: float = 10,
+        token_origin: str = "",
     ) -> None:
         if not is_url(address):
             raise ConfigError(
@@ -64,6 +66,7 @@ class Connection:
         self.ca_file = ca_file
         self.namespace = namespace
         self._timeout_seconds = timeout_seconds
+        self._token_origin = token_origin
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._use(token)
@@ -71,6 +74,7 @@ class Connection:
     def with_token(self, token: Secret) -> Self:
         """Return a connection to the same Vault with another token; it shares the sockets."""
         other = copy.copy(self)
+        other._token_origin = ""  # noqa: SLF001 - one of our own kind
         other._use(token)  # noqa: SLF001 - one of our own kind
         return other
 
@@ -143,6 +147,7 @@ class Connection:
                 address=self.address,
                 capability=capability,
                 is_token_known=not is_denied or self._is_token_known(),
+                token_origin=self._token_origin,
             ) from error
         return answer
 

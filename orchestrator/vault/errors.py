@@ -47,6 +47,7 @@ def translate(  # noqa: C901, PLR0911 - a table: one branch for each kind of ans
     address: str,
     capability: str = "",
     is_token_known: bool = True,
+    token_origin: str = "",
 ) -> SecretError:
     """Return our error for one of hvac or requests.
 
@@ -57,6 +58,7 @@ def translate(  # noqa: C901, PLR0911 - a table: one branch for each kind of ans
         address: Of Vault.
         capability: What the token needs, where the method does not say.
         is_token_known: Whether Vault knows the token at all.
+        token_origin: Where the token comes from; empty: somewhere that only the caller knows.
     """
     if isinstance(error, OSError):
         return _translate_connection(error, address)
@@ -98,7 +100,8 @@ def translate(  # noqa: C901, PLR0911 - a table: one branch for each kind of ans
         case hvac.exceptions.Forbidden() | hvac.exceptions.Unauthorized():
             return SecretError(
                 f'Vault at {address} does not know the token, and denies it "{needed}" on {path}',
-                hint="it is wrong, expired or revoked: put a valid one where vault.token_file points",
+                hint="it is wrong, expired or revoked"
+                + (f": put a valid one into {token_origin}" if token_origin else ""),
             )
         case hvac.exceptions.InvalidPath():
             return SecretError(f"nothing in Vault at {path}" + (f": {text}" if text else ""))

@@ -879,6 +879,26 @@ def test_locked_journal_is_a_journal_error(engine: Engine, monkeypatch: pytest.M
     assert engine.begin("r2").status == "succeeded"
 
 
+def test_journal_that_is_locked_meanwhile_stops_the_run_there(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run waits for a while, says so with exit status 8, and can be resumed."""
+    monkeypatch.setenv("ENGINE_LOCKED_SECONDS", "1")
+    script("engine-two", "hold")
+    process = engine.spawn("begin")
+    wait_for(lambda: "engine-two" in trace())
+    with contextlib.closing(sqlite3.connect(engine.state / "journal.sqlite")) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        (engine_lab.world() / "release").touch()
+        out, err = process.communicate(timeout=30)
+        connection.rollback()
+    assert process.returncode == 8, (out, err)
+    document = json.loads(out)
+    assert (document["error"], "locked" in document["message"]) == ("JournalError", True)
+    assert engine.resume().status == "succeeded"
+    assert trace() == ["engine-one", "engine-two", "engine-two", *STEPS[2:], "engine-sweep"]
+
+
 def test_full_disk_ends_in_a_journal_error_and_a_run_to_resume(engine: Engine) -> None:
     """A journal that takes no more stops the run at that step, and the run can be resumed."""
     script("engine-two", "full")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator import config as config_module
 from orchestrator import durable, log, models, playbook
+from orchestrator.durable import journal
 from orchestrator.errors import (
     CommandError,
     HostUnreachableError,
@@ -292,6 +293,8 @@ def main() -> int:
     if "ENGINE_NO_HANDLER" not in os.environ:
         # What the command line does: leave at once, and let the run be resumed.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if "ENGINE_LOCKED_SECONDS" in os.environ:
+        journal.LOCKED_SECONDS = float(os.environ["ENGINE_LOCKED_SECONDS"])
     config = make_config(Path(state))
     text = world() / "playbook.yaml"
     calls: dict[str, Callable[[], durable.RunRecord]] = {

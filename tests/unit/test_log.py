@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,23 @@ def test_run_file_is_appended_to(tmp_path: Path) -> None:
         with log.run_file("r1", path):
             log.get().info("run.began", run_id="r1")
     assert len(path.read_text("utf-8").splitlines()) == 2
+
+
+def test_line_without_room_is_left_out_whole(tmp_path: Path) -> None:
+    """A full disk raises nothing here, and leaves no half of a line for the next one to follow."""
+    log.configure()
+    path = tmp_path / "r1.jsonl"
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with log.run_file("r1", path):
+        log.get().info("notice", run_id="r1", message="first")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, most))
+        try:
+            log.get().info("notice", run_id="r1", message="second")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        log.get().info("notice", run_id="r1", message="third")
+    events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert [event["message"] for event in events] == ["first", "third"]
 
 
 def test_run_file_holds_no_secret(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +26,26 @@ CLOCK = (
 """What gives the orchestrator's processes a clock of their own, by Debian's ``faketime``."""
 
 
+@contextlib.contextmanager
+def _hold_lock(stand: Stand) -> Iterator[None]:
+    """Hold the journal's write lock: at once, or as soon as the halted process lets go of it."""
+    held = sqlite3.connect(stand.journal, isolation_level=None, timeout=30, check_same_thread=False)
+    with contextlib.closing(held):
+        waits = threading.Thread(target=held.execute, args=("BEGIN EXCLUSIVE",))
+        waits.start()
+        waits.join(1)
+        try:
+            yield
+        finally:
+            waits.join()
+            held.execute("ROLLBACK")
+
+
 @nemesis("journal-locked-for-a-moment", moments=EVERYWHERE, comes=[GOES_ON], mends_after_seconds=2)
 def _locked_for_a_moment(stand: Stand) -> Iterator[None]:
     """Another process holds the journal's write lock for two seconds."""
-    with sqlite3.connect(stand.journal, isolation_level=None) as held:
-        held.execute("BEGIN EXCLUSIVE")
+    with _hold_lock(stand):
         yield
-        held.execute("ROLLBACK")
-    held.close()
 
 
 @nemesis(
@@ -42,11 +56,8 @@ def _locked_for_a_moment(stand: Stand) -> Iterator[None]:
 )
 def _locked(stand: Stand) -> Iterator[None]:
     """Another process holds the journal's write lock until the run has given up."""
-    with sqlite3.connect(stand.journal, isolation_level=None) as held:
-        held.execute("BEGIN EXCLUSIVE")
+    with _hold_lock(stand):
         yield
-        held.execute("ROLLBACK")
-    held.close()
 
 
 @nemesis("journal-disk-full", moments=before_each(), comes=["JournalError"], says=["space", "full"])

@@ -173,6 +173,17 @@ def test_watch_of_an_interrupted_run_ends_and_says_how_to_resume(
     assert f"hint: xbvault runs resume {RUN_ID}" in result.stderr
 
 
+def test_watch_passes_over_a_line_that_was_cut(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that lost its power may leave half of a line, which what is resumed goes on after."""
+    monkeypatch.setattr(runs, "ASK_JOURNAL_SECONDS", 0.01)
+    path = write_log(command_line, [])
+    path.write_text('{"event": "step.be{"event": "step.began"}\n', encoding="utf-8")
+    result = command_line.call("runs", "watch", RUN_ID)
+    assert result.exit_code == 0
+
+
 def test_watch_as_json_waits_and_prints_the_document(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,31 @@ def test_log_of_nothing() -> None:
     assert not mariadb.is_completed("\n \n")
 
 
+@pytest.mark.parametrize(
+    ("name", "cause", "words"),
+    [
+        ("sealed", mariadb.StartFailure.VAULT_UNAVAILABLE, "Vault is sealed"),
+        ("unreachable", mariadb.StartFailure.VAULT_UNAVAILABLE, "Failed to connect to 10.99.3.1"),
+        ("denied", mariadb.StartFailure.VAULT_DENIES, "permission denied"),
+        ("unknown-option", mariadb.StartFailure.OTHER, "unknown variable 'no_such_option=1'"),
+    ],
+)
+def test_log_of_a_start_that_failed(name: str, cause: mariadb.StartFailure, words: str) -> None:
+    """What must be mended, and by whom, stands in the log; only the last start in it counts."""
+    earlier = "\n".join(samples.read(f"mariadb/start-{other}") for other in ("sealed", "denied"))
+    found = mariadb.parse_failed_start(f"{earlier}\n{samples.read(f'mariadb/start-{name}')}")
+    assert found.cause is cause
+    assert words in found.reason
+    assert found.errors[-1] == "Aborting"
+    assert not any("[ERROR]" in error or "2026-" in error for error in found.errors)
+
+
+def test_log_that_says_nothing_of_a_start() -> None:
+    """No error is made up."""
+    found = mariadb.parse_failed_start("")
+    assert (found.cause, found.reason, found.errors) == (mariadb.StartFailure.OTHER, "", ())
+
+
 def test_coordinates_of_the_laboratory() -> None:
     """File, position and GTID, as the tool wrote them."""
     assert mariadb.parse_binlog_info(samples.read("mariadb-backup/binlog_info")) == AT

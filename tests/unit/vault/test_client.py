@@ -74,6 +74,20 @@ def test_the_configuration_goes_before_the_environment(
     assert given.with_token(TOKEN)._adapter.token == TOKEN.reveal()
 
 
+def test_a_token_knows_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the hint for one that Vault denies can name the place, and no other token's."""
+    (tmp_path / "token").write_text("s.from-file\n")
+    (tmp_path / ".vault-token").write_text("s.from-home\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    named = Vault.from_config(VaultConfig(address=ADDRESS, token_file=str(tmp_path / "token")))
+    assert named._token_origin == str(tmp_path / "token")
+    assert named.with_token(TOKEN)._token_origin == ""
+    assert Vault.from_config(VaultConfig(address=ADDRESS))._token_origin == "~/.vault-token"
+    monkeypatch.setenv("VAULT_TOKEN", "s.from-environment")
+    assert Vault.from_config(VaultConfig(address=ADDRESS))._token_origin == "VAULT_TOKEN"
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

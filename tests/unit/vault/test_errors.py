@@ -213,7 +213,14 @@ def test_each_status_is_an_exception_of_hvac(
 def test_a_token_that_vault_does_not_know_is_told_from_a_missing_right() -> None:
     """A policy cannot help a token that has expired, so the hint is another one."""
     error = hvac.exceptions.Forbidden("HTTP 403", errors=["permission denied"])
-    found = translate(error, method="get", path=PATH, address=ADDRESS, is_token_known=False)
+    found = translate(
+        error,
+        method="get",
+        path=PATH,
+        address=ADDRESS,
+        is_token_known=False,
+        token_origin="/etc/xbvault/token",
+    )
     assert "does not know the token" in found.message
     assert f'"read" on {PATH}' in found.message
-    assert "vault.token_file" in found.hint
+    assert found.hint.endswith("put a valid one into /etc/xbvault/token")

@@ -1,0 +1,88 @@
+"""Why a server did not start, as its own log says."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+import samples
+from engine_lab import make_plan
+from fake_remote import FakeRemote
+
+from orchestrator import config as config_module
+from orchestrator.errors import (
+    CommandError,
+    OrchestratorError,
+    SecretError,
+    SecretStoreUnavailableError,
+)
+from orchestrator.steps import servers
+from orchestrator.steps.registry import Tools
+
+FACTS = samples.read("host/facts-replica")
+LOG = "/var/log/mysql/error.log"
+UNIT_SAID = "Job for mariadb.service failed because the control process exited with error code."
+TAIL = ("tail", "-c", str(servers._LOG_BYTES), "--", LOG)
+
+
+def start(remote: FakeRemote) -> OrchestratorError:
+    """Start a server that does not start; return the error."""
+    hosts = {"master": {"vault_mount": "m"}, "replica": {"vault_mount": "r"}}
+    config = config_module.parse({"hosts": hosts})
+    shut = cast("Any", None)
+    tools = Tools(config=config, vault=shut, donor=shut, recipient=remote)
+    with pytest.raises(OrchestratorError) as caught:
+        servers.start_server(tools, make_plan("r1"), timeout_seconds=60)
+    return caught.value
+
+
+def make_remote(log: str = "", *, facts: str = FACTS) -> FakeRemote:
+    """Return a host whose server does not start and whose log says this."""
+    remote = FakeRemote("replica")
+    remote.answer("systemctl", "start", stderr=UNIT_SAID, status=1)
+    remote.answer("sh", "-s", stdout=facts)
+    remote.answer(*TAIL, stdout=log)
+    return remote
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "words"),
+    [
+        ("sealed", SecretStoreUnavailableError, "gets no keys from Vault"),
+        ("unreachable", SecretStoreUnavailableError, "Couldn't connect"),
+        ("denied", SecretError, "Vault denies its token"),
+        ("unknown-option", CommandError, "unknown variable 'no_such_option=1'"),
+    ],
+)
+def test_log_says_why(name: str, expected: type[OrchestratorError], words: str) -> None:
+    """The class says who must act, and whether waiting may help."""
+    error = start(make_remote(samples.read(f"mariadb/start-{name}")))
+    assert type(error) is expected
+    assert error.message.startswith("the server on replica did not start")
+    assert words in error.message
+    assert error.hint
+    assert error.host == "replica"
+
+
+def test_journal_of_systemd_is_read_where_the_server_has_no_log() -> None:
+    """The start command of systemd itself says that the unit failed, and nothing else."""
+    remote = make_remote(facts=FACTS.replace("--log_error=", "--x="))
+    remote.answer("journalctl", stdout=samples.read("mariadb/start-sealed"))
+    assert type(start(remote)) is SecretStoreUnavailableError
+
+
+@pytest.mark.parametrize("facts", [FACTS, "rubbish"])
+def test_nothing_can_be_read(facts: str) -> None:
+    """Then what the start command said must do."""
+    remote = make_remote(facts=facts)
+    remote.answer(*TAIL, stderr="tail: cannot open", status=1)
+    error = start(remote)
+    assert type(error) is CommandError
+    assert UNIT_SAID in error.message
+
+
+def test_broken_connection_is_left_as_it_is() -> None:
+    """Nobody knows what came of the start; the server may run."""
+    remote = make_remote()
+    remote.answers["systemctl", "start"] = CommandError("the connection broke", status=None)
+    assert start(remote).message == "the connection broke"
