@@ -21,7 +21,7 @@ and the refusal of pickles.
 
 For tests, ``XBVAULT_CRASH_AT=<step>:<before|after|committed>`` makes the process kill itself with
 SIGKILL before a step acts, after it acted but before that is journalled, or after it is journalled;
-`crash` has a form for inside the step as well.
+`crash` has forms for inside a step as well.
 
 The caller has called `orchestrator.steps.load` and `orchestrator.log.configure`.
 """

@@ -1,6 +1,6 @@
 """Where a process kills itself with SIGKILL if a test says so, as if its machine had failed.
 
-``XBVAULT_CRASH_AT=<step>:<before|after|committed>`` names one point. For loops there is
+``XBVAULT_CRASH_AT=<step>:<before|inside|after|committed>`` names one point. For loops there is
 ``XBVAULT_CRASH_AT=acts/<n>:<file>``: inside a step, the process dies while a long act on a host or
 in Vault goes on, or when an act has ended, at the first one that the file does not have yet. What
 it met is added to the file, so that the next process comes further; each n-th in the file kills.
@@ -57,7 +57,11 @@ def die_at(step: str, moment: str) -> None:
 
 
 def watch_doors(step: str, tools: Tools) -> Tools:
-    """Return the tools, with doors that may kill if a test says so."""
+    """Return the tools, with doors that may kill if a test says so.
+
+    The step has what it needs now, the recipient lock as well: that is the point ``inside``.
+    """
+    die_at(step, "inside")
     found = _LOOP.fullmatch(os.environ.get(VARIABLE, ""))
     if found is None:
         return tools

@@ -206,7 +206,7 @@ def check_nothing_outlives(lab: CloneLab, backup_id: str) -> None:
 
 
 def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
-    """(c, its end) What was set aside is given up, and all that the clone in place needs is there.
+    """(c, its end) What the run set aside is given up, and what the clone in place needs is there.
 
     Args:
         lab: The lab.
@@ -214,7 +214,7 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
         run_id: The run that was forgotten, whose datadir is in place.
     """
     library = _root(lab, RECIPIENT) / "var/lib"
-    breaches = [f"{path.name} is left" for path in library.glob("mysql.xbvault-*")]
+    breaches = [f"{path.name} is left" for path in library.glob(f"mysql.xbvault-*{run_id}*")]
     if (library / "mysql").stat().st_ino != before.datadir_inode:
         breaches.append("the datadir in place is another one")
     users = {name.partition("@")[0] for name in _read_accounts(lab, DONOR)}

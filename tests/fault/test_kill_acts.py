@@ -13,7 +13,7 @@ import kills
 import laws
 import pytest
 from clone_lab import CloneLab, running_lab
-from replicas import check_arrival, restart
+from replicas import check_arrival, restart, show_run
 from warm_cli import warm_cli
 
 if TYPE_CHECKING:
@@ -94,22 +94,25 @@ def test_clone_killed_inside_every_step_comes_to_the_same_end(
 
 
 @pytest.mark.skipif(not kills.is_full(), reason="a long loop: XBVAULT_FAULT=full")
-def test_undo_killed_inside_every_step_gives_the_earlier_replica_back(
-    lab: CloneLab, cli: WarmCli, tmp_path: Path
+@pytest.mark.parametrize(("verb", "end"), [("undo", "undone"), ("cancel", "cancelled")])
+def test_taken_back_while_killed_inside_every_step(
+    lab: CloneLab, cli: WarmCli, tmp_path: Path, verb: str, end: str
 ) -> None:
-    """However often it is cut inside a step, an undo ends with the earlier replica."""
+    """However often it is cut inside a step, an undo or cancel ends with the earlier replica."""
     before, earlier = laws.note(lab), laws.read_replication(lab)
-    document = lab.clone("--replace")
-    run_id = document["run_id"]
-    undo = ("runs", "undo", run_id, "--yes", "--json")
-    acts = kills.kill_in_acts(cli, tmp_path / "acts", lambda: undo, lambda: judge(lab, before))
-    check_kills(acts, "undo")
-    laws.check_ended(lab, run_id, "undone")
-    laws.check_donor_is_as_it_was(lab, before, accounts=set())
-    laws.check_nothing_outlives(lab, document["backup_id"])
+    crash = {"XBVAULT_CRASH_AT": "compare-tables:before"} if verb == "cancel" else {}
+    cli.call("clone", "master", "replica", "--replace", "--yes", "--json", env=crash)
+    run_id = kills.read_newest(lab)
     datadir = lab.directory / "hosts/replica/fs/var/lib/mysql"
+    assert datadir.stat().st_ino != before.datadir_inode
+    command = ("runs", verb, run_id, "--yes", "--json")
+    acts = kills.kill_in_acts(cli, tmp_path / "acts", lambda: command, lambda: judge(lab, before))
+    check_kills(acts, "undo")
+    laws.check_ended(lab, run_id, end)
+    laws.check_donor_is_as_it_was(lab, before, accounts=set())
+    laws.check_nothing_outlives(lab, show_run(lab, run_id)["backup_id"])
     assert datadir.stat().st_ino == before.datadir_inode
-    assert not list((lab.directory / "hosts/replica/fs/var/lib").rglob(f"*{run_id}*"))
+    assert not list(datadir.parent.rglob(f"*{run_id}*"))
     laws.wait_until_caught_up(lab)
     assert laws.read_replication(lab)["Master_User"] == earlier["Master_User"]
 

@@ -195,7 +195,7 @@ def test_beside_a_live_run_nobody_goes_on_and_a_cut_prepare_is_streamed_again(
 ) -> None:
     """Here and from a copy a resume is told who holds it; a killed prepare needs nobody's resume."""
     before = laws.note(lab)
-    halt = {"XBVAULT_HALT_AT": "seal-key-bundle:before"}
+    halt = {"XBVAULT_HALT_AT": "create-transition-key:before"}
     with process(config, *CLONE, env=halt) as live:
         wait_until(lambda: is_halted(live), "the halt", timeout_seconds=STARTS_SECONDS)
         run_id = kills.read_newest(lab)
@@ -263,3 +263,30 @@ def test_who_wakes_up_after_a_takeover_does_no_more_harm(lab: CloneLab, config: 
     status, document = resume(lab, config, run_id)
     assert (status, document["error"]["error"]) == (3, "PreconditionError")
     laws.check_recipient_equals_donor(lab)
+
+
+def test_who_wakes_up_inside_a_step_is_refused_by_the_recipient(
+    lab: CloneLab, config: Path
+) -> None:
+    """One that was stopped with the lock in hand, about to restart the server, does not touch it."""
+    before = laws.note(lab)
+    halt = {"XBVAULT_HALT_AT": "start-server:inside"}
+    with process(config, *CLONE, env=halt) as paused:
+        wait_until(lambda: is_halted(paused), "the halt", timeout_seconds=STARTS_SECONDS)
+        run_id = kills.read_newest(lab)
+        other = copy_journal(lab, config, "successor")
+        wait_until(
+            lambda: laws.read_lock(lab)["live"] == "0",
+            "the end of the lease",
+            timeout_seconds=3 * LOCK_SECONDS,
+        )
+        status, document = resume(lab, other, run_id)
+        assert status == 0, document
+        state, server = laws.read_state(lab, run_id), laws.read_server(lab, laws.RECIPIENT)
+        paused.send_signal(signal.SIGCONT)
+        refused = json.loads(paused.communicate(timeout=60)[0])
+    assert paused.returncode == 3
+    assert refused["error"]["error"] == "LockHeldError"
+    assert laws.read_server(lab, laws.RECIPIENT) == server
+    assert laws.read_state(lab, run_id) == state
+    check_success(lab, before, document)
