@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator import log
+from orchestrator.durable import crash
 from orchestrator.errors import CancelledError, CommandError, OrchestratorError
 from orchestrator.steps.registry import Repeat, StepInfo
 
@@ -62,7 +63,7 @@ class Attempts:
             watch.check()
             try:
                 tools = self._session.tools(info, attempt, watch.check, watch.seconds_left)
-                return info.function(tools, plan, **values)
+                return info.function(crash.watch_doors(info.name, tools), plan, **values)
             except OrchestratorError as error:
                 if not (error.transient and may_repeat) or wait is None:
                     raise

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
 import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import log, models
-from orchestrator.durable import flows
+from orchestrator.durable import crash, flows
 from orchestrator.errors import InterruptedWorkError, OrchestratorError
 from orchestrator.models import Plan
 from orchestrator.steps.registry import REGISTRY, Repeat, StepInfo
@@ -80,15 +78,15 @@ class Interpreter:
             if not flows.is_return(result):
                 seconds = round(time.monotonic() - began, 3)
                 log.get().info("step.ended", **place, seconds=seconds)
-            _crash_point(info.name, "committed")
+            crash.die_at(info.name, "committed")
         return result
 
     def _act(self, info: StepInfo, call: Callable[[], Any]) -> Any:
         """Return what is to be journalled: the step's result, or where the run goes back to."""
         try:
-            _crash_point(info.name, "before")
+            crash.die_at(info.name, "before")
             document = _mask(models.as_json(call()))
-            _crash_point(info.name, "after")
+            crash.die_at(info.name, "after")
         except InterruptedWorkError as error:
             if info.repeat is not Repeat.BACK or self._returns >= MOST_RETURNS:
                 log.get().error("step.failed", **error.as_json())
@@ -129,9 +127,3 @@ def _mask(document: Any) -> Any:
     if isinstance(document, list):
         return [_mask(item) for item in document]
     return document
-
-
-def _crash_point(step: str, moment: str) -> None:
-    """Die here if a test says so: ``XBVAULT_CRASH_AT=<step>:<before|after|committed>``."""
-    if os.environ.get("XBVAULT_CRASH_AT") == f"{step}:{moment}":
-        os.kill(os.getpid(), signal.SIGKILL)
