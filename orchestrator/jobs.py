@@ -13,7 +13,9 @@ When nobody has for `JobSpec.lease_seconds`, a watchdog inside the job ends it w
 processes; likewise on the recipient when another run has taken the lock. The lease is measured in
 uptime of one boot. A successor of a killed orchestrator has a higher fence, but is the same run: it
 attaches to the job and renews it. So the exact fence is compared only when a job begins; while it
-runs, the lock must not name another run.
+runs, the lock must not name another run. On the donor there is no lock to look at: there a job
+remembers the highest fence that has started or renewed it, its owner's, and neither stops nor goes
+for a process with a lower one.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import log
-from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator.errors import (
+    CommandError,
+    HostUnreachableError,
+    LockHeldError,
+    PreconditionError,
+)
 from orchestrator.host import script
 
 if TYPE_CHECKING:
@@ -53,6 +60,7 @@ _RENEW_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """A host that does not answer for less than this is asked again; its job goes on meanwhile."""
 _TAIL_LINES: Final = 40
+_OWNED: Final = 75
 _SIGNALLED: Final = range(129, 193)
 """Exit statuses by which a shell tells the end by a signal; ssh and others use 255 for more."""
 
@@ -95,6 +103,7 @@ class JobSpec:
             and this fence; otherwise every status is 75. Each stage checks the run once more, and
             the job ends itself when the lock names another run.
         lease_seconds: When nobody has looked at it for so long, the job ends itself.
+        owner: Fence of the process that starts it, for a host that has no lock to look at.
     """
 
     name: str
@@ -105,6 +114,7 @@ class JobSpec:
     directory: str = "/"
     fence: int = 0
     lease_seconds: int = LEASE_SECONDS
+    owner: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -112,7 +122,7 @@ class JobSpec:
             raise ValueError(f"a job has 1 to {_MOST_STAGES} stages")
         if not COUNT_INPUT <= self.count_after < len(self.stages):
             raise ValueError("count_after names no stage")
-        if self.fence < 0:
+        if min(self.fence, self.owner) < 0:
             raise ValueError("a fence is not negative")
         if self.lease_seconds < 1:
             raise ValueError("the lease of a job lasts longer than nothing")
@@ -198,12 +208,15 @@ def read_job(remote: Remote, name: str) -> JobState:
     return _parse_report(_call(remote, "report", name, doing="read").text)
 
 
-def renew_jobs(remote: Remote, run_id: str, *, timeout_seconds: float = _RENEW_SECONDS) -> int:
-    """Renew the lease of every job of a run that goes on, in one command.
+def renew_jobs(
+    remote: Remote, run_id: str, *, fence: int = 0, timeout_seconds: float = _RENEW_SECONDS
+) -> int:
+    """Renew the lease of every job of a run that goes on, in one command, and own them all.
 
     Args:
         remote: The host.
         run_id: The run, with which the names of its jobs begin.
+        fence: Of this process; who has a lower one may not stop or remove them any more.
         timeout_seconds: Longest time to wait for the host.
 
     Returns:
@@ -213,7 +226,9 @@ def renew_jobs(remote: Remote, run_id: str, *, timeout_seconds: float = _RENEW_S
         CommandError: The host did not answer as it should.
         HostUnreachableError: The host could not be reached.
     """
-    answer = _call(remote, "renew", run_id, doing="renew", timeout_seconds=timeout_seconds).text
+    answer = _call(
+        remote, "renew", run_id, str(fence), doing="renew", timeout_seconds=timeout_seconds
+    ).text
     return int(answer.strip().removeprefix("renewed="))
 
 
@@ -233,6 +248,7 @@ def wait_for_job(
     deadline_seconds: float,
     stall_seconds: float = 0,
     expected_bytes: int = 0,
+    fence: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> JobState:
     """Wait until a job has ended, well or badly, or has died.
@@ -244,6 +260,7 @@ def wait_for_job(
         stall_seconds: Above 0: stop the job when its bytes do not grow for this long. For jobs
             that count only.
         expected_bytes: For the progress events; 0 if unknown.
+        fence: Of this process, if it must not stop a job that another has taken over.
         check: Called at every poll. What it raises goes through, and the job goes on.
 
     Returns:
@@ -254,6 +271,7 @@ def wait_for_job(
         PreconditionError: There is no such job.
         CommandError: It stalled or took too long, and was stopped; or the host did not answer for a
             minute.
+        LockHeldError: It was to be stopped, and another process has taken it over.
         HostUnreachableError: The host could not be reached for a minute.
     """
     watch = _Watch(remote, name, expected_bytes)
@@ -276,11 +294,11 @@ def wait_for_job(
             return state
         if state is not None and state.died:
             # Its wrapper is gone, but stages may have outlived it.
-            stop_job(remote, name)
+            stop_job(remote, name, fence=fence)
             return state
         reason = watch.reason_to_stop(deadline_seconds, stall_seconds)
         if reason:
-            stop_job(remote, name)
+            stop_job(remote, name, fence=fence)
             raise CommandError(
                 f"remote job {name} {reason}; it was stopped",
                 host=remote.name,
@@ -290,21 +308,27 @@ def wait_for_job(
         pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
 
 
-def stop_job(remote: Remote, name: str) -> None:
+def stop_job(remote: Remote, name: str, *, fence: int = 0) -> None:
     """End every process of a job, within five seconds; without a job, do nothing.
 
     An armed job that has not begun will not begin any more.
 
+    Args:
+        remote: The host.
+        name: The job.
+        fence: Of this process; 0: whoever owns the job.
+
     Raises:
         CommandError: A process is left that cannot be killed.
+        LockHeldError: A process with a higher fence owns it; nothing was done.
     """
-    if _call(remote, "stop", name, doing="stop").stdout.strip() == b"stopped":
+    if _call(remote, "stop", name, str(fence), doing="stop").stdout.strip() == b"stopped":
         log.get().info("job.stopped", job=name, host=remote.name)
 
 
-def remove_job(remote: Remote, name: str) -> None:
-    """Stop a job if it runs, and remove its files; without a job, do nothing."""
-    if _call(remote, "remove", name, doing="remove").stdout.strip() == b"stopped":
+def remove_job(remote: Remote, name: str, *, fence: int = 0) -> None:
+    """Stop a job if it runs, and remove its files; without a job, do nothing. See `stop_job`."""
+    if _call(remote, "remove", name, str(fence), doing="remove").stdout.strip() == b"stopped":
         log.get().info("job.stopped", job=name, host=remote.name)
 
 
@@ -396,6 +420,12 @@ def _call(
     if result.status != 0:
         stderr = _last_lines(result.stderr.strip())
         reason = stderr.rpartition("\n")[2] or f"status {result.status}"
+        if result.status == _OWNED:
+            raise LockHeldError(
+                f"cannot {doing} remote job {name}: {reason}",
+                host=remote.name,
+                hint="another process has taken this run over; look there",
+            )
         raise CommandError(
             f"cannot {doing} remote job {name}: {reason}",
             host=remote.name,
@@ -427,6 +457,7 @@ def _settings(spec: JobSpec) -> str:
         "stages": str(len(spec.stages)),
         "counted": str(counted),
         "fence": str(spec.fence),
+        "owner": str(spec.owner),
         "lease_seconds": str(spec.lease_seconds),
         "directory": spec.directory,
         "stdin_file": spec.stdin_file,

@@ -110,6 +110,19 @@ def release_lock(remote: Remote, *, run: str, holder: str) -> None:
         log.get().info("lock.released", host=remote.name, fence=state.fence)
 
 
+def fence_command(*, run: str, fence: int) -> tuple[str, ...]:
+    """Return what stands before a command that may run only while the lock is ours.
+
+    The host itself looks at the lock then. So an orchestrator that was stopped, and wakes up after
+    another process took over, does no more harm, wherever in a step it stands.
+
+    Args:
+        run: The run that must hold the lock.
+        fence: The fence that it must have.
+    """
+    return ("sh", "-c", script("fence.sh"), "fence", f"{BASE}/lock", run, str(fence))
+
+
 def _lost(remote: Remote, state: LockState, run: str) -> LockHeldError:
     log.get().info("lock.lost", host=remote.name, fence=state.fence, held_by=state.run)
     by = f"run {state.run} holds it" if state.run else "nobody holds it"

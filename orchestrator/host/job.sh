@@ -6,10 +6,10 @@
 #   job.sh run     BASE NAME        the wrapper: what `start` starts
 #   job.sh receive BASE NAME RUN    the wrapper in the foreground, input from stdin
 #   job.sh report  BASE NAME        print the state, and renew the lease
-#   job.sh renew   BASE RUN         renew the lease of every job of a run that goes on
+#   job.sh renew   BASE RUN FENCE   renew the lease of every job of a run that goes on, and own it
 #   job.sh stderr  BASE NAME STAGE  print what a stage wrote to stderr
-#   job.sh stop    BASE NAME        end every process of the job's session
-#   job.sh remove  BASE NAME        stop it and remove its files
+#   job.sh stop    BASE NAME FENCE  end every process of the job's session
+#   job.sh remove  BASE NAME FENCE  stop it and remove its files
 #
 # `start` and `arm` need the function write_job, which the sender puts in front of this text.
 #
@@ -21,6 +21,7 @@
 #   stderr.N   stderr of a stage             stderr.count, stderr.job   of pv and of the wrapper
 #   bytes      what pv has counted; overwritten in place
 #   lease      uptime at which the job ends itself, and the seconds that a renewal adds
+#   owner      highest fence that has started or renewed the job; a lower one (but 0) may not end it
 #   mark       why the watchdog ends the job: `expired` or `overtaken`
 #   ended      uptime and exit statuses, and the mark if there was one; written last
 # Files that are written late are there from the beginning as *.new, full of blanks, and are
@@ -99,8 +100,9 @@ make_files() {
 
 reserve() {
     # A process that began before an upgrade sends this text with settings of its own time.
-    lease_seconds=900
+    lease_seconds=900 owner=0
     . ./settings
+    printf '%-19s\n' "$owner" >owner || return 1
     printf '%-119s\n' '' >begun.new && printf '%-199s\n' '' >ended.new &&
         printf '%-19s %-19s\n' 0 "$lease_seconds" >lease && printf '%-19s\n' '' >mark.new &&
         printf '%020d\n' 0 >bytes || return 1
@@ -497,18 +499,41 @@ do_report() {
     (cd "$dir" && tail -q -n "$((40 / $#))" -- "$@") | tail -c 16384
 }
 
+# Sets owner: 0 if nobody has said so.
+read_owner() {
+    owner=''
+    { read -r owner <"$1/owner"; } 2>/dev/null
+    case $owner in '' | *[!0-9]*) owner=0 ;; esac
+}
+
+# The caller is told by 75 that another process has taken the job over.
+check_owner() {
+    read_owner "$dir"
+    [ "$1" = 0 ] || [ "$1" -ge "$owner" ] || die 75 "its owner has fence $owner, ours is $1"
+}
+
+check_number() {
+    case $1 in '' | *[!0-9]* | ?????????????*) die 64 "not a number: '$1'" ;; esac
+}
+
 # A job that has not begun gets its lease when it begins.
 renew_one() {
     [ -e "$1/begun" ] && [ ! -e "$1/ended" ] && renew_lease "$1"
 }
 
 do_renew() {
+    check_number "$1"
+    fence=$1
     read_clock
     renewed=0
     set +f
     set -- "$jobs/$name".*
     set -f
     for found; do
+        [ -d "$found" ] || continue
+        read_owner "$found"
+        # In place: a full disk has room for it.
+        [ "$fence" -le "$owner" ] || printf '%-19s\n' "$fence" 1<>"$found/owner"
         if renew_one "$found"; then renewed=$((renewed + 1)); fi
     done
     echo "renewed=$renewed"
@@ -598,9 +623,11 @@ stop_session() {
 }
 
 do_stop() {
+    check_number "$1"
     answer=nothing
     if [ -e "$dir/settings" ]; then
         take_guard
+        check_owner "$1"
         if [ ! -e "$dir/begun" ] && [ ! -e "$dir/stopped" ]; then
             : >"$dir/stopped" || die 74 "cannot write $dir/stopped"
         fi
@@ -611,7 +638,7 @@ do_stop() {
 }
 
 do_remove() {
-    do_stop
+    do_stop "$1"
     [ -e "$dir" ] || return 0
     take_guard
     # Renamed first: a removal that is cut must not leave half a job.
@@ -631,7 +658,7 @@ main() {
     # The watchdog, when it ends all others.
     spared=''
     case $verb.$# in
-    start.0 | arm.0 | run.0 | report.0 | renew.0 | stop.0 | remove.0 | receive.1 | stderr.1) ;;
+    start.0 | arm.0 | run.0 | report.0 | renew.1 | stop.1 | remove.1 | receive.1 | stderr.1) ;;
     *) die 64 'wrong call' ;;
     esac
     "do_$verb" "$@"

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from orchestrator import log
-from orchestrator.errors import CommandError, HostUnreachableError, PreconditionError
+from orchestrator.errors import (
+    CommandError,
+    HostUnreachableError,
+    LockHeldError,
+    PreconditionError,
+)
 from orchestrator.remote import files, hops
 from orchestrator.remote.channel import Conversation
 from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 _CONNECT_ATTEMPTS = 3
 _CONNECT_SECONDS = 5
 """No further attempt to connect, or to open a channel, begins after this."""
+FENCED = 75
+FENCE_WORDS = "xbvault fence: "
+"""How a fence that refuses ends, and how its words begin."""
 _KILL_AFTER_SECONDS = 3
 """Between SIGTERM and SIGKILL to a command whose time is up."""
 
@@ -51,6 +59,15 @@ class SshRemote:
         self._guard = threading.Lock()
         self._link: Link | None = None
         self._login = name
+        self._fence: tuple[str, ...] = ()
+
+    def put_fence(self, command: Sequence[str]) -> None:
+        """Let the host ask a command before each of ours; it refuses, or becomes the one after it.
+
+        Args:
+            command: It ends with status `FENCED` and `FENCE_WORDS` to refuse. Empty: no fence.
+        """
+        self._fence = tuple(command)
 
     def run(
         self,
@@ -65,7 +82,7 @@ class SshRemote:
             raise ValueError("a command needs a program, and no argument can hold a zero byte")
         # Ended by the host, a command does not outlive its time even if this process is gone.
         limit = f"{max(timeout_seconds, 0.001):.3f}"
-        command = ["timeout", f"--kill-after={_KILL_AFTER_SECONDS}", limit, *argv]
+        command = ["timeout", f"--kill-after={_KILL_AFTER_SECONDS}", limit, *self._fence, *argv]
         if self._host.become:
             command = ["sudo", "-n", "--", *command]
         conversation = Conversation(self._open_channel(), timeout_seconds)
@@ -79,6 +96,13 @@ class SshRemote:
         result = Result(
             status=conversation.status, stdout=conversation.stdout, stderr=conversation.stderr
         )
+        if result.status == FENCED and self._fence and result.stderr.startswith(FENCE_WORDS):
+            said = result.stderr.strip().removeprefix(FENCE_WORDS)
+            raise LockHeldError(
+                f"{show_command(argv)} was not begun on {self.name}: {said}",
+                host=self.name,
+                hint="another process has taken this run or the host over; look there",
+            )
         if check and result.status:
             raise self._report(argv, make_command_error(argv, result, self.name))
         return result

@@ -112,12 +112,12 @@ def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
     alive = [number for number, version in metadata.versions.items() if not version.destroyed]
     if alive:
         tools.vault.destroy_versions(mount, plan.key_path, alive)
-    if metadata.custom.get("state") != "destroyed":
+    if metadata.custom.get("state") != records.DESTROYED:
         records.update_record(
             tools,
             plan,
             {
-                "state": "destroyed",
+                "state": records.DESTROYED,
                 "destroyed": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
                 "destroyed_by": plan.run_id,
             },
@@ -174,7 +174,7 @@ def remove_job_files(tools: Tools, plan: Plan) -> Removed:
     names = stop_jobs(tools, plan)
     for remote in (tools.donor, tools.recipient):
         for name in names:
-            jobs.remove_job(remote, name)
+            jobs.remove_job(remote, name, fence=tools.fence)
     tools.donor.run(["rm", "-rf", "--", plan.run_dir])
     return Removed(names=names)
 
@@ -207,6 +207,6 @@ def stop_jobs(tools: Tools, plan: Plan) -> tuple[str, ...]:
         listed = remote.run(["ls", "-1", f"{jobs.BASE}/jobs"], check=False).text.splitlines()
         for name in listed:
             if name.startswith(f"{plan.run_id}."):
-                jobs.stop_job(remote, name)
+                jobs.stop_job(remote, name, fence=tools.fence)
                 found.add(name)
     return tuple(sorted(found))

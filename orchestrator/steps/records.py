@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
 
+DESTROYED = "destroyed"
+"""The record's state from the end of its run on: no version of the key can be read any more."""
 _VERSIONS = re.compile(r"donor=(\d+) own=(\d+)")
 
 

@@ -150,7 +150,9 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     state = jobs.read_job(tools.recipient, name)
     _check_cut(state, plan.recipient)
     if state.ended and any(state.statuses):
-        jobs.remove_job(tools.recipient, name)  # a prepare that failed may be tried again
+        jobs.remove_job(
+            tools.recipient, name, fence=tools.fence
+        )  # a prepare that failed may be tried again
     token_file = ""
     if plan.has_keyring:
         token_file = tokens.ensure_transition_token(tools, plan)
@@ -208,7 +210,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         name = plan.job_name("move-backup-set", tools.attempt)
         state = jobs.read_job(remote, name)
         if state.exists and not state.running and (state.died or any(state.statuses)):
-            jobs.remove_job(remote, name)
+            jobs.remove_job(remote, name, fence=tools.fence)
         if not jobs.read_job(remote, name).exists:
             _gather(tools, plan)
             remote.run(["install", "-d", "-m", "0700", "--", plan.new_datadir])

@@ -1,14 +1,16 @@
 """What a process holds while it works on a run: doors, the recipient lock, and what must live on.
 
-The recipient lock is taken before the first step that may change anything, and its lease is
-renewed by a thread of its own, as are the orchestrator's token and the transition token; one more
-thread for each host renews the leases of the run's remote jobs there. So a step that waits for
-hours needs not think of them. When the lock is lost, the next look at the cancel flag ends the
-step.
+The recipient lock is taken before the first step that may change anything. From then on the
+recipient itself looks at it before every command of ours, and each step begins with a renewal. Its
+lease is renewed by a thread of its own, as are the orchestrator's token and the transition token;
+one more thread for each host renews the leases of the run's remote jobs there. So a step that waits
+for hours needs not think of them. When the lock is lost, the next look at the cancel flag ends the
+step, and so does the next command on the recipient.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import threading
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from orchestrator import jobs, lock, log
 from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
 from orchestrator.remote import SshRemote
+from orchestrator.steps import records
 from orchestrator.steps.registry import StepInfo, Tools
 from orchestrator.vault import Vault
 
@@ -65,11 +68,17 @@ class Session:
         """Return what a step works with; take the recipient lock if it needs it.
 
         Raises:
-            LockHeldError: Another run holds the recipient.
-            PreconditionError: Another run has changed the recipient since this one began.
+            LockHeldError: Another run holds the recipient, or another process has taken over.
+            PreconditionError: Another run has changed the recipient since this one began, or this
+                one has ended already.
             RemoteError: The recipient cannot be reached.
         """
-        if info.needs_lock and not self._fence:
+        if self._lost is not None:
+            raise self._lost
+        if self._fence:
+            # Not every step has something to do on the recipient, which would look at the lock.
+            self._renew_lock()
+        elif info.needs_lock:
             self._take_lock(after_others=info.after_others)
 
         def check() -> None:
@@ -104,8 +113,8 @@ class Session:
         try:
             if may_hold and status != "detached" and self._lost is None:
                 lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
-        except RemoteError as error:
-            # The lease runs out by itself; what the run ended with matters more.
+        except (RemoteError, LockHeldError) as error:
+            # Another process has it, or its lease runs out; what the run ended with matters more.
             log.get().info("notice", message=f"the lock was not released: {error.message}")
         finally:
             self._donor.close()
@@ -118,18 +127,24 @@ class Session:
         return f"{socket.gethostname()}:{digest}"
 
     def _take_lock(self, *, after_others: bool) -> None:
-        self._fence = lock.take_lock(
+        run = self._plan.run_id
+        fence = lock.take_lock(
             self._recipient,
-            run=self._plan.run_id,
+            run=run,
             holder=self._holder,
             lease_seconds=self._config.clone.lock_lease_seconds,
         )
+        self._recipient.put_fence(lock.fence_command(run=run, fence=fence))
         try:
-            self._check_overtaken(after_others=after_others)
+            if not after_others:
+                self._check_not_ended()
+            self._check_overtaken(fence, after_others=after_others)
         except OrchestratorError:
-            lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
-            self._fence = 0
+            with contextlib.suppress(RemoteError, LockHeldError):
+                lock.release_lock(self._recipient, run=run, holder=self._holder)
+            self._recipient.put_fence(())
             raise
+        self._fence = fence
         # A host that is gone must not hold up what is kept on the other one.
         self._keepers = (
             threading.Thread(target=self._keep, name="keeper", daemon=True),
@@ -143,14 +158,14 @@ class Session:
         for keeper in self._keepers:
             keeper.start()
 
-    def _check_overtaken(self, *, after_others: bool) -> None:
+    def _check_overtaken(self, fence: int, *, after_others: bool) -> None:
         """Refuse to go on where another run has swapped or written keys since we first came."""
         record = f"{self._plan.run_dir}/fence"
         if self._recipient.run(["test", "-s", record], check=False).status != 0:
             self._recipient.run(
                 ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", self._plan.run_dir]
             )
-            self._recipient.write_file(record, f"{self._fence}\n")
+            self._recipient.write_file(record, f"{fence}\n")
             return
         first = int(self._recipient.read_file(record).decode().strip() or 0)
         state = lock.read_lock(self._recipient)
@@ -162,18 +177,32 @@ class Session:
                 hint=f"this run cannot go on: `xbvault runs cancel {self._plan.run_id}`",
             )
 
+    def _check_not_ended(self) -> None:
+        """Refuse to go on with a run that has come to its end by another copy of its journal."""
+        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.key_path)
+        if metadata is not None and metadata.custom.get("state") == records.DESTROYED:
+            raise PreconditionError(
+                f"run {self._plan.run_id} has ended elsewhere: its transition key was destroyed "
+                f"at {metadata.custom.get('destroyed', '?')}",
+                host=self._plan.recipient,
+                hint="this journal is older than that end; use the one that the run ended with",
+            )
+
+    def _renew_lock(self) -> None:
+        lock.renew_lock(
+            self._recipient,
+            run=self._plan.run_id,
+            holder=self._holder,
+            fence=self._fence,
+            lease_seconds=self._config.clone.lock_lease_seconds,
+        )
+
     def _keep(self) -> None:
-        lease = self._config.clone.lock_lease_seconds
+        lease_seconds = self._config.clone.lock_lease_seconds
         tokens_at = time.monotonic() + TOKEN_SECONDS / 2
-        while not self._ended.wait(lease / 3):
+        while not self._ended.wait(lease_seconds / 3):
             try:
-                lock.renew_lock(
-                    self._recipient,
-                    run=self._plan.run_id,
-                    holder=self._holder,
-                    fence=self._fence,
-                    lease_seconds=lease,
-                )
+                self._renew_lock()
                 if time.monotonic() >= tokens_at:
                     tokens_at = time.monotonic() + TOKEN_SECONDS
                     self._renew_tokens()
@@ -189,7 +218,7 @@ class Session:
         pause = min(JOB_SECONDS, self._config.clone.job_lease_seconds / 5)
         while self._lost is None:
             try:
-                jobs.renew_jobs(remote, self._plan.run_id)
+                jobs.renew_jobs(remote, self._plan.run_id, fence=self._fence)
             except OrchestratorError as error:
                 # As long as their lease lasts, the jobs do not miss us.
                 log.get().info("notice", message=f"jobs not renewed: {error.message}")

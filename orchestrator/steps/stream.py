@@ -97,10 +97,15 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         deadline_seconds=min(tools.seconds_left(), tools.config.clone.stream_seconds),
         stall_seconds=tools.config.clone.stall_seconds,
         expected_bytes=plan.expected_bytes,
+        fence=tools.fence,
         check=tools.check_cancelled,
     )
     received = jobs.wait_for_job(
-        tools.recipient, receive, deadline_seconds=120, check=tools.check_cancelled
+        tools.recipient,
+        receive,
+        deadline_seconds=120,
+        fence=tools.fence,
+        check=tools.check_cancelled,
     )
     for host, name, state in ((plan.donor, SEND, sent), (plan.recipient, RECEIVE, received)):
         if state.died or not state.ended or any(state.statuses):
@@ -231,8 +236,7 @@ def _is_worth_attaching(tools: Tools, send: str, receive: str) -> bool:
 
 def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     for remote, name in ((tools.donor, send), (tools.recipient, receive)):
-        jobs.stop_job(remote, name)
-        jobs.remove_job(remote, name)
+        jobs.remove_job(remote, name, fence=tools.fence)
     tools.recipient.run(["rm", "-rf", "--", plan.staging_dir], timeout_seconds=600)
     kept = f"{plan.run_dir}/binlog_info.{tools.attempt}"
     tools.recipient.run(["rm", "-f", "--", kept])
@@ -339,6 +343,7 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
             ),
             count_after=0,
             lease_seconds=tools.config.clone.job_lease_seconds,
+            owner=tools.fence,
         ),
     )
 
@@ -355,7 +360,7 @@ def _wait_for_connection(tools: Tools, send: str, receive: str) -> None:
         if not sender.running:
             return  # it failed; the caller reads how
         time.sleep(0.1)
-    jobs.stop_job(tools.donor, send)
+    jobs.stop_job(tools.donor, send, fence=tools.fence)
     raise RemoteError(
         "the donor's stream did not reach the recipient",
         host=tools.donor.name,

@@ -15,7 +15,7 @@ import pytest
 from local_remote import LocalRemote
 
 from orchestrator import jobs, lock
-from orchestrator.errors import CommandError, PreconditionError
+from orchestrator.errors import CommandError, LockHeldError, PreconditionError
 from orchestrator.host import script
 
 if TYPE_CHECKING:
@@ -738,6 +738,27 @@ def test_a_successor_adopts_the_job(host: LocalRemote) -> None:
     assert again == fence + 1
     assert not jobs.start_job(host, dataclasses.replace(spec, fence=again))
     assert jobs.wait_for_job(host, spec.name, deadline_seconds=30).is_ok
+
+
+def test_an_owner_is_not_robbed_of_its_job(host: LocalRemote) -> None:
+    """Who has a lower fence than the process that renewed a job may neither stop nor remove it."""
+    spec = make_spec(("sleep", "72"), owner=4)
+    jobs.start_job(host, spec)
+    with pytest.raises(LockHeldError, match="its owner has fence 4, ours is 3"):
+        jobs.stop_job(host, spec.name, fence=3)
+    assert jobs.renew_jobs(host, "run1", fence=6) == 1
+    assert jobs.renew_jobs(host, "run1", fence=5) == 1
+    for act in (jobs.stop_job, jobs.remove_job):
+        with pytest.raises(LockHeldError, match="its owner has fence 6, ours is 5"):
+            act(host, spec.name, fence=5)
+    with pytest.raises(LockHeldError, match="its owner has fence 6"):
+        jobs.wait_for_job(host, spec.name, deadline_seconds=0.2, fence=5)
+    assert jobs.read_job(host, spec.name).running
+    jobs.stop_job(host, spec.name, fence=6)
+    assert not jobs.read_job(host, spec.name).running
+    jobs.remove_job(host, spec.name, fence=7)
+    assert not jobs.read_job(host, spec.name).exists
+    assert jobs.renew_jobs(host, "run1", fence=8) == 0
 
 
 def test_a_stage_asks_before_it_begins(host: LocalRemote, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from local_remote import LocalRemote
 from orchestrator import lock
 from orchestrator.errors import CommandError, LockHeldError
 from orchestrator.host import script
+from orchestrator.remote import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +124,43 @@ def test_changes_are_remembered(host: LocalRemote) -> None:
     assert (state.run, state.changed_by, state.changed_fence) == ("run2", "run1", fence)
     with pytest.raises(LockHeldError):
         lock.mark_change(host, run="run1", fence=fence)
+
+
+def test_a_fence_lets_only_its_holder_act(host: LocalRemote, tmp_path: Path) -> None:
+    """Behind a fence a command runs as it is while the lock is ours, and never afterwards."""
+    act = ("sh", "-c", 'cat; echo "$1" >&2; exit 7', "sh", "it's *")
+
+    def run_behind(fence: int, run: str = "run1") -> Result:
+        guard = lock.fence_command(run=run, fence=fence)
+        return host.run([*guard, *act], stdin=b"in\0put", check=False)
+
+    first = take(host, "run1")
+    for _ in range(4):
+        assert run_behind(first) == Result(status=7, stdout=b"in\0put", stderr="it's *\n")
+        lock.renew_lock(host, run="run1", holder="j1", fence=first, lease_seconds=60)
+    assert (
+        host.run([*lock.fence_command(run="run1", fence=first), "none"], check=False).status == 127
+    )
+    second = take(host, "run1")
+    for refused in (run_behind(first), run_behind(second, "run"), run_behind(second, "run11")):
+        assert (refused.status, refused.stdout) == (75, b"")
+        assert refused.stderr == f"xbvault fence: the lock names run=run1 fence={second}\n"
+    assert run_behind(second).status == 7
+    lock.release_lock(host, run="run1", holder="j1")
+    assert run_behind(second).status == 75
+    lock_path(host).unlink()
+    assert run_behind(second).status == 75
+
+
+def test_a_fence_reads_past_a_cut_write(host: LocalRemote) -> None:
+    """Of two slots of which one is half written, the whole one counts, as for the lock itself."""
+    fence = take(host, "run1")
+    guard = lock.fence_command(run="run1", fence=fence)
+    take(host, "run1")
+    content = lock_path(host).read_bytes()
+    assert host.run([*guard, "true"], check=False).status == 75
+    lock_path(host).write_bytes(content[:1024] + content[1024:1040].ljust(1023) + b"\n")
+    assert host.run([*guard, "true"], check=False).status == 0
 
 
 def test_the_fence_only_rises(host: LocalRemote) -> None:

@@ -25,6 +25,7 @@ from orchestrator.errors import (
     ConfigError,
     HostKeyError,
     HostUnreachableError,
+    LockHeldError,
     PreconditionError,
     RemoteError,
 )
@@ -550,6 +551,34 @@ def test_unreadable_file_is_not_missing(
         closed.chmod(0o600)
         with pytest.raises(CommandError, match=r"cat .*closed on db1 ended with status 1"):
             connect(server, user=sshd.PLAIN).read_file(str(closed))
+
+
+def test_a_fence_stands_before_every_command(
+    server: sshd.Sshd, connect: Connect, tmp_path: Path
+) -> None:
+    """While its fence lets nothing through, a host neither runs nor reads nor writes for us."""
+    remote, gate, path = connect(server), tmp_path / "gate", tmp_path / "file"
+    shut = f"test -e {gate} || {{ echo 'xbvault fence: shut' >&2; exit 75; }}; exec \"$@\""
+    remote.put_fence(("sh", "-c", shut, "fence"))
+    acts: list[Callable[[], object]] = [
+        lambda: remote.run(["touch", str(path)], check=False),
+        lambda: remote.write_file(str(path), "new"),
+        lambda: remote.read_file(str(path)),
+    ]
+    for act in acts:
+        with pytest.raises(LockHeldError, match="shut") as caught:
+            act()
+        assert caught.value.host == remote.name
+    assert not path.exists()
+    gate.touch()
+    for act in acts:
+        act()
+    assert path.read_text() == "new"
+    # a command's own 75 is its own
+    assert remote.run(["sh", "-c", "echo busy >&2; exit 75"], check=False).status == 75
+    gate.unlink()
+    remote.put_fence(())
+    assert remote.run(["true"]).status == 0
 
 
 def test_failures_are_logged_once(server: sshd.Sshd, connect: Connect) -> None:
