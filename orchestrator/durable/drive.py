@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from orchestrator import log, models
-from orchestrator.durable import engine, files, run_lock
+from orchestrator.durable import crash, engine, files, records, run_lock
 from orchestrator.durable.attempts import Attempts
 from orchestrator.durable.interpreter import Interpreter
 from orchestrator.durable.journal import LIVE, as_moment
-from orchestrator.errors import CancelledError, OrchestratorError, PreconditionError
+from orchestrator.errors import (
+    CancelledError,
+    LockHeldError,
+    OrchestratorError,
+    PreconditionError,
+)
 from orchestrator.models import Plan
 
 if TYPE_CHECKING:
@@ -57,15 +63,18 @@ def drive_flows(
     resuming = any(not row.has_succeeded for row in rows.values())
     if len(rows) == len(flows) and not resuming:
         return
+    plan = models.from_json(Plan, spec["plan"])
+    release_ended(config, journal, open_session, plan.recipient)
     log_path = config.state_directory / "logs" / f"{run_id}.jsonl"
     context = log.bound(run_id=run_id, playbook=spec["playbook"]["name"])
     with log.run_file(run_id, log_path), context:
-        session = open_session(config, models.from_json(Plan, spec["plan"]))
+        session = open_session(config, plan)
         status = "detached"
         try:
             with engine.launch_engine(journal.path, resuming=resuming) as launched:
                 for flow in flows:
                     _drive_flow(journal, session, launched, flow)
+            crash.die_at("run", "ended")
             status = ends
         except CancelledError:
             status = "cancelled"
@@ -75,6 +84,28 @@ def drive_flows(
             raise
         finally:
             _end_session(session, status)
+
+
+def release_ended(
+    config: Config, journal: Journal, open_session: OpenSession, recipient: str
+) -> None:
+    """Let go of a recipient that is still held for a run that has ended.
+
+    Its process was killed after the last word in the journal and before it had let go.
+
+    Args:
+        config: The configuration.
+        journal: The journal.
+        open_session: Opens what can let go.
+        recipient: Of which host to let go.
+    """
+    left = run_lock.list_left(config)
+    for run_id in journal.rows(left):
+        record = records.read_record(journal, run_id, held=False)
+        if not record.ended_at or record.plan.recipient != recipient:
+            continue
+        with contextlib.suppress(LockHeldError), run_lock.hold_run(config, run_id):
+            _end_session(open_session(config, record.plan), "succeeded")
 
 
 class _Walk:

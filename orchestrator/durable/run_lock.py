@@ -84,6 +84,13 @@ def walked(run_id: str) -> Iterator[None]:
         _walked.discard(run_id)
 
 
+def list_left(config: Config) -> list[str]:
+    """Return the runs whose process died while it held them."""
+    folder = _lock_path(config, "")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if find_holder(config, name) is None]
+
+
 def find_holder(config: Config, run_id: str) -> int | None:
     """Return the pid of the process that holds a run (0 if it is not known), or None."""
     try:

@@ -58,7 +58,7 @@ def resume_run(config: Config, run_id: str, open_session: OpenSession) -> RunRec
         LockHeldError: A live process holds it.
         PreconditionError: It is cancelled, undone, or of another version.
     """
-    run_id = read_run(config, run_id).run_id
+    run_id = _find_run(config, run_id, open_session)
     with run_lock.hold_run(config, run_id):
         opened = journal.create_journal(config)
         record = records.read_record(opened, run_id, held=False)
@@ -70,7 +70,7 @@ def resume_run(config: Config, run_id: str, open_session: OpenSession) -> RunRec
                 f"run {run_id} was {state}, which is final", hint=_way_out(record)
             )
         found = flows.make_flows(opened.rows([run_id])[run_id].spec)
-        _refuse_other_version(record, found)
+        _refuse_other_version(opened, record, found)
         drive.drive_flows(config, opened, open_session, found)
     return read_run(config, run_id)
 
@@ -84,7 +84,7 @@ def cancel_run(config: Config, run_id: str, open_session: OpenSession, undo: Pla
         LockHeldError: The process that holds it did not let go.
         PreconditionError: It has succeeded, or is of another version.
     """
-    run_id = read_run(config, run_id).run_id
+    run_id = _find_run(config, run_id, open_session)
     opened = journal.create_journal(config)
 
     def mark() -> None:
@@ -94,7 +94,7 @@ def cancel_run(config: Config, run_id: str, open_session: OpenSession, undo: Pla
         mark()
         record = records.read_record(opened, run_id, held=False)
         found = _action_flows(opened, run_id, "cancel", undo)
-        _refuse_other_version(record, found)
+        _refuse_other_version(opened, record, found)
         drive.drive_flows(config, opened, open_session, found, ends="cancelled")
     return read_run(config, run_id)
 
@@ -108,7 +108,7 @@ def undo_run(config: Config, run_id: str, open_session: OpenSession, undo: Playb
         LockHeldError: A live process holds it.
         PreconditionError: It did not succeed, was forgotten, or is of another version.
     """
-    run_id = read_run(config, run_id).run_id
+    run_id = _find_run(config, run_id, open_session)
     with run_lock.hold_run(config, run_id):
         opened = journal.create_journal(config)
         record = records.read_record(opened, run_id, held=False)
@@ -119,7 +119,7 @@ def undo_run(config: Config, run_id: str, open_session: OpenSession, undo: Playb
                 f"run {run_id} is {record.status} and cannot be undone", hint=_way_out(record)
             )
         found = _action_flows(opened, run_id, "undo", undo)
-        _refuse_other_version(record, found)
+        _refuse_other_version(opened, record, found)
         drive.drive_flows(config, opened, open_session, found)
     return read_run(config, run_id)
 
@@ -135,7 +135,7 @@ def forget_run(
         LockHeldError: A live process holds it.
         PreconditionError: It has not ended, or is of another version.
     """
-    run_id = read_run(config, run_id).run_id
+    run_id = _find_run(config, run_id, open_session)
     with run_lock.hold_run(config, run_id):
         opened = journal.create_journal(config)
         record = records.read_record(opened, run_id, held=False)
@@ -146,7 +146,7 @@ def forget_run(
                 f"run {run_id} is {record.status} and has not ended", hint=_way_out(record)
             )
         found = _action_flows(opened, run_id, "forget", forget)
-        _refuse_other_version(record, found)
+        _refuse_other_version(opened, record, found)
         drive.drive_flows(config, opened, open_session, found)
     return read_run(config, run_id)
 
@@ -186,6 +186,14 @@ def read_run(config: Config, run_id: str) -> RunRecord:
     return records.read_record(opened, found[0], held=is_held)
 
 
+def _find_run(config: Config, run_id: str, open_session: OpenSession) -> str:
+    """Return the whole name of a run that somebody wants something done to."""
+    record = read_run(config, run_id)
+    opened = journal.Journal(files.journal_path(config))
+    drive.release_ended(config, opened, open_session, record.plan.recipient)
+    return record.run_id
+
+
 def _mark_cancelled(opened: Journal, run_id: str) -> None:
     """Mark a run that has not ended as cancelled.
 
@@ -219,15 +227,30 @@ def _action_flows(opened: Journal, run_id: str, kind: str, playbook: Playbook) -
     return flows.make_flows(spec)
 
 
-def _refuse_other_version(record: RunRecord, found: Sequence[Flow]) -> None:
+def _refuse_other_version(opened: Journal, record: RunRecord, found: Sequence[Flow]) -> None:
+    """Refuse flows that another version has begun, or that name steps which this one lacks.
+
+    A run of another version can still be cancelled, undone and forgotten: those are flows of this
+    version, which take nothing from the run but its plan.
+    """
+    rows = opened.rows([flow.name for flow in found]).values()
+    versions = {row.version for row in rows} - {flows.FLOW_VERSION}
     unknown = {entry["use"] for flow in found for entry in flow.spec["steps"]} - set(REGISTRY)
-    if record.flow_version == flows.FLOW_VERSION and not unknown:
+    if not versions and not unknown:
         return
+    kind = found[0].spec["kind"]
+    hint = f"end the {kind} with the version that began it"
+    if kind == "run":
+        verb = "undo" if record.status == "cleaning" else "cancel"
+        hint = (
+            f"`xbvault runs {verb} {record.run_id}` takes it back; or resume it with the version "
+            "that began it"
+        )
     what = f"knows no step {min(unknown)!r}" if unknown else f"reads {flows.FLOW_VERSION}"
     raise PreconditionError(
         f"run {record.run_id} was begun by another version of xbvault "
-        f"({record.flow_version}; this one {what})",
-        hint="end it with the version that began it, or begin a new run",
+        f"({min(versions, default=record.flow_version)}; this one {what})",
+        hint=hint,
     )
 
 

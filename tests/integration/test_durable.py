@@ -588,6 +588,31 @@ def test_failed_cleanup_is_done_by_resume(engine: Engine) -> None:
     assert trace() == [*ALL, "engine-sweep"]
 
 
+@pytest.mark.parametrize("verb", ["begin", "resume"])
+def test_what_a_killed_process_held_is_let_go(engine: Engine, verb: str) -> None:
+    """A process that died after the last word in the journal has its recipient let go for it."""
+    engine.kill_at("begin", "run:ended")
+    locks = engine.state / "locks"
+    assert [path.name for path in locks.iterdir()] == ["r1"]
+    assert (engine.read().status, sessions()) == ("succeeded", [])
+    if verb == "begin":
+        engine.begin("r2")
+    else:
+        assert engine.resume() == engine.read()
+    assert sessions() == ["succeeded"] * (2 if verb == "begin" else 1)
+    assert list(locks.iterdir()) == []
+    engine.resume()
+    assert sessions() == ["succeeded"] * (2 if verb == "begin" else 1)
+
+
+def test_what_was_interrupted_stays_held(engine: Engine) -> None:
+    """Another run does not take the recipient from one that was cut off and will be resumed."""
+    engine.kill_at("begin", "engine-two:before")
+    engine.begin("r2")
+    assert sessions() == ["succeeded"]
+    assert engine.resume().status == "succeeded"
+
+
 def test_undo_puts_back_and_cleans_up(engine: Engine) -> None:
     """An undone run stays undone; it is neither resumed nor undone again."""
     engine.begin()
@@ -687,8 +712,42 @@ def test_run_of_another_format_is_refused(engine: Engine, monkeypatch: pytest.Mo
     assert engine.read().flow_version == "flow-0"
     with pytest.raises(PreconditionError, match="flow-0; this one reads flow-1") as caught:
         engine.resume()
-    assert "version that began it" in caught.value.hint
+    assert caught.value.hint == (
+        "`xbvault runs cancel r1` takes it back; or resume it with the version that began it"
+    )
     assert trace() == list(STEPS[:3])
+
+
+@pytest.mark.parametrize("verb", ["cancel", "undo"])
+def test_run_of_another_format_is_taken_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """What another version began can be cancelled or undone, as the refusal of its resume says."""
+    script("engine-sweep" if verb == "undo" else "engine-three", "fail")
+    with monkeypatch.context() as older:
+        older.setattr(flows, "FLOW_VERSION", "flow-0")
+        with pytest.raises(CommandError):
+            engine.begin()
+    with pytest.raises(PreconditionError) as caught:
+        engine.resume()
+    assert f"`xbvault runs {verb} r1`" in caught.value.hint
+    ended = engine.undo() if verb == "undo" else engine.cancel()
+    assert ended.status == {"undo": "undone", "cancel": "cancelled"}[verb]
+    assert ended.ended_at
+    assert trace()[-2:] == ["engine-revert", "engine-sweep"]
+
+
+def test_undo_of_another_format_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An undo that another version has begun is not gone on with."""
+    engine.begin()
+    script("engine-revert", "fail")
+    with monkeypatch.context() as older:
+        older.setattr(flows, "FLOW_VERSION", "flow-0")
+        with pytest.raises(CommandError):
+            engine.undo()
+    with pytest.raises(PreconditionError, match="flow-0; this one reads flow-1") as caught:
+        engine.undo()
+    assert caught.value.hint == "end the undo with the version that began it"
 
 
 def test_run_with_a_step_that_is_gone_is_refused(
