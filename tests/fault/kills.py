@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from clone_lab import CloneLab
     from warm_cli import Finished, WarmCli
 
 Point = tuple[str, str]
+
+
+SAMPLE = 12
+"""Of so many acts one is the end of a process, where not all of them are asked for."""
+MOST_ACTS = 1000
+"""More would be a loop that never ends."""
+
+
+def is_full() -> bool:
+    """Whether all of a long suite is asked for, as ``make fault`` does, or a sample of it."""
+    return os.environ.get("XBVAULT_FAULT") == "full"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acts:
+    """What came of kills inside the steps.
+
+    Attributes:
+        steps: The step of every act on a host or in Vault that was met, in their order.
+        acts: The acts themselves.
+        kills: How many processes were killed.
+        breaches: Laws that were broken between two kills.
+        last: How the process ended that came through.
+    """
+
+    steps: Sequence[str]
+    acts: Sequence[str]
+    kills: int
+    breaches: list[str]
+    last: Finished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +78,8 @@ def list_points(name: str) -> list[Point]:
     """Return every point of a playbook and its clean-up, as the engine comes to them.
 
     After a step that is journalled the next one begins, so ``committed`` is a point of its own only
-    where none follows: at the seam to the clean-up, and at the very end.
+    where none follows: at the seam to the clean-up, and at the very end. The last point is after
+    the last word in the journal, while the recipient is still held.
     """
     steps.load()
     playbook = load_playbook(name)
@@ -54,8 +87,8 @@ def list_points(name: str) -> list[Point]:
     for flow in (playbook.steps, playbook.cleanup):
         for step in flow:
             points += [(step.use, "before"), (step.use, "after")]
-        points.append((flow[-1].use, "committed"))
-    return points
+        points += [(flow[-1].use, "committed")] if flow else []
+    return [*points, ("run", "ended")]
 
 
 def kill_at_each(
@@ -83,6 +116,55 @@ def kill_at_each(
             breaches.append(f"{where} was not reached: {killed.stdout}{killed.stderr}")
             break
     return Kills(points=points, exits=exits, breaches=breaches, last=cli.call(*command()))
+
+
+def kill_in_acts(
+    cli: WarmCli,
+    record: Path,
+    command: Callable[[], Sequence[str]],
+    judge: Callable[[], list[str]],
+    *,
+    every: int = 1 if is_full() else SAMPLE,
+) -> Acts:
+    """Kill inside the steps: amid every long act and after every act, or some of them.
+
+    Args:
+        cli: Runs the commands.
+        record: A file that is not there yet, for the acts that were met.
+        command: Returns what to run next: it begins the run, or goes on with it.
+        judge: Returns the laws that are broken; asked after every kill.
+        every: Of so many acts, one kills.
+    """
+    breaches: list[str] = []
+    crash = {"XBVAULT_CRASH_AT": f"acts/{every}:{record}"}
+    killed = 0
+    while killed < MOST_ACTS:
+        ended = cli.call(*command(), env=crash)
+        met = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        if ended.returncode != -signal.SIGKILL:
+            return Acts(
+                steps=[step for step, _ in met],
+                acts=[act for _, act in met],
+                kills=killed,
+                breaches=breaches,
+                last=ended,
+            )
+        killed += 1
+        breaches += [f"{met[-1]}: {breach}" for breach in judge()]
+    raise AssertionError(f"no end after {killed} kills, the last ones at {met[-5:]}")
+
+
+def list_steps(name: str) -> set[str]:
+    """Return the steps of a playbook and its clean-up."""
+    steps.load()
+    playbook = load_playbook(name)
+    return {step.use for step in (*playbook.steps, *playbook.cleanup)}
+
+
+def read_newest(lab: CloneLab) -> str:
+    """Return the newest run, empty before the first; logs are named after them, and sort by time."""
+    logs = lab.directory / "state/logs"
+    return max((path.stem for path in logs.glob("*.jsonl")), default="")
 
 
 def read_events(state: Path, run_id: str) -> list[dict[str, Any]]:

@@ -49,6 +49,15 @@ mariadb -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; d
     printf '%s\\t%s\\t%s\\n' "$schema" "$table" "$sum"
 done
 """
+_SERVERS = """
+for pid in $(pgrep -x mariadbd); do
+    case $(tr '\\0' ' ' <"/proc/$pid/cmdline") in
+    '' | *' --version '* | *' --help '*) ;;
+    *) cut -d ' ' -f 1,22 "/proc/$pid/stat" ;;
+    esac 2>/dev/null
+done
+"""
+"""The server may be asked for its version meanwhile, by a process of the same name."""
 _REPLICATION = (
     "Master_Host",
     "Master_User",
@@ -196,6 +205,29 @@ def check_nothing_outlives(lab: CloneLab, backup_id: str) -> None:
     _raise_all(breaches)
 
 
+def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
+    """(c, its end) What the run set aside is given up, and what the clone in place needs is there.
+
+    Args:
+        lab: The lab.
+        before: What was noted before the forget.
+        run_id: The run that was forgotten, whose datadir is in place.
+    """
+    library = _root(lab, RECIPIENT) / "var/lib"
+    breaches = [f"{path.name} is left" for path in library.glob(f"mysql.xbvault-*{run_id}*")]
+    if (library / "mysql").stat().st_ino != before.datadir_inode:
+        breaches.append("the datadir in place is another one")
+    users = {name.partition("@")[0] for name in _read_accounts(lab, DONOR)}
+    ours = {name for name in users if _ACCOUNT.fullmatch(name)}
+    if ours != {f"xbvault_{run_id.rpartition('-')[2]}"}:
+        breaches.append(f"the donor has the accounts {sorted(ours)}")
+    for key_id, versions in before.own_versions.items():
+        kept = _live_versions(lab, "mariadb-replica", key_id)
+        if not kept < versions:
+            breaches.append(f"of key {key_id}, {sorted(kept)} are left of {sorted(versions)}")
+    _raise_all(breaches)
+
+
 def check_ended(lab: CloneLab, run_id: str, status: str) -> None:
     """(e) The run says how it ended, and holds neither the recipient nor itself any more."""
     breaches = []
@@ -260,6 +292,18 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
     }
 
 
+def revoke_lost_tokens(lab: CloneLab) -> int:
+    """Revoke transition tokens that nobody knows of any more, and return how many there were.
+
+    One that Vault had made when the process was killed, before it could note the accessor, cannot
+    be found by the product. Its value died with the process, and it ends after its period.
+    """
+    lost = _find_transition_tokens(lab)
+    for accessor in lost:
+        _request(lab, "POST", "auth/token/revoke-accessor", {"accessor": accessor})
+    return len(lost)
+
+
 def read_replication(lab: CloneLab) -> dict[str, str]:
     """Return SHOW SLAVE STATUS of the recipient; empty where there is none."""
     shown = _on(lab, RECIPIENT, "mariadb", "-e", r"SHOW SLAVE STATUS\G")
@@ -269,12 +313,7 @@ def read_replication(lab: CloneLab) -> dict[str, str]:
 
 def read_server(lab: CloneLab, name: str) -> str:
     """Return pid and start time of a host's server; empty if none runs."""
-    found = [pid for pid, comm in _read_processes(lab, name).items() if comm == "mariadbd"]
-    if not found:
-        return ""
-    return " ".join(
-        f"{pid} {_on(lab, name, 'cat', f'/proc/{pid}/stat').split()[21]}" for pid in found
-    )
+    return " ".join(_on(lab, name, "sh", "-c", _SERVERS).split())
 
 
 def read_lock(lab: CloneLab) -> dict[str, str]:
@@ -317,9 +356,11 @@ def _on(lab: CloneLab, name: str, *argv: str, stdin: str = "") -> str:
     return hosts.run_on(loaded, loaded.host(name), *argv, stdin=stdin, timeout_seconds=60).stdout
 
 
-def _request(lab: CloneLab, method: str, path: str) -> dict[str, Any]:
+def _request(
+    lab: CloneLab, method: str, path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
     loaded = model.load(lab.directory)
-    return bao.request(loaded, method, path, token=bao.root_token(loaded))
+    return bao.request(loaded, method, path, body, token=bao.root_token(loaded))
 
 
 def _list_keys(lab: CloneLab, path: str) -> list[str]:
@@ -351,17 +392,17 @@ def _list_transition_mounts(lab: CloneLab) -> list[str]:
 
 
 def _list_transition_tokens(lab: CloneLab) -> list[str]:
-    found = []
+    return sorted(_find_transition_tokens(lab).values())
+
+
+def _find_transition_tokens(lab: CloneLab) -> dict[str, str]:
+    """Return the policy of each transition token by its accessor."""
+    found: dict[str, str] = {}
     for accessor in _list_keys(lab, "auth/token/accessors"):
-        loaded = model.load(lab.directory)
-        token = bao.request(
-            loaded,
-            "POST",
-            "auth/token/lookup-accessor",
-            {"accessor": accessor},
-            token=bao.root_token(loaded),
-        )["data"]
-        found += [name for name in token["policies"] if name.startswith(TRANSITION)]
+        token = _request(lab, "POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]
+        for name in token["policies"]:
+            if name.startswith(TRANSITION):
+                found[accessor] = name
     return found
 
 

@@ -74,7 +74,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         before = laws.note(lab)
 
         def command() -> Sequence[str]:
-            run_id = read_newest(lab)
+            run_id = kills.read_newest(lab)
             if run_id == first["run_id"]:
                 return "clone", "master", "replica", "--replace", "--yes", "--json"
             return "runs", "resume", run_id, "--json"
@@ -84,7 +84,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
 
         with warm_cli(lab.config_file) as cli:
             killed = kills.kill_at_each(cli, kills.list_points("clone"), command, judge)
-        run_id = read_newest(lab)
+        run_id = kills.read_newest(lab)
         yield Story(
             lab=lab,
             before=before,
@@ -94,11 +94,6 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
             run_id=run_id,
             state=laws.read_state(lab, run_id),
         )
-
-
-def read_newest(lab: CloneLab) -> str:
-    """Return the newest run; every run has its log, and their names sort by time."""
-    return max(path.stem for path in (lab.directory / "state/logs").iterdir())
 
 
 def list_checks(document: dict[str, Any]) -> list[tuple[str, str, bool]]:
