@@ -39,8 +39,10 @@ def has_control(text: str) -> bool:
 
 
 def _check_absolute(value: str) -> str:
-    if value and (not value.startswith("/") or has_control(value)):
-        raise ValueError("must be an absolute path on the host, without control characters")
+    if value and not value.startswith("/"):
+        raise ValueError("must be an absolute path on the host")
+    if has_control(value):
+        raise ValueError("must hold no control character")
     return value
 
 
