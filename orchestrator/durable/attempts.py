@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from orchestrator import log
 from orchestrator.durable import crash
 from orchestrator.errors import CancelledError, CommandError, OrchestratorError, RemoteError
-from orchestrator.steps import servers
 from orchestrator.steps.registry import Repeat, StepInfo
 
 if TYPE_CHECKING:
@@ -36,6 +35,9 @@ class Session(Protocol):
         seconds_left: Callable[[], float],
     ) -> Tools:
         """Return what a step works with."""
+
+    def start_server(self, tools: Tools, plan: Plan) -> bool:
+        """Start the recipient's new server again; return whether it did not run."""
 
     def end(self, status: str) -> None:
         """Close everything; called once, with succeeded, failed, cancelled or detached."""
@@ -89,7 +91,7 @@ class Attempts:
             OrchestratorError: It does not start; the cause of that is the cause of all.
         """
         try:
-            return servers.start_again(tools, plan)
+            return self._session.start_server(tools, plan)
         except OrchestratorError as error:
             if not isinstance(error, RemoteError) or not error.transient:
                 raise

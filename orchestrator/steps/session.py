@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from orchestrator import jobs, lock, log, numerals
 from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
 from orchestrator.remote import SshRemote
-from orchestrator.steps import records
+from orchestrator.steps import records, servers
 from orchestrator.steps.registry import StepInfo, Tools
 from orchestrator.vault import Vault
 
@@ -97,6 +97,10 @@ class Session:
             check_cancelled=check,
             seconds_left=seconds_left,
         )
+
+    def start_server(self, tools: Tools, plan: Plan) -> bool:
+        """Start the recipient's new server again; return whether it did not run."""
+        return servers.start_again(tools, plan)
 
     def end(self, status: str) -> None:
         """Release the recipient lock and close the doors.

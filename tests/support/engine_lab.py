@@ -224,6 +224,10 @@ class EngineSession:
             seconds_left=seconds_left,
         )
 
+    def start_server(self, tools: Tools, plan: Plan) -> bool:
+        """Say that there is none to start."""
+        return False
+
     def end(self, status: str) -> None:
         """Write the status down."""
         with (world() / "sessions").open("a") as stream:

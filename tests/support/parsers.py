@@ -207,6 +207,11 @@ def _events(parse: Any, value: Any) -> object:
 
 
 HOST_FACTS = tuple(samples.read(f"host/facts-{name}") for name in ("master", "replica"))
+FAILED_START = """\
+2026-11-22  2:54:29 0 [Note] Starting MariaDB 10.11.19-MariaDB-0+deb12u1-log source revision 58
+2026-11-22  2:54:29 0 [ERROR] mariadbd: hashicorp: Hashicorp server error: 503, response: sealed
+2026-11-22  2:54:29 0 [ERROR] Aborting
+"""
 CHECKPOINTS = tuple(
     samples.read(f"mariadb-backup/checkpoints-{s}") for s in ("received", "prepared")
 )
@@ -253,6 +258,7 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.flavors.mariadb.is_completed": text(samples.read("mariadb-backup/prepare-log")),
     "orchestrator.flavors.mariadb.parse_binlog_info": text(*BINLOG_INFO),
     "orchestrator.flavors.mariadb.parse_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.mariadb.parse_failed_start": text(FAILED_START),
     "orchestrator.flavors.mariadb.parse_lsn": text(
         "12512819", call=lambda parse, value: parse({"to_lsn": value}, "to_lsn")
     ),
