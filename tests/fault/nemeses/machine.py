@@ -74,9 +74,11 @@ def _disk_full(stand: Stand) -> Iterator[None]:
     filler.unlink()
 
 
-@nemesis("journal-unreadable", moments=before_each(), comes=["JournalError"], says=["journal"])
+@nemesis(
+    "journal-unreadable", moments=before_each(), comes=[GOES_ON, "JournalError"], says=["journal"]
+)
 def _unreadable(stand: Stand) -> Iterator[None]:
-    """The journal's file is not there under its name, and comes back."""
+    """The journal is moved away, and back; a process that has it open may not see it in time."""
     hidden = stand.state / "hidden"
     stand.journal.rename(hidden)
     stand.journal.mkdir()
