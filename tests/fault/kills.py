@@ -69,6 +69,11 @@ class Kills:
     last: Finished
 
     @property
+    def phases(self) -> list[str]:
+        """The points as the table of faults shows them."""
+        return [f"{moment} {step}" for step, moment in self.points]
+
+    @property
     def all_killed(self) -> bool:
         """Whether every process was ended by SIGKILL at its point."""
         return self.exits == dict.fromkeys(self.points, -signal.SIGKILL)

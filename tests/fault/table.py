@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from typing import TYPE_CHECKING, Any
 
 from nemesis import NEMESES
@@ -12,6 +13,13 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+KILLED = {
+    "clone-killed": "The orchestrator of a clone is killed (SIGKILL), and the run resumed.",
+    "undo-killed": "The orchestrator of an undo is killed (SIGKILL), and the undo begun again.",
+    "cancel-killed": "The orchestrator of a cancel is killed (SIGKILL), and it is begun again.",
+    "forget-killed": "The orchestrator of a forget is killed (SIGKILL), and it is begun again.",
+}
+"""The loops of kills, beside the nemeses."""
 PROPERTY = "fault"
 """Name under which a test's report carries its rows."""
 HEAD = """\
@@ -28,6 +36,8 @@ every row:
 - (d) no transition mount, token, key or credential outlives the run;
 - (e) the run ends, says how, and holds no lock any more;
 - (f) resuming it again changes nothing.
+
+Kills inside a step come after each act on a host or in Vault, and amid the long ones.
 
 A step that is repeated by itself meets short breaks without a failure: *goes on*. `xbvault explain
 CLASS` says of each class what was kept and what to do.
@@ -69,17 +79,37 @@ def collect(reports: Iterable[Any]) -> list[Row]:
         for name, value in getattr(report, "user_properties", ())
         if name == PROPERTY
     ]
-    order = list(NEMESES)
+    order = [*KILLED, *NEMESES]
     return sorted(rows, key=lambda row: order.index(row.nemesis))
+
+
+def list_kills(verb: str, phases: Iterable[str], ends: str) -> list[Row]:
+    """Return the rows of a loop of kills in which every process was killed and resumed.
+
+    Args:
+        verb: What was killed: clone, undo, cancel or forget.
+        phases: Where.
+        ends: Status of the run in the end.
+    """
+    return [
+        Row(
+            nemesis=f"{verb}-killed",
+            phase=phase,
+            status=-signal.SIGKILL,
+            error="",
+            message="",
+            hint="",
+            after=f"resumed, {ends}",
+        )
+        for phase in phases
+    ]
 
 
 def show(rows: Sequence[Row]) -> str:
     """Return the table for a screen."""
     table = Table("nemesis", "phase", "exit", "outcome", "after", "laws")
     for row in rows:
-        table.add_row(
-            row.nemesis, row.phase, _status(row), row.error or "goes on", row.after, "hold"
-        )
+        table.add_row(row.nemesis, row.phase, _status(row), _outcome(row), row.after, "hold")
     console = Console(width=150)
     with console.capture() as captured:
         console.print(table)
@@ -89,17 +119,18 @@ def show(rows: Sequence[Row]) -> str:
 def write_page(rows: Sequence[Row]) -> str:
     """Return the reference page."""
     parts = [HEAD]
-    for name, nemesis in NEMESES.items():
+    described = KILLED | {name: nemesis.what for name, nemesis in NEMESES.items()}
+    for name, what in described.items():
         own = [row for row in rows if row.nemesis == name]
         if own:
-            parts.append(f"\n## {name}\n\n{nemesis.what}\n\n{_section(own)}")
+            parts.append(f"\n## {name}\n\n{what}\n\n{_section(own)}")
     return "".join(parts)
 
 
 def _section(rows: Sequence[Row]) -> str:
     lines = ["| When | Exit | What is said | In the end |", "| --- | --- | --- | --- |"]
     for row in _merge(rows):
-        said = f"`{row.error}`: {_cell(row.message)}" if row.error else "goes on"
+        said = f"`{row.error}`: {_cell(row.message)}" if row.error else _outcome(row)
         hint = f"<br>*{_cell(row.hint)}*" if row.hint else ""
         lines.append(f"| {row.phase} | {_status(row)} | {said}{hint} | {row.after} |")
     return "\n".join(lines) + "\n"
@@ -114,6 +145,10 @@ def _merge(rows: Sequence[Row]) -> list[Row]:
         dataclasses.replace(same[0], phase="; ".join(row.phase for row in same))
         for same in merged.values()
     ]
+
+
+def _outcome(row: Row) -> str:
+    return row.error or ("goes on" if row.status is None else "killed")
 
 
 def _status(row: Row) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import kills
 import laws
 import pytest
+import table
 from clone_lab import CloneLab, running_lab
 from lab import bao, hosts, model
 from warm_cli import warm_cli
@@ -109,10 +110,12 @@ def test_every_step_has_its_kill_points() -> None:
     assert len(kills.list_points("clone")) > 50
 
 
-def test_each_kill_happened(story: Story) -> None:
+def test_each_kill_happened(story: Story, record_property: Callable[[str, object], None]) -> None:
     """Every process was ended by SIGKILL at its point, and no law was broken between."""
     assert story.kills.breaches == []
     assert story.kills.all_killed, story.kills.exits
+    for row in table.list_kills("clone", story.kills.phases, "succeeded"):
+        record_property(table.PROPERTY, row.as_json())
 
 
 def test_end_is_that_of_an_undisturbed_clone(story: Story) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import kills
 import laws
 import pytest
+import table
 from clone_lab import CloneLab, running_lab
 from replicas import check_arrival, restart
 from warm_cli import warm_cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
@@ -29,7 +30,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
         yield made
 
 
-def test_undo_killed_everywhere_gives_the_earlier_replica_back(lab: CloneLab) -> None:
+def test_undo_killed_everywhere_gives_the_earlier_replica_back(
+    lab: CloneLab, record_property: Callable[[str, object], None]
+) -> None:
     """However often it is cut off, an undo ends with the earlier replica, and leaves nothing."""
     before, earlier = laws.note(lab), laws.read_replication(lab)
     second = lab.clone("--replace")
@@ -52,6 +55,8 @@ def test_undo_killed_everywhere_gives_the_earlier_replica_back(lab: CloneLab) ->
     kills.check_steps(undone[first:], "undo", "undo")
 
     laws.check_ended(lab, run_id, "undone")
+    for row in table.list_kills("undo", killed.phases, "undone"):
+        record_property(table.PROPERTY, row.as_json())
     laws.check_donor_is_as_it_was(lab, before, accounts=set())
     laws.check_nothing_outlives(lab, second["backup_id"])
     datadir = lab.directory / "hosts/replica/fs/var/lib/mysql"
@@ -71,7 +76,9 @@ def test_undo_killed_everywhere_gives_the_earlier_replica_back(lab: CloneLab) ->
     lab.lab("writer", "start")
 
 
-def test_forget_killed_everywhere_leaves_the_clone_alone(lab: CloneLab) -> None:
+def test_forget_killed_everywhere_leaves_the_clone_alone(
+    lab: CloneLab, record_property: Callable[[str, object], None]
+) -> None:
     """However often it is cut off, a forget ends with the clone in place, its keys and no more."""
     run_id = lab.clone("--replace")["run_id"]
     before = laws.note(lab)
@@ -90,6 +97,8 @@ def test_forget_killed_everywhere_leaves_the_clone_alone(lab: CloneLab) -> None:
     first = next(i for i, event in enumerate(forgotten) if event.get("flow") == "forget")
     kills.check_steps(forgotten[first:], "forget", "forget")
     laws.check_ended(lab, run_id, "forgotten")
+    for row in table.list_kills("forget", killed.phases, "forgotten"):
+        record_property(table.PROPERTY, row.as_json())
     laws.check_donor_is_as_it_was(lab, before, accounts=set())
     laws.check_forgotten(lab, before, run_id)
     restart(lab, "replica")
