@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from orchestrator.remote import pick_line
+import re
+
+from orchestrator.remote import is_disk_full, pick_line
 
 SIGNALLED = range(129, 193)
 """Exit statuses by which a shell tells the end by a signal."""
+_VAULT_REFUSES = re.compile(r"error.*(vault|hashicorp)|hashicorp: ", re.IGNORECASE)
 _LAST_LINES = 20
 _MOST_CHARACTERS = 300
 
@@ -21,3 +24,18 @@ def describe_end(status: int, words: str) -> str:
         return f"was killed by signal {status - 128}"
     line = pick_line("\n".join(words.splitlines()[-_LAST_LINES:]))[:_MOST_CHARACTERS]
     return f"ended with status {status}" + (f"; {line}" if line else "")
+
+
+def explain_failure(words: str, *, host: str, otherwise: str) -> str:
+    """Return the hint for a tool that failed: what to mend, then to resume.
+
+    Args:
+        words: What it wrote to stderr.
+        host: Where it ran.
+        otherwise: The hint where its words tell nothing.
+    """
+    if is_disk_full(words):
+        return f"free space on {host}'s filesystem, then `xbvault runs resume`"
+    if _VAULT_REFUSES.search(words):
+        return f"can the backup tool on {host} read its keys from Vault? then `xbvault runs resume`"
+    return otherwise

@@ -17,7 +17,6 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb
-from orchestrator.remote import is_disk_full
 from orchestrator.steps import outcomes, places, records, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -595,12 +594,11 @@ def _need_success(state: jobs.JobState, what: str, host: str) -> None:
     ended = outcomes.describe_end(status, state.stderr)
     if state.died or not state.ended:
         ended = "was killed, or its host was restarted"
-    full = is_disk_full(state.stderr)
+    again = "`xbvault runs resume` tries again; the recipient's data was not touched"
     raise CommandError(
         f"{what} {ended}",
         host=host,
-        hint=("free space there, then " if full else "")
-        + "`xbvault runs resume` tries again; the recipient's data was not touched",
+        hint=outcomes.explain_failure(state.stderr, host=host, otherwise=again),
         status=status,
         stderr=log.redact_text(state.stderr),
     )

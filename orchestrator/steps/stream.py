@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import mariadb
 from orchestrator.models import Check, Coordinates
-from orchestrator.remote import is_disk_full
 from orchestrator.steps import outcomes, places
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -34,10 +32,10 @@ RECEIVER_SECONDS = 120
 """Longest time from the end of a whole stream to the end of its extraction."""
 BROKEN_SECONDS = 5.0
 """The same, of a stream that broke."""
+_AGAIN = "`xbvault runs resume` streams again; the recipient's data was not touched"
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 _NO_CONNECTION = 255
 """What ssh ends with when it has no connection, or lost it."""
-_VAULT_REFUSES = re.compile(r"error.*(vault|hashicorp)|hashicorp: ", re.IGNORECASE)
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com"
 """AES-GCM first: measured 3.5 against 2.3 s for 2 GB without it."""
 
@@ -429,7 +427,9 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
         raise CommandError(
             f"the stream failed: {tool} {outcomes.describe_end(state.statuses[stage], words)}",
             host=remote.name,
-            hint=_hint(words) if stage == 0 else _way_hint(plan),
+            hint=outcomes.explain_failure(words, host=remote.name, otherwise=_AGAIN)
+            if stage == 0
+            else _way_hint(plan),
             status=state.statuses[stage],
             stderr="\n".join(words.splitlines()[-20:]),
         )
@@ -437,20 +437,12 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
     raise CommandError(
         "the stream failed: its job was killed, or its host was restarted",
         host=lost,
-        hint=_hint(""),
+        hint=_AGAIN,
     )
 
 
 def _statuses(state: JobState) -> str:
     return " ".join(str(status) for status in state.statuses) or "none"
-
-
-def _hint(words: str) -> str:
-    if is_disk_full(words):
-        return "free space on the recipient's filesystem, then `xbvault runs resume`"
-    if _VAULT_REFUSES.search(words):
-        return "can the donor's backup tool read its keys from Vault? then `xbvault runs resume`"
-    return "`xbvault runs resume` streams again; the recipient's data was not touched"
 
 
 def _way_hint(plan: Plan) -> str:
