@@ -76,7 +76,7 @@ def _ddl_storm(stand: Stand) -> Iterator[None]:
     assert status == 0, "the storm broke down"
 
 
-@nemesis("key-rotated-during-the-stream", moments=STREAM, comes=[GOES_ON], sample=True)
+@nemesis("key-rotated-during-the-stream", moments=STREAM, comes=[GOES_ON])
 def _key_rotated(stand: Stand) -> Iterator[None]:
     """The donor's key gets a new version, and a table is written anew under it."""
     for key in (1, 2):

@@ -45,7 +45,7 @@ def _cut_off_for_a_moment(stand: Stand) -> Iterator[None]:
 
 @nemesis(
     "orchestrator-cut-off",
-    moments=[*STREAM, *before("swap-datadir", "re-encrypt-tablespaces")],
+    moments=[*STREAM, *before("re-encrypt-tablespaces")],
     comes=[*LOST, "CommandError"],
 )
 def _cut_off(stand: Stand) -> Iterator[None]:

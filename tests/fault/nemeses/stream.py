@@ -33,7 +33,6 @@ esac
     moments=STREAM,
     comes=["CommandError"],
     says=["mariadb-backup was killed by signal 9"],
-    sample=True,
 )
 def _backup_tool_killed(stand: Stand) -> Iterator[None]:
     """The donor's backup tool is killed in the middle of the stream."""
