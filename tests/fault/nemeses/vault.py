@@ -68,7 +68,6 @@ def _sealed(stand: Stand) -> Iterator[None]:
 @nemesis(
     "vault-gone",
     moments=before(
-        "create-transition-mount",
         "start-server",
         "restart-on-own-mount",
         "remove-transition-mount",
