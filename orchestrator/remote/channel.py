@@ -97,4 +97,23 @@ def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
         # in pieces, because sendall copies what is left after each packet
         for start in range(0, len(stdin), _CHUNK_BYTES):
             channel.sendall(stdin[start : start + _CHUNK_BYTES])
-        channel.shutdown_write()
+        _end_input(channel)
+
+
+def _end_input(channel: paramiko.Channel) -> None:
+    """Tell the command that there is no more input, unless it has ended.
+
+    paramiko's own `shutdown_write` lets go of the channel before it sends that. When the command
+    ends just then, sshd gets it after the channel's close and drops the whole connection: "ieof
+    packet referred to nonexistent channel".
+    """
+    transport: Any = channel.get_transport()
+    while transport.is_active():
+        transport.clear_to_send.wait(0.1)
+        with channel.lock:
+            # while keys are exchanged, the transport may need the channel to get on
+            if transport.clear_to_send.is_set():
+                message = channel._send_eof()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+                if message is not None:
+                    transport._send_user_message(message)  # noqa: SLF001 - see above
+                return

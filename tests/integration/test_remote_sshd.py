@@ -14,6 +14,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import paramiko
 import pytest
 import sshd
 from remote_suite import RemoteSuite
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     Connect = Callable[..., SshRemote]
 
 pytestmark = pytest.mark.skipif(not sshd.is_available(), reason="needs openssh-server")
+EOF_MESSAGE = 96
+"""``SSH_MSG_CHANNEL_EOF``, RFC 4254."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other logins need a server run by root")
 
 
@@ -169,6 +172,29 @@ def test_big_streams_do_not_block(server: sshd.Sshd, connect: Connect) -> None:
 def test_input_that_nobody_reads(server: sshd.Sshd, connect: Connect) -> None:
     """A command that ends without reading its input is judged by its status alone."""
     assert connect(server).run(["true"], stdin=b"x" * (8 << 20)).status == 0
+
+
+def test_end_of_input_never_follows_the_end_of_the_command(
+    own_server: sshd.Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that gets it after the channel's close drops the connection, and all that is on it.
+
+    Or it takes it for the end of another command's input, if that has got the channel's number.
+    """
+    kind: Any = paramiko.Transport
+    send = kind._send_user_message
+
+    def send_late(transport: paramiko.Transport, message: paramiko.Message) -> None:
+        if message.asbytes()[0] == EOF_MESSAGE:
+            time.sleep(0.1)
+        send(transport, message)
+
+    monkeypatch.setattr(paramiko.Transport, "_send_user_message", send_late)
+    remote = connect(own_server)
+    for _ in range(3):
+        assert remote.run(["true"]).status == 0
+        time.sleep(0.3)
+    assert own_server.log.count("Accepted publickey") == 1
 
 
 def test_command_ends_at_its_time(server: sshd.Sshd, connect: Connect, tmp_path: Path) -> None:

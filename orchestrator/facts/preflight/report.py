@@ -39,7 +39,7 @@ def raise_for(checks: tuple[Check, ...], errors: Iterable[OrchestratorError] = (
         kinds = LockHeldError
     count = len(bad)
     raise kinds(
-        bad[0].evidence if count == 1 else f"{count} preconditions do not hold",
+        f"{bad[0].name}: {bad[0].evidence}" if count == 1 else f"{count} preconditions do not hold",
         host=bad[0].host if count == 1 else "",
         hint=bad[0].hint if count == 1 else "nothing was changed; mend these and begin again",
         problems=problems if count > 1 else (),

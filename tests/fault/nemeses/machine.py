@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import sqlite3
 import threading
 from pathlib import Path
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
     from stand import Stand
 
+_LATEST = 60
+"""Events of a log among which those of the latest step are."""
+_NEAR_SECONDS = 240
 EVERYWHERE = [*before_each(), *in_stream("master:mariadb-backup")]
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), Path("/no/faketime"))
 CLOCK = (
-    ("LD_PRELOAD", "libfaketimeMT.so.1"),
-    ("LD_LIBRARY_PATH", ":".join(str(path) for path in Path("/usr/lib").glob("*/faketime"))),
+    ("LD_PRELOAD", str(FAKETIME)),
     ("FAKETIME_TIMESTAMP_FILE", "{folder}/clock"),
     ("FAKETIME_NO_CACHE", "1"),
     ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ("PYTHONPATH", str(Path(__file__).parents[1] / "clock")),
 )
 """What gives the orchestrator's processes a clock of their own, by Debian's ``faketime``."""
 
@@ -87,8 +92,20 @@ def _unreadable(stand: Stand) -> Iterator[None]:
     hidden.rename(stand.journal)
 
 
-def _step_clock(stand: Stand, offset: str) -> None:
-    (stand.folder / "clock").write_text(offset, encoding="utf-8")
+@contextlib.contextmanager
+def _stepped(stand: Stand, offset: str, *, seconds: float) -> Iterator[None]:
+    """Step the clock, and see in the run's log that the orchestrator went by it."""
+    assert FAKETIME.is_file(), "faketime is not installed"
+    clock = stand.folder / "clock"
+    clock.write_text(offset, encoding="utf-8")
+    try:
+        yield
+    finally:
+        clock.write_text("+0", encoding="utf-8")
+    now = dt.datetime.now(dt.UTC)
+    events = stand.read_events(stand.read_newest_run())
+    offsets = [dt.datetime.fromisoformat(event["timestamp"]) - now for event in events[-_LATEST:]]
+    assert any(abs(found.total_seconds() - seconds) < _NEAR_SECONDS for found in offsets), offsets
 
 
 @nemesis(
@@ -100,9 +117,8 @@ def _step_clock(stand: Stand, offset: str) -> None:
 )
 def _forward(stand: Stand) -> Iterator[None]:
     """The orchestrator's clock is stepped two hours ahead, and back when the run goes on."""
-    _step_clock(stand, "+2h")
-    yield
-    _step_clock(stand, "+0")
+    with _stepped(stand, "+2h", seconds=7200):
+        yield
 
 
 @nemesis(
@@ -113,7 +129,6 @@ def _forward(stand: Stand) -> Iterator[None]:
     environment=CLOCK,
 )
 def _back(stand: Stand) -> Iterator[None]:
-    """The orchestrator's clock is stepped back by a minute, and forward when the run goes on."""
-    _step_clock(stand, "-1m")
-    yield
-    _step_clock(stand, "+0")
+    """The orchestrator's clock is stepped back by ten minutes, and forward when the run goes on."""
+    with _stepped(stand, "-10m", seconds=-600):
+        yield

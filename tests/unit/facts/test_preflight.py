@@ -544,7 +544,8 @@ def test_one_bad_thing_is_one_bad_finding(
     with pytest.raises(cls) as caught:
         preflight.raise_for(checks)
     assert type(caught.value) is cls
-    assert (caught.value.message, caught.value.host) == (found.evidence, where)
+    message = f"{found.name}: {found.evidence}"
+    assert (caught.value.message, caught.value.host) == (message, where)
     assert caught.value.hint == found.hint
     assert caught.value.problems == ()
 
