@@ -11,7 +11,7 @@ from hostile import MODEST, NAMES, TEXT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import jobs, lock, numerals, sql
+from orchestrator import jobs, lock, log, numerals, sql
 from orchestrator.durable.serial import JournalSerializer
 from orchestrator.errors import VerificationError
 from orchestrator.facts import hosts, places
@@ -182,4 +182,5 @@ def test_journalled_errors_come_back(message: str, problems: list[str]) -> None:
     error = VerificationError(message, host=message, problems=problems)
     found = SERIALIZER.deserialize(SERIALIZER.serialize(error))
     assert type(found) is VerificationError
-    assert found.as_json() == error.as_json()
+    # Another test of this process may have met the text as a secret's value.
+    assert found.as_json() == log.redact(error.as_json())
