@@ -45,14 +45,7 @@ def _restarted(stand: Stand) -> Iterator[None]:
 @nemesis(
     "vault-sealed",
     moments=[
-        *before(
-            "check-preconditions",
-            "seal-key-bundle",
-            "move-backup-set",
-            "verify-encryption",
-            "compare-tables",
-            "revoke-transition-token",
-        ),
+        *before("check-preconditions", "move-backup-set", "stop-server"),
         *LONG,
     ],
     comes=[GOES_ON, UNAVAILABLE],
