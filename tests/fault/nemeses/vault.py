@@ -23,7 +23,7 @@ LONG = [
 
 @nemesis(
     "vault-sealed-for-a-moment",
-    moments=[*before_each(), *LONG],
+    moments=[*before("start-server", "restart-on-own-mount", "destroy-transition-key"), *LONG],
     comes=[GOES_ON],
     mends_after_seconds=1,
     sample=True,
