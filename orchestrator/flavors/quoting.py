@@ -36,17 +36,21 @@ def is_plain(text: str) -> bool:
     return "\\" not in text and text.isprintable()
 
 
+MOST_OPTION_BYTES = 3900
+"""The server reads lines of at most 4,096 bytes, and takes the rest for another line."""
+
+
 def quote_option(value: str) -> str:
     """Return a value as it must stand in an option file, to be read back as it is.
 
     Raises:
-        VerificationError: The value holds a character that cannot be printed, such as a line break.
+        VerificationError: The value holds a character that cannot be printed, such as a line break,
+            or is longer than a line that the server reads as one.
     """
-    if not value.isprintable():
+    quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if not value.isprintable() or len(quoted.encode()) > MOST_OPTION_BYTES:
         raise VerificationError(f"cannot stand in an option file: {value[:80]!r}")
-    if _BARE_OPTION.fullmatch(value):
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return value if _BARE_OPTION.fullmatch(value) else quoted
 
 
 def show_name(name: str) -> str:

@@ -24,7 +24,8 @@ LONG = [
 @nemesis(
     "vault-sealed-for-a-moment",
     moments=[*before_each(), *LONG],
-    comes=[GOES_ON],
+    comes=[GOES_ON, "CommandError"],
+    says=["read its keys from Vault"],
     mends_after_seconds=1,
     sample=True,
 )
