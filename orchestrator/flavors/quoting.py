@@ -23,8 +23,9 @@ def quote_plain(text: str) -> str:
     """Return a quoted literal for statements that take no expression, such as CHANGE MASTER.
 
     Raises:
-        VerificationError: The text holds a backslash, whose meaning depends on the sql_mode, or a
-            character that cannot be printed.
+        VerificationError: The text holds a backslash, whose meaning depends on the sql_mode, a
+            character that cannot be printed, or one beyond the basic plane, which the server keeps
+            as a question mark.
     """
     if not is_plain(text):
         raise VerificationError(f"cannot stand in a plain literal: {text[:80]!r}")
@@ -33,7 +34,7 @@ def quote_plain(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether `quote_plain` takes a text."""
-    return "\\" not in text and text.isprintable()
+    return "\\" not in text and text.isprintable() and all(c <= "\uffff" for c in text)
 
 
 MOST_OPTION_BYTES = 3900
