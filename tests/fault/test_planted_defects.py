@@ -212,4 +212,5 @@ def plant(defect: Defect, folder: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         assert text.count(there) == 1, f"{name} has changed: {there!r}"
         path.write_text(text.replace(there, instead), encoding="utf-8")
-    return ["env", f"PYTHONPATH={folder}", sys.executable, "-m", "orchestrator"]
+    # -P: else the checkout, which the commands run in, would come first.
+    return ["env", f"PYTHONPATH={folder}", sys.executable, "-P", "-m", "orchestrator"]
