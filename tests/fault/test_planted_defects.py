@@ -141,6 +141,12 @@ DEFECTS = [
                 """if [ "$live" = 1 ] && [ "$run $holder" != "$1 $2" ]; then refuse; fi""",
                 ":",
             ),
+            # preflight would see the lock as well, and refuse before it is taken
+            (
+                "facts/preflight/recipient.py",
+                "    state = survey.lock\n",
+                "    state = None\n",
+            ),
         ),
         seen_by=second_machine_is_refused,
         says="the second one was let in",
