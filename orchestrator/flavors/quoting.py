@@ -23,8 +23,9 @@ def quote_plain(text: str) -> str:
     """Return a quoted literal for statements that take no expression, such as CHANGE MASTER.
 
     Raises:
-        VerificationError: The text holds a backslash, whose meaning depends on the sql_mode, or a
-            character that cannot be printed.
+        VerificationError: The text holds a backslash, whose meaning depends on the sql_mode, a
+            character that cannot be printed, or one beyond the basic plane, which the server keeps
+            as a question mark.
     """
     if not is_plain(text):
         raise VerificationError(f"cannot stand in a plain literal: {text[:80]!r}")
@@ -33,20 +34,24 @@ def quote_plain(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether `quote_plain` takes a text."""
-    return "\\" not in text and text.isprintable()
+    return "\\" not in text and text.isprintable() and all(c <= "\uffff" for c in text)
+
+
+MOST_OPTION_BYTES = 3900
+"""The server reads lines of at most 4,096 bytes, and takes the rest for another line."""
 
 
 def quote_option(value: str) -> str:
     """Return a value as it must stand in an option file, to be read back as it is.
 
     Raises:
-        VerificationError: The value holds a character that cannot be printed, such as a line break.
+        VerificationError: The value holds a character that cannot be printed, such as a line break,
+            or is longer than a line that the server reads as one.
     """
-    if not value.isprintable():
+    quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if not value.isprintable() or len(quoted.encode()) > MOST_OPTION_BYTES:
         raise VerificationError(f"cannot stand in an option file: {value[:80]!r}")
-    if _BARE_OPTION.fullmatch(value):
-        return value
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return value if _BARE_OPTION.fullmatch(value) else quoted
 
 
 def show_name(name: str) -> str:

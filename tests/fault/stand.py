@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import shlex
@@ -27,6 +28,7 @@ ENDS_SECONDS = 240
 """No process may take longer than this to its end, whatever is broken."""
 COMES_SECONDS = 90
 FILLER = "fills-the-disk"
+_numbers = itertools.count(1)
 _GATE = """\
 #!/bin/bash
 # The gate of {tool}: lets so many bytes of its {side} pass, says so, and waits until it is opened.
@@ -90,7 +92,8 @@ class Command:
         environment: Mapping[str, str],
         folder: Path,
     ) -> None:
-        self._out, self._err = folder / "stdout", folder / "stderr"
+        number = next(_numbers)  # several may run at once
+        self._out, self._err = folder / f"stdout.{number}", folder / f"stderr.{number}"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
                 [*product.command(), *arguments],

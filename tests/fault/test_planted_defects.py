@@ -141,6 +141,12 @@ DEFECTS = [
                 """if [ "$live" = 1 ] && [ "$run $holder" != "$1 $2" ]; then refuse; fi""",
                 ":",
             ),
+            # preflight would see the lock as well, and refuse before it is taken
+            (
+                "facts/preflight/recipient.py",
+                "    state = survey.lock\n",
+                "    state = None\n",
+            ),
         ),
         seen_by=second_machine_is_refused,
         says="the second one was let in",
@@ -212,4 +218,5 @@ def plant(defect: Defect, folder: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         assert text.count(there) == 1, f"{name} has changed: {there!r}"
         path.write_text(text.replace(there, instead), encoding="utf-8")
-    return ["env", f"PYTHONPATH={folder}", sys.executable, "-m", "orchestrator"]
+    # -P: else the checkout, which the commands run in, would come first.
+    return ["env", f"PYTHONPATH={folder}", sys.executable, "-P", "-m", "orchestrator"]

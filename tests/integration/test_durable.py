@@ -268,12 +268,19 @@ def test_transient_error_is_not_retried_for_ever(engine: Engine) -> None:
     assert trace() == ["engine-one"] * 5
 
 
-def test_step_that_may_not_be_repeated_is_not_retried(engine: Engine) -> None:
-    """A step that goes back or asks fails at once, transient or not."""
+def test_step_that_goes_back_is_retried_as_well(engine: Engine) -> None:
+    """It asks before it acts, as any other: a connection that breaks sends nothing back."""
     script("engine-three", "transient")
+    assert engine.begin().status == "succeeded"
+    assert trace() == [*STEPS[:3], *STEPS[2:], "engine-sweep"]
+
+
+def test_step_that_may_not_be_repeated_is_not_retried(engine: Engine) -> None:
+    """A step that asks fails at once, transient or not."""
+    script("engine-ask", "transient")
     with pytest.raises(HostUnreachableError):
-        engine.begin()
-    assert trace() == list(STEPS[:3])
+        engine.begin(text=MAIN.replace("engine-three", "engine-ask"))
+    assert trace() == [*STEPS[:2], "engine-ask"]
 
 
 def test_lasting_error_is_not_retried(engine: Engine) -> None:
