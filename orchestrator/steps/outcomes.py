@@ -26,6 +26,11 @@ def describe_end(status: int, words: str) -> str:
     return f"ended with status {status}" + (f"; {line}" if line else "")
 
 
+def find_vault_line(words: str) -> str:
+    """Return the first line in which a tool says that it got no keys; empty if there is none."""
+    return next((line.strip() for line in words.split("\n") if _VAULT_REFUSES.search(line)), "")
+
+
 def explain_failure(words: str, *, host: str, otherwise: str) -> str:
     """Return the hint for a tool that failed: what to mend, then to resume.
 
@@ -36,6 +41,4 @@ def explain_failure(words: str, *, host: str, otherwise: str) -> str:
     """
     if is_disk_full(words):
         return f"free space on {host}'s filesystem, then `xbvault runs resume`"
-    if _VAULT_REFUSES.search(words):
-        return f"can the backup tool on {host} read its keys from Vault? then `xbvault runs resume`"
     return otherwise

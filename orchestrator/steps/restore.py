@@ -135,7 +135,8 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     Raises:
         PreconditionError: There is no backup set in the staging directory.
         InterruptedWorkError: A prepare of this set was killed, or its lease ran out.
-        CommandError: ``mariadb-backup --prepare`` failed.
+        SecretError: ``mariadb-backup --prepare`` failed for want of its keys.
+        CommandError: It failed for another reason.
         VerificationError: It exited 0, but the set does not say that it is prepared.
 
     Repeat:
@@ -180,6 +181,11 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         tools.recipient, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
     )
     _check_cut(state, plan.recipient)
+    error = tokens.explain_missing_keys(
+        tools, plan, plan.recipient, status=max(state.statuses, default=0), words=state.stderr
+    )
+    if error:
+        raise error
     _need_success(state, "mariadb-backup --prepare", plan.recipient)
     return _read_prepared(tools, plan, state)
 

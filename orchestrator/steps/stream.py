@@ -16,7 +16,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import mariadb
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import outcomes, places
+from orchestrator.steps import outcomes, places, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
 
     Raises:
         CommandError: A process of the pipe failed, or the stream stalled.
-        SecretError: Vault does not sign the credential.
+        SecretError: Vault does not sign the credential, or gives the backup tool no keys.
 
     Repeat:
         Jobs that still run, or have ended well, are attached to. Anything else, such as jobs whose
@@ -407,6 +407,7 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
     its receiver's status.
 
     Raises:
+        SecretError: It is the backup tool, for want of its keys.
         CommandError: With that process's last words.
     """
     ends = (
@@ -424,13 +425,20 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
         words = jobs.read_job_stderr(remote, plan.job_name(name, tools.attempt), stage)
         if stage == 0 and "Broken pipe" in words:
             continue
+        status = state.statuses[stage]
+        if tool == mariadb.BACKUP_TOOL and (
+            error := tokens.explain_missing_keys(
+                tools, plan, plan.donor, status=status, words=words
+            )
+        ):
+            raise error
         raise CommandError(
-            f"the stream failed: {tool} {outcomes.describe_end(state.statuses[stage], words)}",
+            f"the stream failed: {tool} {outcomes.describe_end(status, words)}",
             host=remote.name,
             hint=outcomes.explain_failure(words, host=remote.name, otherwise=_AGAIN)
             if stage == 0
             else _way_hint(plan),
-            status=state.statuses[stage],
+            status=status,
             stderr="\n".join(words.splitlines()[-20:]),
         )
     lost = plan.donor if not sent.is_ok else plan.recipient

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import SecretError
+from orchestrator.errors import SecretError, SecretStoreUnavailableError
 from orchestrator.facts import survey
 from orchestrator.models import Secret
 from orchestrator.privileges import vault as vault_rights
-from orchestrator.steps import records
+from orchestrator.steps import outcomes, records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.models import Plan
+    from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
 NEARLY_EXPIRED_SECONDS = 30
@@ -63,23 +66,40 @@ def check_own_token(tools: Tools, plan: Plan) -> None:
         SecretStoreUnavailableError: Vault does not answer.
         SecretError: The token is refused.
     """
-    if not plan.has_keyring:
-        return
-    path = tools.config.host(plan.recipient).vault_env_file
-    own = tools.vault.with_token(tools.recipient.read_secret(path, "VAULT_TOKEN"))
-    for counts in records.need_transition(tools, plan).versions:
-        try:
-            readable = own.can_read(f"{plan.own_mount}/data/{counts.key_id}")
-        except SecretError as error:
-            if error.transient:
-                raise
-            raise survey.make_token_error(error, plan.recipient, path) from error
-        if not readable:
-            raise SecretError(
-                f"the Vault token of host {plan.recipient} may not read {plan.own_mount}",
-                host=plan.recipient,
-                hint=f"`xbvault vault check` says what its policy lacks; its token is in {path}",
-            )
+    if plan.has_keyring:
+        key_ids = [counts.key_id for counts in records.need_transition(tools, plan).versions]
+        _check_host_token(tools, tools.recipient, plan.own_mount, key_ids)
+
+
+def explain_missing_keys(
+    tools: Tools, plan: Plan, host: str, *, status: int, words: str
+) -> SecretError | None:
+    """Return why a tool got no keys from Vault; None if it did not fail on that.
+
+    Its words do not tell a sealed Vault from a token that is refused, so Vault is asked.
+
+    Args:
+        tools: The doors to the hosts and to Vault.
+        plan: The clone.
+        host: Where the tool ran.
+        status: How it ended; who was killed did not end on that, whatever it wrote before.
+        words: What it wrote to stderr.
+    """
+    line = outcomes.find_vault_line(words)
+    if not line or status == 0 or status in outcomes.SIGNALLED:
+        return None
+    begin = f"the backup tool on {host} got no keys from Vault"
+    try:
+        tools.vault.lookup_token()
+        if host == plan.donor:
+            _check_host_token(tools, tools.donor, plan.donor_mount, ["1"])
+    except SecretError as error:
+        return type(error)(f"{begin}: {error.message}", host=host, hint=error.hint)
+    return SecretStoreUnavailableError(
+        f"{begin}, which answers now: {line}",
+        host=host,
+        hint=f"see that {host} reaches Vault, then `xbvault runs resume`",
+    )
 
 
 def revoke_transition_tokens(tools: Tools, plan: Plan) -> int:
@@ -114,3 +134,21 @@ def _check_rights(tools: Tools, plan: Plan, token: Secret) -> None:
                 hint=f'the policy {policy} needs: path "{pattern}" {{ capabilities = ["read"] }}; '
                 "`xbvault vault init` writes it, then `xbvault runs resume`",
             ) from error
+
+
+def _check_host_token(tools: Tools, remote: Remote, mount: str, key_ids: Sequence[str]) -> None:
+    path = tools.config.host(remote.name).vault_env_file
+    own = tools.vault.with_token(remote.read_secret(path, "VAULT_TOKEN"))
+    for key_id in key_ids:
+        try:
+            readable = own.can_read(f"{mount}/data/{key_id}")
+        except SecretError as error:
+            if error.transient:
+                raise
+            raise survey.make_token_error(error, remote.name, path) from error
+        if not readable:
+            raise SecretError(
+                f"the Vault token of host {remote.name} may not read {mount}",
+                host=remote.name,
+                hint=f"`xbvault vault check` says what its policy lacks; its token is in {path}",
+            )

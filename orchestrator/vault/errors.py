@@ -23,6 +23,7 @@ FAILURES = (hvac.exceptions.VaultError, OSError)
 """What a request may raise, for `except`; the errors of requests are OSErrors."""
 _CAPABILITIES = {"get": "read", "list": "list", "post": "update", "delete": "delete"}
 _UPGRADING = "upgrading from non-versioned"  # KV version 2, for a moment after it is enabled
+_WRONG_TIME = ("not yet valid", "has expired")
 _PLAIN_TO_TLS = "HTTP request to an HTTPS server"
 _STANDBY = ("local node not active", "node is on standby", "no active cluster", "active node")
 _UNKNOWN_TO_HVAC = {
@@ -121,7 +122,9 @@ def _translate_connection(  # noqa: PLR0911 - a table: one branch for each kind 
         )
         return SecretError(
             f"the TLS certificate of Vault at {address} is not trusted: {reason}",
-            hint="vault.ca_file must be the CA that signed it, and vault.address a name in it",
+            hint="is the clock here right? otherwise Vault needs another certificate"
+            if any(words in reason for words in _WRONG_TIME)
+            else "vault.ca_file must be the CA that signed it, and vault.address a name in it",
         )
     if any(isinstance(cause, ssl.SSLEOFError) for cause in causes):
         return SecretStoreUnavailableError(f"Vault at {address} closed the connection")

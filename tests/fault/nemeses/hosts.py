@@ -33,8 +33,7 @@ def _ssh_reset(stand: Stand) -> Iterator[None]:
 @nemesis(
     "orchestrator-cut-off-for-a-moment",
     moments=[*STREAM, PREPARE, *before("re-encrypt-tablespaces", "compare-tables")],
-    comes=[GOES_ON, "CommandError"],
-    says=["read its keys from Vault"],
+    comes=[GOES_ON],
     mends_after_seconds=6,
 )
 def _cut_off_for_a_moment(stand: Stand) -> Iterator[None]:

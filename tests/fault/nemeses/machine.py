@@ -124,11 +124,12 @@ def _forward(stand: Stand) -> Iterator[None]:
 @nemesis(
     "clock-stepped-back",
     moments=EVERYWHERE,
-    comes=[GOES_ON, "PreconditionError"],
+    comes=[GOES_ON, "PreconditionError", "SecretError"],
     says=["clock"],
     environment=CLOCK,
 )
 def _back(stand: Stand) -> Iterator[None]:
     """The orchestrator's clock is stepped back by ten minutes, and forward when the run goes on."""
+    # Vault's certificate is not valid yet, then, if it is younger than that.
     with _stepped(stand, "-10m", seconds=-600):
         yield

@@ -23,9 +23,8 @@ LONG = [
 
 @nemesis(
     "vault-sealed-for-a-moment",
-    moments=[*before_each(), *LONG],
-    comes=[GOES_ON, "CommandError"],
-    says=["read its keys from Vault"],
+    moments=[*before("start-server", "restart-on-own-mount", "destroy-transition-key"), *LONG],
+    comes=[GOES_ON],
     mends_after_seconds=1,
     sample=True,
 )
@@ -46,14 +45,7 @@ def _restarted(stand: Stand) -> Iterator[None]:
 @nemesis(
     "vault-sealed",
     moments=[
-        *before(
-            "check-preconditions",
-            "seal-key-bundle",
-            "move-backup-set",
-            "verify-encryption",
-            "compare-tables",
-            "revoke-transition-token",
-        ),
+        *before("check-preconditions", "move-backup-set", "stop-server"),
         *LONG,
     ],
     comes=[GOES_ON, UNAVAILABLE],

@@ -150,17 +150,25 @@ def test_a_denied_request_names_path_and_capability(
     assert f'path "{PATH}" {{ capabilities = ["{named}"] }}' in found.hint
 
 
-def test_a_certificate_that_is_not_trusted_is_no_passing_trouble() -> None:
-    """A wrong CA is not tried again, and the hint names the key of the configuration."""
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [
+        ("unable to get local issuer certificate", "vault.ca_file"),
+        ("certificate is not yet valid", "is the clock here right?"),
+        ("certificate has expired", "is the clock here right?"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_no_passing_trouble(reason: str, hint: str) -> None:
+    """It is not tried again, and the hint names the key of the configuration, or the clock."""
     inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    inner.verify_message = "unable to get local issuer certificate"
+    inner.verify_message = reason
     wrapped = urllib3.exceptions.MaxRetryError(
         urllib3.HTTPSConnectionPool("vault.example"), "/", urllib3.exceptions.SSLError(inner)
     )
     found = _translate(requests.exceptions.SSLError(wrapped))
     assert type(found) is SecretError
-    assert "unable to get local issuer certificate" in found.message
-    assert "vault.ca_file" in found.hint
+    assert reason in found.message
+    assert hint in found.hint
 
 
 def test_a_connection_that_is_cut_may_pass() -> None:
