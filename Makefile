@@ -69,12 +69,14 @@ test: check  ## Everything that must hold before a push.
 # The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
 # written if nothing failed and nothing was left out.
 FAULT_PAGE := $(if $(POINT)$(NEMESIS),,docs/reference/faults.md)
+NEMESES := $(wildcard tests/fault/test_nemeses_*.py)
+FAULT_TESTS := $(if $(NEMESIS),$(NEMESES),$(if $(POINT),tests/fault/test_kill_points.py $(NEMESES),tests/fault))
 
 .PHONY: fault
 fault: install  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
 	XBVAULT_FAULT=full XBVAULT_FAULT_POINT=$(POINT) XBVAULT_FAULT_NEMESIS=$(NEMESIS) \
 	    XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
-	    $(BIN)/pytest -n 2 --dist loadfile tests/fault $(PYTEST_OPTIONS)
+	    $(BIN)/pytest -n 2 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
 
 # One shell word, whatever is in it.
 quote = '$(subst ','\'',$(1))'

@@ -79,9 +79,8 @@ def play(stand: Stand, nemesis: Nemesis) -> list[Row]:
 
 
 def choose_moments(nemesis: Nemesis) -> list[Moment]:
-    """Return the moments of a nemesis; those of one step only, if ``XBVAULT_FAULT_POINT`` asks."""
-    wanted = os.environ.get("XBVAULT_FAULT_POINT", "")
-    return [moment for moment in nemesis.moments if wanted in moment.phase]
+    """Return the moments of a nemesis; those of one step only, if that is asked for."""
+    return [moment for moment in nemesis.moments if kills.read_point() in ("", moment.step)]
 
 
 class _Play:
