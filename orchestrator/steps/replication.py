@@ -84,8 +84,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     user = mariadb.account_name(plan.run_id)
     host = _account_host(tools, plan)
     mount = tools.config.vault.mount
-    stored = tools.vault.read_secret(mount, plan.account_path)
-    if stored is None:
+    if read_account(tools, plan) is None:
         tools.vault.write_secret(
             mount,
             plan.account_path,
@@ -241,13 +240,19 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     )
 
 
+def read_account(tools: Tools, plan: Plan) -> dict[str, Secret] | None:
+    """Return what Vault holds of the run's account; its address stands in messages as well."""
+    mount = tools.config.vault.mount
+    return tools.vault.read_secret(mount, plan.account_path, plain=("user", "host"))
+
+
 def read_password(tools: Tools, plan: Plan) -> Secret:
     """Fetch the password of this run's account.
 
     Raises:
         SecretError: It is not there.
     """
-    found = tools.vault.read_secret(tools.config.vault.mount, plan.account_path)
+    found = read_account(tools, plan)
     if not found or "password" not in found:
         raise SecretError(f"no account at {tools.config.vault.mount}/{plan.account_path}")
     return found["password"]

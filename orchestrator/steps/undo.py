@@ -165,8 +165,7 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     Repeat:
         What is gone is no error.
     """
-    found = tools.vault.read_secret(tools.config.vault.mount, plan.account_path)
-    if found is None:
+    if replication.read_account(tools, plan) is None:
         return DroppedAccount(user="")
     user = mariadb.account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)

@@ -21,7 +21,7 @@ from orchestrator.vault.answers import (
 from orchestrator.vault.connection import Connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,17 +60,33 @@ class Secrets(Connection):
     """Requests about secrets."""
 
     def read_secret(
-        self, mount: str, path: str, *, version: int | None = None
+        self,
+        mount: str,
+        path: str,
+        *,
+        version: int | None = None,
+        plain: Collection[str] = (),
     ) -> dict[str, Secret] | None:
-        """Return a secret's fields; None if it is not there, deleted or destroyed."""
+        """Return a secret's fields; None if it is not there, deleted or destroyed.
+
+        Args:
+            mount: Of KV version 2.
+            path: Below it.
+            version: Which one; the newest by default.
+            plain: Fields that stand beside what is secret, and are not blotted out elsewhere.
+        """
         query = {"version": str(version)} if version else None
         answer = self._find("get", f"{mount}/data/{path}", query=query)
         part = take_part(answer, "data") if answer else {}
         if part.get("data") is None:
             return None
-        return {
-            name: Secret(value if isinstance(value, str) else json.dumps(value))
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value)
             for name, value in take_table(part, "data").items()
+        }
+        return {
+            name: Secret.join(text) if name in plain else Secret(text)
+            for name, text in texts.items()
         }
 
     def write_secret(
