@@ -63,7 +63,7 @@ _SILENCE_SECONDS: Final = 60.0
 _TAIL_LINES: Final = 40
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _OWNED: Final = 75
-_SIGNALLED: Final = range(129, 193)
+SIGNALLED: Final = range(129, 193)
 """Exit statuses by which a shell tells the end by a signal; ssh and others use 255 for more."""
 
 
@@ -165,7 +165,7 @@ class JobState:
     @property
     def is_cut(self) -> bool:
         """Whether it was cut off from outside: it died or expired, or a stage was killed."""
-        return self.died or self.expired or any(s in _SIGNALLED for s in self.statuses)
+        return self.died or self.expired or any(s in SIGNALLED for s in self.statuses)
 
     @property
     def is_ok(self) -> bool:

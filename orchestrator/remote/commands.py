@@ -19,6 +19,10 @@ _TAIL_LINES = 40
 _TAIL_CHARACTERS = 4000
 _SHOWN_ARGUMENTS = 3
 _SHOWN_CHARACTERS = 120
+DISK_FULL_HINT = "free space on that filesystem, then `xbvault runs resume`"
+_TELLING = re.compile(
+    r"\berror\b|\bfatal\b|failed|unable|invalid|no space|denied|refused", re.IGNORECASE
+)
 
 
 def as_bytes(content: str | bytes | Secret) -> bytes:
@@ -37,12 +41,6 @@ def show_command(argv: Sequence[str]) -> str:
         words.append(shlex.quote(f"{first[:_SHOWN_CHARACTERS]}…" if cut else first))
     more = " …" if len(argv) > _SHOWN_ARGUMENTS else ""
     return log.redact_text(" ".join(words) + more)
-
-
-DISK_FULL_HINT = "free space on that filesystem, then `xbvault runs resume`"
-_TELLING = re.compile(
-    r"\berror\b|\bfatal\b|failed|unable|invalid|no space|denied|refused", re.IGNORECASE
-)
 
 
 def cut_tail(stderr: str) -> str:

@@ -113,18 +113,19 @@ def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
 
     def paths(keyword: str) -> list[str]:
         # not pathlib's, which raises for a user that is not there
-        return [os.path.expanduser(expand(v)) for v in settings.get(keyword, [])]  # noqa: PTH111
+        found = settings.get(keyword, [])
+        return [os.path.expanduser(expand(v)) for v in found]  # noqa: PTH111 - never raises
 
     identities = paths("identityfile")
+    there = {path for path in identities if os.path.isfile(path)}  # noqa: PTH113 - never raises
     return Hop(
         name=name,
         address=address,
         port=port,
         user=user,
         key_alias=last("hostkeyalias"),
-        # nor is_file, which raises where this login may not look
-        identity_files=tuple(path for path in identities if os.path.isfile(path)),  # noqa: PTH113
-        missing_files=tuple(path for path in identities if not os.path.isfile(path)),  # noqa: PTH113
+        identity_files=tuple(path for path in identities if path in there),
+        missing_files=tuple(path for path in identities if path not in there),
         certificate_files=tuple(paths("certificatefile")),
         identities_only=last("identitiesonly") == "yes",
         has_agent="identityagent" not in settings or bool(settings["identityagent"]),

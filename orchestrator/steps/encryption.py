@@ -186,9 +186,10 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     running = hosts.read_host(remote, host).is_running
-    if not (running and is_on_own_mount(tools, plan)):
+    on_own_mount = running and is_on_own_mount(tools, plan)
+    if not on_own_mount:
         tokens.check_own_token(tools, plan)
-    if running and not is_on_own_mount(tools, plan):
+    if running and not on_own_mount:
         sql.execute(
             remote,
             host.server,

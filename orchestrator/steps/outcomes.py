@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.jobs import SIGNALLED
 from orchestrator.remote import is_disk_full, pick_line
 
-SIGNALLED = range(129, 193)
-"""Exit statuses by which a shell tells the end by a signal."""
 _VAULT_REFUSES = re.compile(r"error.*(vault|hashicorp)|hashicorp: ", re.IGNORECASE)
 _LAST_LINES = 20
 _MOST_CHARACTERS = 300

@@ -153,9 +153,8 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     state = jobs.read_job(tools.recipient, name)
     _check_cut(state, plan.recipient)
     if state.ended and any(state.statuses):
-        jobs.remove_job(
-            tools.recipient, name, fence=tools.fence
-        )  # a prepare that failed may be tried again
+        # a prepare that failed may be tried again
+        jobs.remove_job(tools.recipient, name, fence=tools.fence)
     token_file = ""
     if plan.has_keyring:
         token_file = tokens.ensure_transition_token(tools, plan)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import SecretError, SecretStoreUnavailableError
 from orchestrator.facts import survey
+from orchestrator.jobs import SIGNALLED
 from orchestrator.models import Secret
 from orchestrator.privileges import vault as vault_rights
 from orchestrator.steps import outcomes, records
@@ -86,7 +87,7 @@ def explain_missing_keys(
         words: What it wrote to stderr.
     """
     line = outcomes.find_vault_line(words)
-    if not line or status == 0 or status in outcomes.SIGNALLED:
+    if not line or status == 0 or status in SIGNALLED:
         return None
     begin = f"the backup tool on {host} got no keys from Vault"
     try:
