@@ -16,12 +16,8 @@ and the refusal of pickles.
     flows        what is stored of a run, and its names
     run_lock     one process works on a run at a time
     serial       values as JSON
-    crash        where a process dies if a test says so
+    crash        where a process dies or halts if a test says so
     files        private files, and what goes wrong with them
-
-For tests, ``XBVAULT_CRASH_AT=<step>:<before|after|committed>`` makes the process kill itself with
-SIGKILL before a step acts, after it acted but before that is journalled, or after it is journalled;
-`crash` has forms for inside a step as well.
 
 The caller has called `orchestrator.steps.load` and `orchestrator.log.configure`.
 """

@@ -68,13 +68,16 @@ class Attempts:
             tools: Tools | None = None
             try:
                 tools = self._session.tools(info, attempt, watch.check, watch.seconds_left)
-                return info.function(crash.watch_doors(info.name, tools), plan, **values)
+                crash.die_at(info.name, "inside")
+                return info.function(tools, plan, **values)
             except OrchestratorError as error:
+                if not may_repeat or wait is None:
+                    raise
                 if may_start and tools and not error.transient and self._start_server(tools, plan):
                     may_start = False
                     log.get().warning("step.retried", number=number, **error.as_json())
                     continue
-                if not (error.transient and may_repeat) or wait is None:
+                if not error.transient:
                     raise
                 if wait > watch.seconds_left():
                     raise

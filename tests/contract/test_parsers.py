@@ -81,7 +81,6 @@ SHOWN_ONLY: set[str] = {
     "cli/config.py:_describe_model",
     "cli/output.py:format_error",
     "cli/vault.py:_format_changes",
-    "durable/crash.py:__init__",
     "remote/commands.py:cut_tail",
     "remote/commands.py:pick_line",
     "steps/outcomes.py:describe_end",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import json
 import os
 import pickle
@@ -281,6 +282,39 @@ def test_step_that_may_not_be_repeated_is_not_retried(engine: Engine) -> None:
     with pytest.raises(HostUnreachableError):
         engine.begin(text=MAIN.replace("engine-three", "engine-ask"))
     assert trace() == [*STEPS[:2], "engine-ask"]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Steps whose server did not run, and was started again; ``engine-four`` needs one."""
+    found: list[str] = []
+
+    def start_server(_session: EngineSession, _tools: object, plan: Plan) -> bool:
+        found.append(plan.run_id)
+        return True
+
+    info = dataclasses.replace(engine_lab.DUMMIES["engine-four"], needs_server=True)
+    monkeypatch.setitem(REGISTRY, info.name, info)
+    monkeypatch.setattr(EngineSession, "start_server", start_server)
+    return found
+
+
+def test_server_that_does_not_run_is_started_once(engine: Engine, started: list[str]) -> None:
+    """The step that failed on it is tried again; if it fails again, that was not why."""
+    script("engine-four", "fail")
+    assert engine.begin().status == "succeeded"
+    script("engine-four", "fail", "fail")
+    with pytest.raises(CommandError, match="it failed"):
+        engine.begin("r2")
+    assert started == ["r1", "r2"]
+
+
+def test_last_attempt_is_the_last(engine: Engine, started: list[str]) -> None:
+    """What it fails on is said, also where a server could still be started."""
+    script("engine-four", *["transient"] * 4, "fail")
+    with pytest.raises(CommandError, match="it failed"):
+        engine.begin()
+    assert started == []
 
 
 def test_lasting_error_is_not_retried(engine: Engine) -> None:

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import act_kills
 from clone_lab import REPOSITORY
 from lab import product
 
@@ -114,6 +115,8 @@ def _become(wanted: dict[str, str | list[str] | dict[str, str]]) -> None:
         os.dup2(opened, descriptor)
         os.close(opened)
     os.environ.update(dict(wanted["env"]))  # type: ignore[arg-type]  # made by us
+    if act_kills.VARIABLE in os.environ:
+        act_kills.install()
     sys.argv = ["xbvault", *wanted["arguments"]]
     random.seed()  # else every fork would draw the same
 

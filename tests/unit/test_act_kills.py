@@ -1,4 +1,4 @@
-"""The points at which a test kills the orchestrator inside a step."""
+"""The acts at which a test kills the orchestrator inside a step."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+import act_kills
 import pytest
 
-from orchestrator.durable import crash
 from orchestrator.models import Secret
 from orchestrator.steps.registry import Tools
 
@@ -52,15 +52,15 @@ class Process:
     def __init__(self, record: Path, monkeypatch: pytest.MonkeyPatch, every: int) -> None:
         self.record = record
         self.acted: list[str] = []
-        monkeypatch.setenv(crash.VARIABLE, f"acts/{every}:{record}")
-        monkeypatch.setattr(crash, "_die", self._die)
+        monkeypatch.setenv(act_kills.VARIABLE, f"{every}:{record}")
+        monkeypatch.setattr(act_kills, "_die", self._die)
 
     def do(self, step: str, acts: Callable[[Any], object]) -> bool:
         """Do a step in a new process; tell whether it came to its end."""
         door: Any = Door(self.acted)
         tools = Tools(config=door, vault=door, donor=door, recipient=door)
         try:
-            acts(crash.watch_doors(step, tools))
+            acts(act_kills.watch_doors(step, tools))
         except Killed:
             return False
         return True
@@ -77,16 +77,6 @@ class Process:
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     """Processes of which every one is killed at the first act that is new."""
     return Process(tmp_path / "acts", monkeypatch, every=1)
-
-
-def test_without_a_test_the_doors_are_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing stands between a step and its doors."""
-    door: Any = object()
-    tools = Tools(config=door, vault=door, donor=door, recipient=door)
-    for value in (None, "some-step:before"):
-        if value:
-            monkeypatch.setenv(crash.VARIABLE, value)
-        assert crash.watch_doors("some-step", tools) is tools
 
 
 def test_each_process_comes_one_act_further(process: Process) -> None:
@@ -151,9 +141,9 @@ def test_a_long_act_is_cut_while_it_goes_on(
 ) -> None:
     """It kills twice: under way, in whatever thread it runs, and at its end."""
     killed_at: list[float] = []
-    monkeypatch.setattr(crash, "_die", lambda: killed_at.append(time.monotonic()))
+    monkeypatch.setattr(act_kills, "_die", lambda: killed_at.append(time.monotonic()))
     began = time.monotonic()
     assert process.do("one", lambda tools: tools.donor.run(["sleep", "0.6"]))
     under_way, ended = (at - began for at in killed_at)
-    assert crash.LONG_SECONDS <= under_way < 0.6 <= ended
+    assert act_kills.LONG_SECONDS <= under_way < 0.6 <= ended
     assert process.names()[0] == f"{process.names()[1]} (under way)"
