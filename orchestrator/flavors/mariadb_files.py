@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import posixpath
 import re
 from typing import TYPE_CHECKING
 
+from orchestrator.flavors.file_sets import (
+    REDO,
+    SYSTEM_TABLESPACE,
+    UNDO,
+    FileSet,
+    list_system_files,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-SYSTEM_TABLESPACE = "InnoDB system tablespace"
-UNDO = "InnoDB undo tablespaces"
-REDO = "InnoDB redo log"
 
 _LOG_SUFFIXES = (".[0-9]*", ".index", ".index_crash_safe", ".state", ".~rec~")
 """What a server adds to the base name of its binary or relay logs; anything else in that directory
@@ -40,21 +43,6 @@ VARIABLES = (
 """What a running server must be asked for."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FileSet:
-    """Files of one kind.
-
-    Attributes:
-        what: The kind.
-        directory: Where they are; absolute, not resolved.
-        patterns: Of their names, in the form of `fnmatch`.
-    """
-
-    what: str
-    directory: str
-    patterns: tuple[str, ...]
-
-
 def list_file_sets(values: Mapping[str, str], *, datadir: str) -> tuple[FileSet, ...]:
     """Return the kinds of files that can lie outside of the data directory.
 
@@ -63,11 +51,6 @@ def list_file_sets(values: Mapping[str, str], *, datadir: str) -> tuple[FileSet,
         datadir: Where relative paths begin.
     """
     return tuple(_file_sets(values, datadir))
-
-
-def list_absolute_tablespaces(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return files of the system tablespace that are named by an absolute path."""
-    return tuple(name for name in _system_files(values) if name.startswith("/"))
 
 
 def _file_sets(values: Mapping[str, str], datadir: str) -> Iterator[FileSet]:
@@ -87,7 +70,7 @@ def _file_sets(values: Mapping[str, str], datadir: str) -> Iterator[FileSet]:
             patterns = (f"{stem}.index", f"{stem}.index_crash_safe")
             yield FileSet(what=what, directory=_normal(directory), patterns=patterns)
     home = values.get("innodb_data_home_dir", "")
-    names = [glob.escape(name) for name in _system_files(values) if "/" not in name]
+    names = [glob.escape(name) for name in list_system_files(values) if "/" not in name]
     yield FileSet(
         what=SYSTEM_TABLESPACE,
         directory=_normal(posixpath.join(datadir, home)),
@@ -96,11 +79,6 @@ def _file_sets(values: Mapping[str, str], datadir: str) -> Iterator[FileSet]:
     for name, what, patterns in _DIRECTORIES:
         directory = _normal(posixpath.join(datadir, values.get(name, "")))
         yield FileSet(what=what, directory=directory, patterns=patterns)
-
-
-def _system_files(values: Mapping[str, str]) -> list[str]:
-    parts = values.get("innodb_data_file_path", "").split(";")
-    return [name for part in parts if (name := part.partition(":")[0])]
 
 
 def _normal(path: str) -> str:

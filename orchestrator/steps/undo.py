@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import service
+from orchestrator import flavors, service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
-from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import account_name
 from orchestrator.steps import cleanup, places, replication, restore, servers
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -144,7 +144,8 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     return RestoredDatadir(
         swapped_back=swap.half_swapped or swap.phase != places.NOT_BEGUN,
         is_running=runs,
-        replicates=runs and bool(instances.read_replication(remote, host)),
+        replicates=runs
+        and instances.read_replication(remote, host, flavors.dialect_of(plan)) is not None,
     )
 
 
@@ -167,7 +168,7 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     """
     if replication.read_account(tools, plan) is None:
         return DroppedAccount(user="")
-    user = mariadb.account_name(plan.run_id)
+    user = account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)
     return DroppedAccount(user=user)
 

@@ -26,6 +26,7 @@ from orchestrator.durable import serial
 from orchestrator.errors import CommandError
 from orchestrator.facts.instances import Table
 from orchestrator.flavors import mariadb_files
+from orchestrator.flavors.mariadb import MariaDB
 from orchestrator.models import Plan, Secret
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _with_file(parse: Any, content: str, name: str = "file") -> object:
 
 
 def _host(parse: Any, value: str) -> object:
-    return parse("db1", value, before=1.0, after=2.0)
+    return parse("db1", value, MariaDB(), before=1.0, after=2.0)
 
 
 def _environment(parse: Any, value: bytes) -> object:
@@ -261,14 +262,16 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.facts.places.parse_places": text(
         PLACES, call=lambda parse, value: parse("db1", value, FILE_SETS)
     ),
-    "orchestrator.flavors.mariadb.is_completed": text(samples.read("mariadb-backup/prepare-log")),
+    "orchestrator.flavors.backup_sets.is_completed": text(
+        samples.read("mariadb-backup/prepare-log")
+    ),
     "orchestrator.flavors.mariadb.parse_binlog_info": text(*BINLOG_INFO),
-    "orchestrator.flavors.mariadb.parse_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.backup_sets.parse_checkpoints": text(*CHECKPOINTS),
     "orchestrator.flavors.mariadb.parse_failed_start": text(FAILED_START),
-    "orchestrator.flavors.mariadb.parse_lsn": text(
+    "orchestrator.flavors.backup_sets.parse_lsn": text(
         "12512819", call=lambda parse, value: parse({"to_lsn": value}, "to_lsn")
     ),
-    "orchestrator.flavors.mariadb.parse_print_defaults": text(
+    "orchestrator.flavors.option_files.parse_print_defaults": text(
         samples.read("mariadb/my_print_defaults")
     ),
     "orchestrator.flavors.mariadb.parse_program_version": text(*VERSIONS),
@@ -276,7 +279,7 @@ PARSERS: dict[str, Parser] = {
         samples.read("mariadb-backup/backup-my.cnf"),
         call=lambda parse, value: parse(value, vault_url="https://v/v1/t", vault_ca="/it's #1.pem"),
     ),
-    "orchestrator.flavors.mariadb.version_numbers": text(*VERSIONS),
+    "orchestrator.flavors.versions.read_numbers": text(*VERSIONS),
     "orchestrator.flavors.mariadb_files.list_file_sets": text(
         "bin",
         "/a b/c.d",
@@ -335,9 +338,7 @@ PARSERS: dict[str, Parser] = {
         "ERROR 1146 (42S02) at line 2: Table 'a.c' doesn't exist\n",
         call=lambda parse, value: parse(TABLES, 1, value),
     ),
-    "orchestrator.steps.verification.parse_checksums": text(
-        samples.read("mariadb/checksums"), call=lambda parse, value: parse(value, snapshot=True)
-    ),
+    "orchestrator.steps.verification.parse_checksums": text(samples.read("mariadb/checksums")),
     "orchestrator.vault.answers.parse_moment": text(
         MOMENT, "2026-11-21", "0001-01-01T00:00:00+23:59"
     ),

@@ -9,11 +9,13 @@ from orchestrator.facts.preflight.accounts import judge_donor_account
 from orchestrator.facts.preflight.findings import number
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import is_plain
+from orchestrator.flavors.interface import DONOR_PROGRAMS
+from orchestrator.flavors.quoting import describe_names, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
@@ -24,10 +26,12 @@ ASSUMED_BYTES_PER_SECOND = 20_000_000
 """A slow wire, for the estimate of how long the binary logs must be kept."""
 
 
-def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator[tuple[str, Found]]:
+def judge_donor(
+    host: HostFacts, side: HostSurvey, request: Request, *, config: HostConfig
+) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a donor."""
-    yield "programs", judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)
-    yield "tool-version", judge_tool(host)
+    yield "programs", judge_programs(host, config, DONOR_PROGRAMS)
+    yield "tool-version", judge_tool(host, config)
     instance = side.instance
     state = "no answer from the server in" if host.is_running else "no server runs in"
     yield (
@@ -68,7 +72,7 @@ def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator
         "donor-table-names",
         (
             not unquoted,
-            f"mariadb-backup fails at a backtick in {mariadb.describe_names(unquoted)}"
+            f"mariadb-backup fails at a backtick in {describe_names(unquoted)}"
             if unquoted
             else "mariadb-backup can name every table",
             "rename them on the donor, or make them InnoDB tables: the tool puts the names of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts import layout
 from orchestrator.facts.preflight.findings import number, size
 
@@ -31,12 +32,14 @@ def judge_pair(
             "donor and recipient must be two machines",
         ),
     )
+    flavor = flavors.of(config.host(request.donor))
+    reason = flavor.judge_versions(donor.server_version, recipient.server_version)
     yield (
         "versions-match",
         (
-            bool(donor.server_version) and donor.server_version == recipient.server_version,
+            not reason,
             f"donor {donor.server_version or '?'}, recipient {recipient.server_version or '?'}",
-            "install the donor's server version on the recipient",
+            reason,
         ),
     )
     donor_id = _server_id(survey.donor)

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING
 
 from orchestrator.facts import layout
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import option_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey, Survey
 
 
 def judge_recipient(
-    host: HostFacts, side: HostSurvey, request: Request, *, owner: str
+    host: HostFacts, side: HostSurvey, request: Request, *, config: HostConfig
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a recipient."""
-    yield "programs", judge_programs(host, mariadb.PROGRAMS)
-    yield "tool-version", judge_tool(host)
+    owner = config.server.owner
+    yield "programs", judge_programs(host, config)
+    yield "tool-version", judge_tool(host, config)
     yield (
         "recipient-datadir",
         (
@@ -59,7 +61,8 @@ def judge_recipient(
     yield (
         "recipient-options",
         (
-            mariadb.is_on(host.options.get("log_slave_updates", "")) and "log_bin" in host.options,
+            option_files.is_on(host.options.get("log_slave_updates", ""))
+            and "log_bin" in host.options,
             f"log_bin={host.options.get('log_bin', 'off')}, "
             f"log_slave_updates={host.options.get('log_slave_updates', 'off')}",
             "set log_bin and log_slave_updates=ON, so that the replica can be a source later",
