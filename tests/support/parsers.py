@@ -57,6 +57,12 @@ BINLOG_INFO = (
     "mysql-bin.000001\t329\n",
     "my logs, it's.000001\t329\t0-1-2,\n1-2-3,\n12-4-5\n",
 )
+SNAPSHOT = (
+    "File\tPosition\tBinlog_Do_DB\tBinlog_Ignore_DB\tExecuted_Gtid_Set\n"
+    "binlog.000002\t5105\t\t\tc14d6d67-e5fb-11f1-a307-1a083b08fc0d:1-5\nTable\tChecksum\na.b\t7\n"
+)
+SERVERS = ("5.7.44-48-log", "8.0.36-28", "9.7.4-2", "10.11.19-MariaDB")
+TOOLS = ("2.4.29", "8.0.35-34", "8.4.0-5", "9.7.1-rc1")
 SSH_G = (
     "user root\nhostname 192.0.2.1\nport 22\nidentityfile ~/.ssh/id_ed25519\nidentityfile ~no/key\n"
     "userknownhostsfile /root/.ssh/known_hosts /root/.ssh/known_hosts2\nconnecttimeout none\n"
@@ -278,6 +284,22 @@ PARSERS: dict[str, Parser] = {
         "bin",
         "/a b/c.d",
         call=lambda parse, v: parse({"log_bin": v, "log_bin_index": v}, datadir="/d"),
+    ),
+    "orchestrator.flavors.mysql_sql.list_outside": Parser(
+        inputs=st.lists(mutations(("./a/b.ibd", "/srv/a.ibd", "../undo_001"))),
+        call=lambda parse, value: parse(value, datadir="/var/lib/mysql"),
+    ),
+    "orchestrator.flavors.mysql_sql.read_snapshot": text(SNAPSHOT),
+    "orchestrator.flavors.mysql_sql.split_position": text("my bin.000002:157 a:1-5", "b:4"),
+    "orchestrator.flavors.mysql_versions.choose_words": text(*SERVERS),
+    "orchestrator.flavors.mysql_versions.judge_restore": text(
+        *SERVERS, call=lambda parse, value: parse(value, "8.0.36")
+    ),
+    "orchestrator.flavors.mysql_versions.judge_tool": text(
+        *TOOLS, call=lambda parse, value: parse("8.4.0", value)
+    ),
+    "orchestrator.flavors.mysql_versions.judge_tools": text(
+        *TOOLS, call=lambda parse, value: parse(value, "8.4.0-5")
     ),
     "orchestrator.flavors.quoting.quote_definer": text("root@localhost", "role", "a@b@%"),
     "orchestrator.flavors.quoting.unhex": text("61C3BC", "FF"),
