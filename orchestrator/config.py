@@ -244,6 +244,9 @@ class KeyringConfig(_Model):
         "stands in the datadir with a manifest",
     )
     data_file: HostPath = Field("", description="file that keyring_file or its component keeps")
+    plugin_dir: HostPath = Field(
+        "", description="plugins and components of the backup tool; else its own"
+    )
 
     @pydantic.model_validator(mode="after")
     def _check_files(self) -> KeyringConfig:

@@ -170,18 +170,22 @@ def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
         tmp_dir=f"{plan.run_dir}/scratch",
         socket=server.socket,
         defaults_file=server.defaults_file,
-        options_file="",
+        options_file=f"{plan.secret_dir}/backup.cnf",
     )
     extract = flavor.extract_command(programs, parallel=plan.parallel, staging_dir=plan.staging_dir)
     prepare = flavor.prepare_command(
-        programs, staging_dir=plan.staging_dir, memory_bytes=0, options_file=""
+        programs,
+        staging_dir=plan.staging_dir,
+        memory_bytes=0,
+        options_file=f"{plan.secret_dir}/prepare.cnf",
     )
     move = flavor.restore_command(
         programs,
         staging_dir=plan.staging_dir,
         new_datadir=plan.new_datadir,
         parallel=plan.parallel,
-        options_file="",
+        rekey=flavors.tool_carries_keys(plan),
+        options_file=f"{plan.secret_dir}/restore.cnf",
     )
     return {
         "stream-backup": (

@@ -31,6 +31,7 @@ class HostFacts:
         name: The host's name in the configuration.
         hostname: As the kernel knows it.
         programs: Paths of the programs found.
+        server_banner: What the server program says of itself.
         server_version: Of the installed server program, such as ``10.11.19``; empty if none.
         tool_version: The backup tool's, as its flavor compares it; empty if none.
         options: The server's options from its option files.
@@ -92,6 +93,7 @@ class HostFacts:
     principals: tuple[str, ...]
     mounts_inside: tuple[str, ...] = ()
     filesystem: int = 0
+    server_banner: str = ""
     receive_user: str = "root"
     receiver_refusal: str = ""
 
@@ -200,6 +202,7 @@ def parse_host(name: str, text: str, flavor: Flavor, *, before: float, after: fl
             sshd=_below("sshd.", single),
             trusted_cas=tuple(several["trusted_ca"]),
             principals=tuple(several["principal"]),
+            server_banner=single.get("version.server", ""),
             receive_user=single.get("receive_user", "root"),
             receiver_refusal=single.get("receiver_refusal", ""),
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import host, numerals
+from orchestrator import flavors, host, numerals
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import file_sets
 
 if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.flavors.file_sets import FileSet
@@ -66,7 +67,7 @@ class Places:
 
 
 def read_places(
-    remote: Remote, facts: HostFacts, instance: InstanceFacts | None, flavor: Flavor
+    remote: Remote, facts: HostFacts, instance: InstanceFacts | None, config: HostConfig
 ) -> Places:
     """Ask a host about the directories of its server, with one command.
 
@@ -76,8 +77,12 @@ def read_places(
         RemoteError: The host cannot be reached.
         VerificationError: Its answer is not to be understood.
     """
+    flavor = flavors.of(config)
     values = instance.variables if instance else facts.options
-    sets = flavor.list_file_sets(values, datadir=facts.real_datadir)
+    sets = (
+        *flavor.list_file_sets(values, datadir=facts.real_datadir),
+        *file_sets.list_keyring_files(config.keyring.data_file),
+    )
     words = [word for one in sets for word in (one.directory, "\n".join(one.patterns))]
     if any("\0" in word for word in words):
         raise VerificationError(f"a path of the server on {facts.name} has a zero byte in it")

@@ -10,11 +10,11 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, lock
+from orchestrator import lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import accounts, hosts, instances, places
 from orchestrator.privileges import vault as vault_rights
-from orchestrator.privileges.database import READING
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
@@ -195,9 +195,10 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         if host.is_running:
             account = accounts.read_own_account(remote, host_config)
             # With less, the server refuses some answers and leaves things out of others.
-            if account.privileges.issuperset(READING):
+            wanted = wanted_privileges(host_config.flavor, host.server_version)
+            if account.privileges.issuperset(wanted.reading):
                 instance = instances.read_instance(remote, host_config)
-        found = places.read_places(remote, host, instance, flavors.of(host_config))
+        found = places.read_places(remote, host, instance, host_config)
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"

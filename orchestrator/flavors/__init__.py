@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.flavors.mariadb import MariaDB
+from orchestrator.flavors.mysql import MySQL
 
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
     from orchestrator.flavors.interface import Dialect, Flavor
     from orchestrator.models import Plan
 
-_FLAVORS: dict[str, Flavor] = {flavor.name: flavor for flavor in (MariaDB(),)}
+_FLAVORS: dict[str, Flavor] = {flavor.name: flavor for flavor in (MariaDB(), MySQL())}
 
 
 def of(named: HostConfig | Plan) -> Flavor:

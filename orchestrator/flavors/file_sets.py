@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
+import posixpath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 SYSTEM_TABLESPACE = "InnoDB system tablespace"
 UNDO = "InnoDB undo tablespaces"
 REDO = "InnoDB redo log"
+KEYRING = "keyring"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,19 @@ class FileSet:
     what: str
     directory: str
     patterns: tuple[str, ...]
+
+
+def list_keyring_files(path: str) -> tuple[FileSet, ...]:
+    """Return the file in which a server keeps its master keys, with the backup that it makes of it.
+
+    Args:
+        path: The file; empty where there is none.
+    """
+    if not path:
+        return ()
+    directory, name = posixpath.split(posixpath.normpath(path))
+    patterns = (glob.escape(name), f"{glob.escape(name)}.backup")
+    return (FileSet(what=KEYRING, directory=directory, patterns=patterns),)
 
 
 def list_absolute_tablespaces(values: Mapping[str, str]) -> tuple[str, ...]:

@@ -261,14 +261,12 @@ class Flavor(abc.ABC):
         config_dir: Where its drop-ins lie, if the host does not say.
         unit: Its systemd unit, if the host does not say.
         packages: What brings the programs.
+        keyrings: What can give the server its keys.
         option_groups: Groups of option files that every server reads.
         series_groups: Prefixes of the groups that only servers of a series read.
         client_groups: Groups of option files that the client reads.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
-        copies_back: Whether the prepared set is copied into the new data directory; otherwise it is
-            moved.
-        restore_word: The tool's option for it.
         default_event_scheduler: Whether it runs where no option says so: ``ON`` or ``OFF``.
         accounts_table: Where User and Host of every account stand.
         variables_sql: name and value of the variables that preflight looks at.
@@ -280,12 +278,11 @@ class Flavor(abc.ABC):
     config_dir: ClassVar[str]
     unit: ClassVar[str]
     packages: ClassVar[str]
+    keyrings: ClassVar[str]
     option_groups: ClassVar[tuple[str, ...]]
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
     carries_keys: ClassVar[bool]
-    copies_back: ClassVar[bool]
-    restore_word: ClassVar[str]
     default_event_scheduler: ClassVar[str]
     accounts_table: ClassVar[str]
     variables_sql: ClassVar[str]
@@ -313,6 +310,10 @@ class Flavor(abc.ABC):
             values: A running server's variables, or the options of its option files.
             datadir: Where relative paths begin.
         """
+
+    @abc.abstractmethod
+    def list_unlogged(self, options: Mapping[str, str], version: str) -> list[str]:
+        """Return the options that keep a server from logging what it replicates."""
 
     @abc.abstractmethod
     def read_server_version(self, text: str) -> str:
@@ -385,9 +386,19 @@ class Flavor(abc.ABC):
         staging_dir: str,
         new_datadir: str,
         parallel: int,
+        rekey: bool,
         options_file: str,
     ) -> tuple[str, ...]:
-        """Return the command that puts a prepared set into a new data directory."""
+        """Return the command that puts a prepared set into a new data directory.
+
+        Args:
+            programs: The recipient's.
+            staging_dir: The set.
+            new_datadir: An empty directory.
+            parallel: Copy threads.
+            rekey: Whether the tool makes a new master key, so that the set must stay whole.
+            options_file: Options that a run has written; empty where the tool takes none.
+        """
 
     @abc.abstractmethod
     def read_failed_start(self, text: str) -> FailedStart:

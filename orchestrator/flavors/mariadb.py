@@ -19,6 +19,7 @@ from orchestrator.flavors.interface import (
     SetFiles,
     StartFailure,
 )
+from orchestrator.flavors.option_files import is_on
 from orchestrator.flavors.quoting import quote_option
 from orchestrator.models import Coordinates
 
@@ -131,6 +132,11 @@ def retarget_options(text: str, *, vault_url: str, vault_ca: str) -> str:
     return "\n".join(changed) + "\n"
 
 
+def _is_set(options: Mapping[str, str], name: str) -> bool:
+    value = options.get(name, "")
+    return is_on(value) or (name == "log_bin" and value not in ("", "0", "OFF"))
+
+
 class MariaDB(Flavor):
     """MariaDB 10.5 and later; tried with 10.11."""
 
@@ -146,12 +152,11 @@ class MariaDB(Flavor):
     config_dir = "/etc/mysql/mariadb.conf.d"
     unit = "mariadb"
     packages = "mariadb-server, mariadb-backup, pv, openssh-client, util-linux"
+    keyrings = "hashicorp_key_management"
     option_groups = ("mysqld", "server", "mariadb", "mariadbd")
     series_groups = ("mysqld-", "mariadb-", "mariadbd-")
     client_groups = ("mysql", "mariadb-client", "client", "client-server", "client-mariadb")
     carries_keys = False
-    copies_back = False
-    restore_word = "--move-back"
     default_event_scheduler = "OFF"
     accounts_table = "mysql.global_priv"
     variables_sql = mariadb_sql.VARIABLES_SQL
@@ -163,6 +168,13 @@ class MariaDB(Flavor):
     def list_file_sets(self, values: Mapping[str, str], *, datadir: str) -> tuple[FileSet, ...]:
         """Return the kinds of files that can lie outside of the data directory."""
         return mariadb_files.list_file_sets(values, datadir=datadir)
+
+    def list_unlogged(self, options: Mapping[str, str], version: str) -> list[str]:
+        """Return the options that are off, as they are by default."""
+        wanted = ("log_bin", "log_slave_updates")
+        return [
+            f"{name}={options.get(name, 'off')}" for name in wanted if not _is_set(options, name)
+        ]
 
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
@@ -245,6 +257,7 @@ class MariaDB(Flavor):
         staging_dir: str,
         new_datadir: str,
         parallel: int,
+        rekey: bool,
         options_file: str,
     ) -> tuple[str, ...]:
         """Return the command that moves a prepared set into a new data directory.

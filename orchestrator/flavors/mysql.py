@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 from orchestrator.flavors import (
     mysql_commands,
     mysql_files,
+    mysql_output,
+    mysql_sets,
     mysql_sql,
+    mysql_start,
     mysql_versions,
+    versions,
 )
 from orchestrator.flavors.interface import Dialect, FailedStart, Flavor, Programs, SetFiles
 
@@ -51,7 +55,11 @@ class MySQLDialect(Dialect):
         self.position_sql = words.binlog_status
         self.disable_event = words.disable_event
         self.fresh_logs_sql = mysql_sql.fresh_logs_sql(words)
-        self.encrypted_files_sql = mysql_sql.encrypted_files_sql(words)
+        self.encrypted_files_sql = (
+            "SELECT HEX(spaces.NAME) AS name, HEX(files.PATH) AS path "
+            f"FROM (SELECT SPACE, NAME FROM {words.tablespaces} WHERE {words.is_encrypted}) "
+            f"AS spaces JOIN {words.datafiles} AS files ON files.SPACE = spaces.SPACE"
+        )
         self.keys_sql = mysql_sql.KEYS_SQL if words.has_keyring_keys else ""
 
     def read_position(self, row: Mapping[str, str]) -> str:
@@ -110,12 +118,11 @@ class MySQL(Flavor):
     config_dir = "/etc/mysql/mysql.conf.d"
     unit = "mysql"
     packages = "the server, its client, percona-xtrabackup, pv, openssh-client, util-linux"
+    keyrings = "a keyring plugin or component"
     option_groups = ("mysqld", "server")
     series_groups = ("mysqld-",)
     client_groups = ("mysql", "client")
     carries_keys = True
-    copies_back = True
-    restore_word = "--copy-back"
     default_event_scheduler = "ON"
     accounts_table = mysql_sql.ACCOUNTS_TABLE
     variables_sql = mysql_sql.VARIABLES_SQL
@@ -124,17 +131,29 @@ class MySQL(Flavor):
         """Return the kinds of files that can lie outside of the data directory."""
         return mysql_files.list_file_sets(values, datadir=datadir)
 
+    def list_unlogged(self, options: Mapping[str, str], version: str) -> list[str]:
+        """Return the options that are off; from 8.0 on both are on by default."""
+        updates = [name for name in ("log_replica_updates", "log_slave_updates") if name in options]
+        names = ["log_bin", *(updates or ["log_slave_updates"])]
+        default = "1" if versions.read_numbers(version) >= (8, 0, 3) else ""
+        off = ("", "0", "OFF")
+        return [
+            f"{name}={options.get(name, 'off')}"
+            for name in names
+            if options.get(name, default).upper() in off
+        ]
+
     def dialect(self, version: str) -> MySQLDialect:
         """Return the SQL of a version."""
         return MySQLDialect(version)
 
     def read_server_version(self, text: str) -> str:
         """Return the version that ``mysqld --version`` names; empty if none."""
-        return mysql_versions.parse_server_version(text)
+        return mysql_output.parse_server_version(text)
 
     def read_tool_version(self, text: str) -> str:
         """Return XtraBackup's version, such as ``8.0.35-34``; empty if none."""
-        return mysql_versions.parse_tool_version(text)
+        return mysql_output.parse_tool_version(text)
 
     def judge_tool(self, server_version: str, tool_version: str) -> str:
         """Return why this XtraBackup does not fit this server."""
@@ -150,11 +169,11 @@ class MySQL(Flavor):
 
     def set_files(self, version: str) -> SetFiles:
         """Return the names that XtraBackup gives; they are the same in every version."""
-        return mysql_files.SET_FILES
+        return mysql_sets.FILES
 
     def read_coordinates(self, text: str) -> Coordinates:
         """Return the coordinates in the set's file of them."""
-        return mysql_files.parse_binlog_info(text)
+        return mysql_sets.parse_binlog_info(text)
 
     def backup_command(
         self,
@@ -168,11 +187,12 @@ class MySQL(Flavor):
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an xbstream to stdout."""
         return mysql_commands.backup_command(
-            programs.backup,
+            tool=programs.backup,
             options_file=options_file,
             parallel=parallel,
             tmp_dir=tmp_dir,
             socket=socket,
+            slave_info=False,
         )
 
     def extract_command(
@@ -180,7 +200,7 @@ class MySQL(Flavor):
     ) -> tuple[str, ...]:
         """Return the command that extracts an xbstream from stdin."""
         return mysql_commands.extract_command(
-            programs.stream, parallel=parallel, staging_dir=staging_dir
+            tool=programs.stream, parallel=parallel, staging_dir=staging_dir
         )
 
     def prepare_command(
@@ -188,10 +208,7 @@ class MySQL(Flavor):
     ) -> tuple[str, ...]:
         """Return the command that makes a set consistent."""
         return mysql_commands.prepare_command(
-            programs.backup,
-            options_file=options_file,
-            staging_dir=staging_dir,
-            memory_bytes=memory_bytes,
+            tool=programs.backup, options_file=options_file, memory_bytes=memory_bytes
         )
 
     def restore_command(
@@ -201,16 +218,22 @@ class MySQL(Flavor):
         staging_dir: str,
         new_datadir: str,
         parallel: int,
+        rekey: bool,
         options_file: str,
     ) -> tuple[str, ...]:
-        """Return the command that copies a prepared set into a new data directory."""
-        return mysql_commands.copy_back_command(
-            programs.backup, options_file=options_file, parallel=parallel
+        """Return the command that copies or moves a prepared set into a new data directory."""
+        return mysql_commands.restore_command(
+            tool=programs.backup,
+            options_file=options_file,
+            staging_dir=staging_dir,
+            new_datadir=new_datadir,
+            parallel=parallel,
+            rekey=rekey,
         )
 
     def read_failed_start(self, text: str) -> FailedStart:
         """Return what the last start in the server's log says."""
-        return mysql_files.parse_failed_start(text)
+        return mysql_start.parse_failed_start(text)
 
     def quiet_drop_in(
         self,
@@ -253,6 +276,6 @@ class MySQL(Flavor):
 
 def _ignored(version: str, names: tuple[str, ...]) -> list[str]:
     """Return the options that keep directories from being schemas; from 8.0 on none is by itself."""
-    if mysql_versions.read_numbers(version) >= (8, 0, 0):
+    if versions.read_numbers(version) >= (8, 0, 0):
         return []
     return [f"ignore_db_dir={name}" for name in names]

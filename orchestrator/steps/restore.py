@@ -18,7 +18,8 @@ from orchestrator.errors import (
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.interface import DROP_IN
-from orchestrator.steps import outcomes, places, records, servers, tokens, tool_keys
+from orchestrator.flavors.mysql_output import Phase
+from orchestrator.steps import outcomes, places, records, servers, stream, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     _check_cut(state, plan.recipient)
     error = tokens.explain_missing_keys(
         tools, plan, plan.recipient, status=max(state.statuses, default=0), words=state.stderr
-    ) or tool_keys.explain_failure(plan, state)
+    ) or tool_keys.explain_failure(plan, state, Phase.PREPARE)
     if flavor.carries_keys:
         tool_keys.remove_options(tools.recipient, plan)
     if error:
@@ -230,7 +231,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
             jobs.remove_job(remote, name, fence=tools.fence)
         options_file = ""
         if not jobs.read_job(remote, name).exists:
-            if flavor.copies_back:
+            if flavors.tool_carries_keys(plan):
                 remote.run(["rm", "-rf", "--", *places.list_new(plan)], timeout_seconds=600)
             else:
                 _gather(tools, plan)
@@ -247,6 +248,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                             staging_dir=plan.staging_dir,
                             new_datadir=plan.new_datadir,
                             parallel=plan.parallel,
+                            rekey=flavors.tool_carries_keys(plan),
                             options_file=options_file,
                         )
                     ),
@@ -261,12 +263,13 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         )
         if flavor.carries_keys:
             tool_keys.remove_options(remote, plan)
-            if error := tool_keys.explain_failure(plan, state):
+            if error := tool_keys.explain_failure(plan, state, Phase.RESTORE):
                 raise error
-        _need_success(state, f"{flavor.own.backup} {flavor.restore_word}", plan.recipient)
+        _need_success(state, f"{flavor.own.backup}, putting the set in place,", plan.recipient)
         owner, mode = _owner_and_mode(tools, plan)
         words = jobs.read_job_stderr(remote, name, 0)
-        tool_keys.finish_restore(tools, plan, owner=owner, words=words)
+        coordinates = stream.read_set_coordinates(tools, plan)
+        tool_keys.finish_restore(tools, plan, coordinates=coordinates, owner=owner, words=words)
         remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
         remote.run(["chmod", mode, "--", plan.new_datadir])
         places.distribute(tools, plan, owner=owner)

@@ -380,9 +380,7 @@ def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str) -> N
     while time.monotonic() < end:
         tools.check_cancelled()
         receiver = jobs.read_job(tools.recipient, receive)
-        has_spoken = not flavors.of(plan).carries_keys or jobs.read_job_stderr(
-            tools.donor, send, 0
-        )
+        has_spoken = not flavors.of(plan).carries_keys or jobs.read_job_stderr(tools.donor, send, 0)
         if (receiver.running or receiver.ended) and has_spoken:
             return
         sender = jobs.read_job(tools.donor, send)

@@ -11,24 +11,53 @@ import json
 import posixpath
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, sql
-from orchestrator.errors import VerificationError
-from orchestrator.facts.layout import KEYRING
-from orchestrator.flavors import mysql_commands, mysql_files, mysql_keyrings
+from orchestrator import flavors, keys, log, sql
+from orchestrator.errors import (
+    OrchestratorError,
+    PreconditionError,
+    SecretError,
+    SecretStoreUnavailableError,
+    VerificationError,
+)
+from orchestrator.facts import hosts
+from orchestrator.flavors import (
+    backup_sets,
+    mysql_commands,
+    mysql_files,
+    mysql_keyrings,
+    mysql_output,
+    mysql_sets,
+)
+from orchestrator.flavors.file_sets import KEYRING
+from orchestrator.flavors.mysql import MySQLDialect
+from orchestrator.flavors.mysql_commands import TargetKeyring
 from orchestrator.flavors.mysql_keyrings import KeyringKind
+from orchestrator.flavors.mysql_output import Phase, ToolCause
 from orchestrator.flavors.quoting import describe_names, unhex
 from orchestrator.models import Check, Secret
 from orchestrator.steps import records
 
 if TYPE_CHECKING:
-    from orchestrator.config import HostConfig
-    from orchestrator.flavors.mysql_sql import MySQLDialect
-    from orchestrator.models import Plan
+    from orchestrator.jobs import JobState
+    from orchestrator.models import Coordinates, Plan
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
-HEAD_BYTES = 154
-"""What stands before the keys in the tool's file."""
+_CLASSES: dict[ToolCause, type[OrchestratorError]] = {
+    ToolCause.WRONG_TRANSITION_KEY: VerificationError,
+    ToolCause.NO_TRANSITION_KEY: VerificationError,
+    ToolCause.NO_KEYS_FILE: VerificationError,
+    ToolCause.CRASHED: VerificationError,
+    ToolCause.STREAM_CUT: VerificationError,
+    ToolCause.VAULT_UNAVAILABLE: SecretStoreUnavailableError,
+    ToolCause.VAULT_CERTIFICATE: SecretError,
+    ToolCause.VAULT_DENIES: SecretError,
+    ToolCause.KEY_NOT_IN_KEYRING: SecretError,
+    ToolCause.KEYRING_CONFIG: PreconditionError,
+    ToolCause.KEYRING_MISSING: PreconditionError,
+    ToolCause.WRONG_TOOL: PreconditionError,
+}
+"""Causes that are not the host's: who must act is told by the exit status."""
 
 LIST_ABSENT = """\
 cd -- "$1"
@@ -58,10 +87,11 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
     if not flavors.of(plan).carries_keys:
         return ""
     host = tools.config.host(plan.donor)
-    key = records.read_transition_key(tools, plan) if plan.has_keyring else None
     text = mysql_commands.backup_options(
-        transition_key=key,
-        includes=_option_files(host),
+        server_version=plan.server_version,
+        datadir=hosts.read_host(tools.donor, host).real_datadir,
+        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
+        includes=(host.server.defaults_file,) if host.server.defaults_file else (),
     )
     return _write(tools.donor, plan, "backup.cnf", text)
 
@@ -73,8 +103,11 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         SecretError: There is no transition key in Vault.
         VerificationError: The key in Vault is not the one that this set was made with.
     """
-    if not flavors.tool_carries_keys(plan):
+    if not flavors.of(plan).carries_keys:
         return ""
+    if not plan.has_keyring:
+        text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
+        return _write(tools.recipient, plan, "prepare.cnf", text)
     key = records.read_transition_key(tools, plan)
     found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
@@ -99,28 +132,14 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     """
     if not flavors.of(plan).carries_keys:
         return ""
-    host = tools.config.host(plan.recipient)
-    if not plan.has_keyring:
-        text = mysql_commands.restore_options(
-            staging_dir=plan.staging_dir, new_datadir=plan.new_datadir
-        )
-        return _write(tools.recipient, plan, "restore.cnf", text)
-    kind = KeyringKind(plan.keyring)
-    data_file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
-    if data_file:
-        _begin_keyring(tools, plan, data_file)
-    config_file = ""
-    if kind.is_component or kind.uses_vault:
-        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
-        text = keyring_config(tools, plan, data_file=data_file)
-        config_file = _write(tools.recipient, plan, name, text)
     text = mysql_commands.restore_options(
-        staging_dir=plan.staging_dir,
+        tool_version=hosts.read_host(
+            tools.recipient, tools.config.host(plan.recipient)
+        ).tool_version,
         new_datadir=plan.new_datadir,
-        transition_key=records.read_transition_key(tools, plan),
-        kind=kind,
-        keyring_config=config_file,
-        keyring_file=data_file,
+        set_options=_read_set_options(tools, plan),
+        keyring=_make_target(tools, plan) if plan.has_keyring else None,
+        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
     )
     return _write(tools.recipient, plan, "restore.cnf", text)
 
@@ -167,12 +186,15 @@ def new_keyring_path(tools: Tools, plan: Plan) -> str:
     return f"{plan.new_datadir}/{name}"
 
 
-def finish_restore(tools: Tools, plan: Plan, *, owner: str, words: str) -> None:
+def finish_restore(
+    tools: Tools, plan: Plan, *, coordinates: Coordinates, owner: str, words: str
+) -> None:
     """See that every header was rewritten, and make of the restored files a datadir.
 
     Args:
         tools: The doors to the recipient and to Vault.
         plan: The clone.
+        coordinates: Of the set.
         owner: User and group that the server runs as.
         words: What the tool wrote to stderr.
 
@@ -182,14 +204,14 @@ def finish_restore(tools: Tools, plan: Plan, *, owner: str, words: str) -> None:
     if not flavors.of(plan).carries_keys:
         return
     remote, host = tools.recipient, tools.config.host(plan.recipient)
+    left = mysql_files.list_leftovers(coordinates)
     remote.run(
-        ["sh", "-c", 'cd -- "$1" && shift && rm -f -- "$@"', "tidy", plan.new_datadir]
-        + list(mysql_files.list_left_files(plan.tool_version))
+        ["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)]
     )
     if not plan.has_keyring:
         return
     keys_file = read_keys_file(tools, plan)
-    rewritten = mysql_commands.count_rewritten_headers(words)
+    rewritten = mysql_output.count_rewritten_headers(words)
     if rewritten < keys_file.count:
         raise VerificationError(
             f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
@@ -252,16 +274,30 @@ def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
     """
     name = flavors.of(plan).set_files(plan.tool_version).keys
     path = f"{plan.staging_dir}/{name}"
-    size = tools.recipient.run(["stat", "-c", "%s", "--", path], check=False)
-    if size.status != 0:
+    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
         raise VerificationError(
             f"the backup set has no {name}, although the donor's tables are encrypted",
             host=plan.recipient,
             hint="does the backup tool find the donor's keyring? see the end of its words",
         )
-    head = tools.recipient.run(["head", "-c", str(HEAD_BYTES), "--", path]).stdout
-    count = mysql_files.count_keys(head, int(size.text))
-    return KeysFile(path=path, count=count)
+    found = mysql_sets.parse_keys(tools.recipient.read_file(path))
+    return KeysFile(path=path, count=len(found.space_ids))
+
+
+def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorError | None:
+    """Return what a tool's failure means, where its words tell who must act; None otherwise."""
+    if not flavors.of(plan).carries_keys or not any(state.statuses):
+        return None
+    found = mysql_output.explain_tool_failure(state.stderr, phase)
+    host = plan.donor if phase is Phase.BACKUP else plan.recipient
+    cls = _CLASSES.get(found.cause)
+    if cls is None:
+        return None
+    return cls(
+        f"{flavors.of(plan).own.backup} failed: {log.redact_text(found.words)}",
+        host=host,
+        hint=f"{found.hint}; then `xbvault runs resume`",
+    )
 
 
 def record_set(tools: Tools, plan: Plan) -> None:
@@ -325,11 +361,47 @@ def parse_files(content: bytes) -> dict[str, str]:
     return found
 
 
+def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
+    """Judge whether donor and recipient have no key in common, as far as their servers tell."""
+    statement = MySQLDialect(plan.server_version).keys_sql
+    checks = []
+    if statement:
+        theirs, ours = (
+            {unhex(row["key_id"]) for row in sql.query(remote, tools.config.host(name), statement)}
+            for remote, name in ((tools.donor, plan.donor), (tools.recipient, plan.recipient))
+        )
+        shared = sorted(theirs & ours)
+        checks.append(
+            Check(
+                name="keys-not-shared",
+                host=plan.recipient,
+                ok=bool(ours) and not shared,
+                evidence=f"held by both: {describe_names(shared)}"
+                if shared
+                else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
+            )
+        )
+    if KeyringKind(plan.keyring).uses_vault:
+        host = tools.config.host(plan.recipient)
+        token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
+        as_host = tools.vault.with_token(token)
+        paths = (f"{plan.donor_mount}/1", f"{plan.donor_mount}/data/1")
+        refused = not any(as_host.can_read(path) for path in paths)
+        checks.append(
+            Check(
+                name="donor-mount-refused",
+                host=plan.recipient,
+                ok=refused,
+                evidence=f"the recipient's token is {'refused' if refused else 'accepted'} on "
+                f"{plan.donor_mount}",
+            )
+        )
+    return checks
+
+
 def _read_files(tools: Tools, plan: Plan) -> dict[str, str]:
-    dialect: MySQLDialect = flavors.dialect_of(plan)  # type: ignore[assignment]
-    rows = sql.query(
-        tools.donor, tools.config.host(plan.donor), dialect.encrypted_files_sql, timeout_seconds=300
-    )
+    statement = MySQLDialect(plan.server_version).encrypted_files_sql
+    rows = sql.query(tools.donor, tools.config.host(plan.donor), statement, timeout_seconds=300)
     return {unhex(row["name"]): posixpath.normpath(unhex(row["path"])) for row in rows}
 
 
@@ -353,9 +425,22 @@ def _begin_keyring(tools: Tools, plan: Plan, path: str) -> None:
         remote.run(["cp", "-p", "--", earlier, path])
 
 
-def _option_files(host: HostConfig) -> tuple[str, ...]:
-    named = (host.server.options_file, host.server.defaults_file)
-    return tuple(file for file in named if file)
+def _make_target(tools: Tools, plan: Plan) -> TargetKeyring:
+    """Make ready on the recipient where the tool puts the new master key."""
+    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
+    file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
+    if file:
+        _begin_keyring(tools, plan, file)
+    if kind is not KeyringKind.FILE_PLUGIN:
+        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
+        file = _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
+    return TargetKeyring(kind=kind, config=file, plugin_dir=host.keyring.plugin_dir)
+
+
+def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:
+    """Read the options of the donor's server that the tool has put into the set."""
+    content = tools.recipient.read_file(f"{plan.staging_dir}/{backup_sets.OPTIONS}")
+    return mysql_sets.parse_set_options(content.decode("utf-8", "replace"))
 
 
 def _write(remote: Remote, plan: Plan, name: str, text: Secret) -> str:

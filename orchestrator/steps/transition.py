@@ -145,8 +145,8 @@ def seal_key_bundle(tools: Tools, plan: Plan) -> SealedBundle:
     path = bundle_path(tools, plan)
     transition_key = records.read_transition_key(tools, plan)
     if flavors.tool_carries_keys(plan):
-        sealed = tool_keys.read_keys_file(tools, plan)
-        return SealedBundle(path=sealed.path, key_ids=sealed.count, versions=sealed.count)
+        carried = tool_keys.read_keys_file(tools, plan)
+        return SealedBundle(path=carried.path, key_ids=carried.count, versions=carried.count)
     if not flavors.needs_transition_mount(plan):
         return SealedBundle(path="", key_ids=0, versions=0)
     if tools.recipient.run(["test", "-f", path], check=False).status == 0:

@@ -435,14 +435,14 @@ def test_names_of_tables_come_back(
 
 def _unopened(server: HostConfig, tables: list[instances.Table]) -> list[str]:
     class Doors:
-        """What `_open_all` asks of the tools."""
+        """What `_try_to_open` asks of the tools."""
 
         @staticmethod
         def seconds_left() -> float:
             return 60.0
 
     doors: Any = Doors()
-    return verification._open_all(doors, LocalRemote(), server, tuple(tables), DIALECT)
+    return verification._try_to_open(doors, LocalRemote(), server, tuple(tables), DIALECT)
 
 
 @SCARCE

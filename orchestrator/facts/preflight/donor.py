@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_donor_account
 from orchestrator.facts.preflight.findings import number
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.flavors.quoting import describe_names, is_plain
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,7 @@ def judge_donor(
     host: HostFacts, side: HostSurvey, request: Request, *, config: HostConfig
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a donor."""
+    flavor = flavors.of(config)
     yield "programs", judge_programs(host, config, DONOR_PROGRAMS)
     yield "tool-version", judge_tool(host, config)
     instance = side.instance
@@ -43,16 +46,20 @@ def judge_donor(
         ),
     )
     if side.account is not None:
-        yield "donor-privileges", judge_donor_account(side.account)
+        yield (
+            "donor-privileges",
+            judge_donor_account(
+                side.account, wanted_privileges(config.flavor, host.server_version)
+            ),
+        )
     if instance is None:
         return
     yield (
         "donor-keyring",
         (
             instance.has_keyring or not request.require_encryption,
-            ", ".join(f"{k} {v}" for k, v in instance.encryption_plugins.items())
-            or "no encryption plugin",
-            "load hashicorp_key_management on the donor, or leave --require-encryption out",
+            ", ".join(f"{k} {v}" for k, v in instance.encryption_plugins.items()) or "no keyring",
+            f"load {flavor.keyrings} on the donor, or leave --require-encryption out",
         ),
     )
     basename = instance.variables.get("log_bin_basename", "")
@@ -67,14 +74,14 @@ def judge_donor(
             "follow",
         ),
     )
-    unquoted = instance.unquoted_tables
+    unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (
         "donor-table-names",
         (
             not unquoted,
-            f"mariadb-backup fails at a backtick in {describe_names(unquoted)}"
+            f"{tool} fails at a backtick in {describe_names(unquoted)}"
             if unquoted
-            else "mariadb-backup can name every table",
+            else f"{tool} can name every table",
             "rename them on the donor, or make them InnoDB tables: the tool puts the names of "
             "others unquoted into BACKUP LOCK",
         ),
@@ -91,7 +98,7 @@ def judge_donor(
             "raise binlog_expire_logs_seconds on the donor for the time of the clone",
         ),
     )
-    if instance.has_keyring:
+    if instance.has_keyring and not flavor.carries_keys:
         yield "key-cache", _judge_key_cache(instance)
     skips = instance.is_on("skip_name_resolve")
     yield (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_recipient_account
 from orchestrator.facts.preflight.donor import judge_donor
 from orchestrator.facts.preflight.findings import has_keyring, named
@@ -18,10 +19,12 @@ from orchestrator.facts.preflight.recipient import (
     judge_lock,
     judge_recipient,
     judge_recipient_keyring,
+    judge_tool_keyring,
 )
 from orchestrator.facts.preflight.vault import judge_vault
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.models import Check
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
@@ -51,17 +54,22 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
         )
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
     if recipient:
-        account = judge_recipient_account(survey, request)
+        recipient_config = config.host(request.recipient)
+        wanted = wanted_privileges(recipient_config.flavor, recipient.server_version)
+        account = judge_recipient_account(survey, request, wanted)
         if account is not None:
             found += named(request.recipient, iter([("recipient-privileges", account)]))
-        judged = judge_recipient(
-            recipient, survey.recipient, request, config=config.host(request.recipient)
-        )
+        judged = judge_recipient(recipient, survey.recipient, request, config=recipient_config)
         found += named(request.recipient, judged)
         found += named(request.recipient, iter([("ssh-keepalive", judge_keepalive(recipient))]))
         if has_keyring(survey):
-            mount = config.host(request.recipient).vault_mount
-            keyring = judge_recipient_keyring(recipient, mount, config.vault.transition_mount)
+            keyring = (
+                judge_tool_keyring(recipient, recipient_config)
+                if flavors.of(recipient_config).carries_keys
+                else judge_recipient_keyring(
+                    recipient, recipient_config.vault_mount, config.vault.transition_mount
+                )
+            )
             found += named(request.recipient, iter([("recipient-keyring", keyring)]))
     if donor and recipient:
         found += named("", judge_pair(survey, donor, recipient, config, request))

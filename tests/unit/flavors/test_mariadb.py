@@ -370,7 +370,7 @@ def test_other_commands() -> None:
         "--target-dir=/s",
     )
     move = FLAVOR.restore_command(
-        FLAVOR.own, options_file="", parallel=2, staging_dir="/s", new_datadir="/n"
+        FLAVOR.own, options_file="", parallel=2, rekey=False, staging_dir="/s", new_datadir="/n"
     )
     assert move[:3] == ("mariadb-backup", "--no-defaults", "--move-back")
     assert set(move[3:]) == {"--target-dir=/s", "--datadir=/n"}
@@ -385,7 +385,7 @@ def test_no_command_names_a_secret() -> None:
         *FLAVOR.extract_command(FLAVOR.own, parallel=2, staging_dir="/s"),
         *FLAVOR.prepare_command(FLAVOR.own, options_file="", staging_dir="/s", memory_bytes=1),
         *FLAVOR.restore_command(
-            FLAVOR.own, options_file="", parallel=2, staging_dir="/s", new_datadir="/n"
+            FLAVOR.own, options_file="", parallel=2, rekey=False, staging_dir="/s", new_datadir="/n"
         ),
     ]
     assert not [word for word in commands if re.search(r"password|token|key", word)]
