@@ -150,6 +150,8 @@ def _plan(
         expected_bytes=max(
             source.datadir_bytes, survey.donor.instance.data_bytes if survey.donor.instance else 0
         ),
+        tool_version=source.tool_version,
+        keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
     )
     return dataclasses.replace(plan, commands=_commands(config, plan))

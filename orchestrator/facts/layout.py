@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.places import FoundFiles, Places
 
+KEYRING = "keyring"
+"""The kind of files in which a server keeps its master keys."""
+
 VAULT = ".xbvault"
 """Hidden folder of ours in a directory that cannot be renamed itself."""
 

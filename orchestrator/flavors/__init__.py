@@ -32,3 +32,13 @@ def config_dir(host: HostConfig) -> str:
 def unit(host: HostConfig) -> str:
     """Return the systemd unit of a host's server."""
     return host.service.unit or of(host).unit
+
+
+def tool_carries_keys(plan: Plan) -> bool:
+    """Return whether the backup tool of a run carries keys, sealed under the transition key."""
+    return plan.has_keyring and of(plan).carries_keys
+
+
+def needs_transition_mount(plan: Plan) -> bool:
+    """Return whether a run carries keys in a bundle of ours, and through a transition mount."""
+    return plan.has_keyring and not of(plan).carries_keys

@@ -266,6 +266,9 @@ class Flavor(abc.ABC):
         client_groups: Groups of option files that the client reads.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
+        copies_back: Whether the prepared set is copied into the new data directory; otherwise it is
+            moved.
+        restore_word: The tool's option for it.
         default_event_scheduler: Whether it runs where no option says so: ``ON`` or ``OFF``.
         accounts_table: Where User and Host of every account stand.
         variables_sql: name and value of the variables that preflight looks at.
@@ -281,6 +284,8 @@ class Flavor(abc.ABC):
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
     carries_keys: ClassVar[bool]
+    copies_back: ClassVar[bool]
+    restore_word: ClassVar[str]
     default_event_scheduler: ClassVar[str]
     accounts_table: ClassVar[str]
     variables_sql: ClassVar[str]

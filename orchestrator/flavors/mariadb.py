@@ -150,6 +150,8 @@ class MariaDB(Flavor):
     series_groups = ("mysqld-", "mariadb-", "mariadbd-")
     client_groups = ("mysql", "mariadb-client", "client", "client-server", "client-mariadb")
     carries_keys = False
+    copies_back = False
+    restore_word = "--move-back"
     default_event_scheduler = "OFF"
     accounts_table = "mysql.global_priv"
     variables_sql = mariadb_sql.VARIABLES_SQL

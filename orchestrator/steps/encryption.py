@@ -85,7 +85,7 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
         The server goes on by itself; the step waits again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return ReEncryption(tablespaces=0, min_key_version=0, seconds=0.0)
     wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
     cpus = hosts.read_host(remote, host).cpus
@@ -147,7 +147,7 @@ def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
         Rebuilds them again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return RebuiltTables(count=0)
     tables = [
         t
@@ -214,7 +214,7 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     )
     if not running:
         servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
-    if plan.has_keyring and not is_on_own_mount(tools, plan):
+    if flavors.needs_transition_mount(plan) and not is_on_own_mount(tools, plan):
         raise VerificationError(
             f"the server does not read its keys from {plan.own_mount}",
             host=plan.recipient,
@@ -224,11 +224,14 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     tokens.revoke_transition_tokens(tools, plan)
     replication.wait_until_caught_up(tools, plan)
     facts = instances.read_instance(remote, host)
-    return OwnMount(keys_from=facts.variables.get("hashicorp_key_management_vault_url", ""))
+    url = facts.variables.get("hashicorp_key_management_vault_url", "")
+    return OwnMount(keys_from=url or plan.keyring)
 
 
 def is_on_own_mount(tools: Tools, plan: Plan) -> bool:
     """Return whether the recipient's running server reads its keys from its own mount."""
+    if flavors.of(plan).carries_keys:
+        return True  # the restored files were never under another keyring's keys
     facts = instances.read_instance(tools.recipient, tools.config.host(plan.recipient))
     url = facts.variables.get("hashicorp_key_management_vault_url", "")
     return url.rstrip("/").endswith(f"/v1/{plan.own_mount}")

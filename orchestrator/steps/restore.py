@@ -18,7 +18,7 @@ from orchestrator.errors import (
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.interface import DROP_IN
-from orchestrator.steps import outcomes, places, records, servers, tokens
+from orchestrator.steps import outcomes, places, records, servers, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         # a prepare that failed may be tried again
         jobs.remove_job(tools.recipient, name, fence=tools.fence)
     token_file = ""
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         token_file = tokens.ensure_transition_token(tools, plan)
         _retarget(tools, plan)
     flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
@@ -173,7 +173,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
                         flavor.programs(host),
                         staging_dir=plan.staging_dir,
                         memory_bytes=memory,
-                        options_file="",
+                        options_file=tool_keys.write_prepare_options(tools, plan),
                     ),
                     environment_file=token_file,
                 ),
@@ -189,7 +189,9 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     _check_cut(state, plan.recipient)
     error = tokens.explain_missing_keys(
         tools, plan, plan.recipient, status=max(state.statuses, default=0), words=state.stderr
-    )
+    ) or tool_keys.explain_failure(plan, state)
+    if flavor.carries_keys:
+        tool_keys.remove_options(tools.recipient, plan)
     if error:
         raise error
     _need_success(state, f"{flavor.own.backup} --prepare", plan.recipient)
@@ -226,9 +228,14 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         state = jobs.read_job(remote, name)
         if state.exists and not state.running and (state.died or any(state.statuses)):
             jobs.remove_job(remote, name, fence=tools.fence)
+        options_file = ""
         if not jobs.read_job(remote, name).exists:
-            _gather(tools, plan)
+            if flavor.copies_back:
+                remote.run(["rm", "-rf", "--", *places.list_new(plan)], timeout_seconds=600)
+            else:
+                _gather(tools, plan)
             remote.run(["install", "-d", "-m", "0700", "--", plan.new_datadir])
+            options_file = tool_keys.write_restore_options(tools, plan)
         jobs.start_job(
             remote,
             jobs.JobSpec(
@@ -240,7 +247,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                             staging_dir=plan.staging_dir,
                             new_datadir=plan.new_datadir,
                             parallel=plan.parallel,
-                            options_file="",
+                            options_file=options_file,
                         )
                     ),
                 ),
@@ -252,8 +259,14 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         state = jobs.wait_for_job(
             remote, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
         )
-        _need_success(state, f"{flavor.own.backup} --move-back", plan.recipient)
+        if flavor.carries_keys:
+            tool_keys.remove_options(remote, plan)
+            if error := tool_keys.explain_failure(plan, state):
+                raise error
+        _need_success(state, f"{flavor.own.backup} {flavor.restore_word}", plan.recipient)
         owner, mode = _owner_and_mode(tools, plan)
+        words = jobs.read_job_stderr(remote, name, 0)
+        tool_keys.finish_restore(tools, plan, owner=owner, words=words)
         remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
         remote.run(["chmod", mode, "--", plan.new_datadir])
         places.distribute(tools, plan, owner=owner)
@@ -388,10 +401,11 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     url = ""
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         mount = records.need_transition(tools, plan).mount
         url = f"{records.vault_address(tools, plan.recipient)}/v1/{mount}"
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
+    tool_keys.write_server_config(tools, plan)
     keep_drop_in(tools, plan)
     write_drop_in(
         tools,
@@ -549,7 +563,7 @@ def _record_ranges(tools: Tools, plan: Plan, *, has_data: bool) -> None:
     log keep the version of their making. To the newest that its server can have seen: the new pair
     stands in its mount already.
     """
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return
     earlier = read_ranges(tools, find_run_in_place(tools, plan)) or {}
     ranges = {

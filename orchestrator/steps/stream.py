@@ -16,7 +16,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import backup_sets
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import outcomes, places, tokens
+from orchestrator.steps import outcomes, places, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -97,10 +97,11 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
     if not _is_worth_attaching(tools, send, receive):
         _throw_away(tools, plan, send, receive)
         _arm_receiver(tools, plan, receive)
+        tool_keys.record_set(tools, plan)
         try:
             _make_credential(tools, plan)
             _start_sender(tools, plan, send)
-            _wait_for_connection(tools, send, receive)
+            _wait_for_connection(tools, plan, send, receive)
         finally:
             tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
     else:
@@ -178,6 +179,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         ),
     ]
     checks += _compare_sets(tools, plan, files)
+    checks += tool_keys.judge_set(tools, plan)
     bad = [check for check in checks if not check.ok]
     if bad:
         tools.recipient.write_file(mark, "")
@@ -352,7 +354,7 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
         tmp_dir=tmp_dir,
         socket=donor.server.socket,
         defaults_file=donor.server.defaults_file,
-        options_file="",
+        options_file=tool_keys.write_backup_options(tools, plan),
     )
     jobs.start_job(
         tools.donor,
@@ -369,13 +371,19 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
     )
 
 
-def _wait_for_connection(tools: Tools, send: str, receive: str) -> None:
-    """Wait until the recipient takes the stream, so that the credential can be removed."""
+def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str) -> None:
+    """Wait until the recipient takes the stream, so that the credential can be removed.
+
+    A tool that reads options of ours speaks when it has read them.
+    """
     end = time.monotonic() + CONNECT_SECONDS
     while time.monotonic() < end:
         tools.check_cancelled()
         receiver = jobs.read_job(tools.recipient, receive)
-        if receiver.running or receiver.ended:
+        has_spoken = not flavors.of(plan).carries_keys or jobs.read_job_stderr(
+            tools.donor, send, 0
+        )
+        if (receiver.running or receiver.ended) and has_spoken:
             return
         sender = jobs.read_job(tools.donor, send)
         if not sender.running:

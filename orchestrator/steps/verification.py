@@ -133,7 +133,7 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             else f"encrypted on the donor only: {describe_names(missing)}",
         )
     )
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
         old = [s.name for s in spaces if encryption.is_under_old_key(s, wanted)]
         checks += [
@@ -305,7 +305,7 @@ def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     Repeat:
         Looks again.
     """
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return Findings(checks=())
     host = tools.config.host(plan.recipient)
     token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
