@@ -205,9 +205,7 @@ def finish_restore(
         return
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     left = mysql_files.list_leftovers(coordinates)
-    remote.run(
-        ["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)]
-    )
+    remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
     if not plan.has_keyring:
         return
     keys_file = read_keys_file(tools, plan)

@@ -25,7 +25,7 @@ from orchestrator import bundle, models
 from orchestrator.durable import serial
 from orchestrator.errors import CommandError
 from orchestrator.facts.instances import Table
-from orchestrator.flavors import mariadb_files
+from orchestrator.flavors import mariadb_files, mysql_files, mysql_output
 from orchestrator.flavors.mariadb import MariaDB
 from orchestrator.models import Plan, Secret
 
@@ -228,6 +228,38 @@ VERSIONS = tuple(
     for s in ("mariadb-backup/version", "mariadb/mariadbd-version", "mariadb/my_print_defaults")
 )
 
+TOOL_LOGS = (
+    *(
+        samples.read(f"xtrabackup-2.4/{s}")
+        for s in ("prepare-wrong-key", "copy-back-vault-denied", "backup-access-denied")
+    ),
+    "261121 22:35:01 Generated new master key with ID 'c14d6d67-2'.\n"
+    "[01] Encrypting /d/a.ibd tablespace header with new master key.\n"
+    "2026-11-22T06:30:43.1Z 0 [ERROR] [MY-011825] [Xtrabackup] Unable to open #ib_redo7\n",
+)
+MYSQLD = "/usr/sbin/mysqld  Ver 8.0.36-28 for Linux on x86_64 (Percona Server (GPL), Release 28)"
+GTIDS = (
+    "c14d6d67-e5fb-11f1-a307-1a083b08fc0d:1-3:tag:1-2:4,\n3ba8f2ff-e63e-11f1-ae33-02fc00000001:7"
+)
+KEYS_FILE = "KEYSV01" + "\0" * 147 + ("\1\0\0\0" + "\0" * 68) * 2
+SLAVE_INFO = (
+    "CHANGE MASTER TO MASTER_LOG_FILE='a.000007', MASTER_LOG_POS=154 FOR CHANNEL 'one';\n",
+    f"SET GLOBAL gtid_purged='{GTIDS}';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1;\n",
+)
+TABLESPACES = json.dumps(
+    {
+        "version": 3,
+        "external_tablespaces": [
+            {"file_name": "/a", "tablespace_name": "b", "tablespace_type": "TABLESPACE"}
+        ],
+    }
+)
+
+
+def _homes(value: str) -> dict[str, str]:
+    return dict.fromkeys(mysql_files.VARIABLES[2:], value)
+
+
 PARSERS: dict[str, Parser] = {
     "orchestrator.bundle.open_bundle": raw(
         SEALED, call=lambda parse, value: parse(value, TRANSITION_KEY, "b1")
@@ -285,6 +317,27 @@ PARSERS: dict[str, Parser] = {
         "/a b/c.d",
         call=lambda parse, v: parse({"log_bin": v, "log_bin_index": v}, datadir="/d"),
     ),
+    "orchestrator.flavors.mysql_files.list_file_sets": text(
+        "bin", "/a b/c.d", call=lambda parse, v: parse({"log_bin": v, **_homes(v)}, datadir="/d")
+    ),
+    "orchestrator.flavors.mysql_output.count_rewritten_headers": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.explain_tool_failure": text(
+        *TOOL_LOGS, call=lambda parse, value: parse(value, mysql_output.Phase.RESTORE)
+    ),
+    "orchestrator.flavors.mysql_output.find_contradictions": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.parse_new_master_key": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.parse_server_version": text(*VERSIONS, MYSQLD),
+    "orchestrator.flavors.mysql_output.parse_tool_version": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_sets.parse_binlog_info": text(
+        samples.read("xtrabackup-2.4/binlog_info"), f"bin.000002\t157\t{GTIDS}\n"
+    ),
+    "orchestrator.flavors.mysql_sets.parse_gtid_set": text(GTIDS),
+    "orchestrator.flavors.mysql_sets.parse_keys": raw(KEYS_FILE),
+    "orchestrator.flavors.mysql_sets.parse_set_options": text(
+        samples.read("xtrabackup-2.4/backup-my.cnf")
+    ),
+    "orchestrator.flavors.mysql_sets.parse_slave_info": text(*SLAVE_INFO),
+    "orchestrator.flavors.mysql_sets.parse_tablespaces": text(TABLESPACES),
     "orchestrator.flavors.mysql_sql.list_outside": Parser(
         inputs=st.lists(mutations(("./a/b.ibd", "/srv/a.ibd", "../undo_001"))),
         call=lambda parse, value: parse(value, datadir="/var/lib/mysql"),
