@@ -87,8 +87,8 @@ class Tablespace:
 
     Attributes:
         name: ``schema/table`` in the character set of file names, or ``innodb_system``.
-        key_id: Encryption key that it uses.
-        min_key_version: The oldest key version of any page in it.
+        key_id: Encryption key that it uses; empty where all are under one master key.
+        min_key_version: The oldest key version of any page in it; 0 where keys have none.
         is_rotating: Whether its pages are being re-encrypted or flushed.
     """
 
@@ -167,9 +167,9 @@ def read_tablespaces(
     return tuple(
         Tablespace(
             name=unhex(row["name"]) if row["name"] != "NULL" else "",
-            key_id=row["key_id"],
-            min_key_version=row.whole("min_key_version"),
-            is_rotating=row["rotating"] != "0",
+            key_id=row.get("key_id", ""),
+            min_key_version=row.whole("min_key_version") if "min_key_version" in row else 0,
+            is_rotating=row.get("rotating", "0") != "0",
         )
         for row in sql.query(remote, config, dialect.encryption_sql, timeout_seconds=300)
     )

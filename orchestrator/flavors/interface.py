@@ -143,7 +143,8 @@ class Dialect(abc.ABC):
         columns_sql: Columns: table_schema, table_name, column_name (HEX), is_generated (NEVER or
             else).
         summary_sql: bytes of all tables, user_schemas.
-        encryption_sql: Encrypted tablespaces: name (HEX), key_id, min_key_version, rotating.
+        encryption_sql: Encrypted tablespaces: name (HEX); and key_id, min_key_version and rotating
+            where each has a key of its own.
         tablespaces_sql: All tablespaces: name (HEX).
         keyring_sql: name and status of what gives the server its keys.
         replicas_sql: host of whoever reads the binary log now.
