@@ -38,6 +38,8 @@ _SALT_BYTES: Final = 64
 _KEY_NAME_BYTES: Final = 83
 _KEYS_HEAD: Final = len(_KEYS_MAGIC) + _SALT_BYTES + _KEY_NAME_BYTES
 _KEYS_RECORD: Final = 72
+_NO_TABLESPACES: Final = frozenset({*range(0xFFFFFFF0, 0xFFFFFFFE), 0xFFFFFFFF})
+"""Ids from which InnoDB makes no file: undo tablespaces are below them, ``mysql.ibd`` between."""
 
 
 def parse_gtid_set(text: str) -> str:
@@ -139,12 +141,17 @@ class KeysFile:
     """What can be told of a ``xtrabackup_keys`` file without the key that opens it.
 
     Attributes:
-        space_ids: Tablespaces whose keys are in it; redo and binary log have reserved ids.
+        space_ids: What it has keys of; redo and binary log have reserved ids.
         key_name: Name of the key in the donor's keyring; empty if a transition key was given.
     """
 
     space_ids: tuple[int, ...]
     key_name: str
+
+    @property
+    def tablespaces(self) -> int:
+        """How many tablespaces it has keys of, redo and binary log not counted."""
+        return sum(space_id not in _NO_TABLESPACES for space_id in self.space_ids)
 
 
 def parse_keys(data: bytes) -> KeysFile:

@@ -221,6 +221,24 @@ def test_space_ids_come_back(space_ids: list[int]) -> None:
     assert mysql_sets.parse_keys(make_keys(*space_ids)).space_ids == tuple(space_ids)
 
 
+@pytest.mark.parametrize(
+    ("space_id", "counts"),
+    [
+        (0, True),
+        (25, True),
+        (0xFFFFFFEF, True),
+        (0xFFFFFFFE, True),
+        (0xFFFFFFF0, False),
+        (0xFFFFFFF1, False),
+        (0xFFFFFFFD, False),
+        (0xFFFFFFFF, False),
+    ],
+)
+def test_only_tablespaces_have_a_header(space_id: int, *, counts: bool) -> None:
+    """Undo tablespaces and the dictionary have; redo and binary log are rewritten otherwise."""
+    assert mysql_sets.parse_keys(make_keys(25, space_id)).tablespaces == 1 + counts
+
+
 def test_name_of_a_generated_key() -> None:
     """It stands in the head, padded with zeros."""
     name = f"XBKey-{UUID}-MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5"
