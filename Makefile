@@ -25,6 +25,10 @@ help:  ## This list.
 packages:  ## Install the Debian packages that are missing; starts no server.
 	@fixtures/install-packages.sh
 
+.PHONY: mysql-server
+mysql-server:  ## Put MySQL into .mysql, apart from the machine's own packages.
+	@fixtures/install-mysql.sh .mysql
+
 # With hashes: what was locked is what is installed.
 .venv/.dependencies: requirements.lock requirements-dev.lock | packages
 	[ -x $(BIN)/python ] || "$$(command -v python3.11 || command -v python3)" -m venv .venv

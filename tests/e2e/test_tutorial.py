@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "tutorial" / "first-clone.md"
 NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv", ".lab", ".lab-*", ".hypothesis", ".*_cache", "__pycache__", "dist", "build"
+    *(".git", ".venv", ".lab", ".lab-*", ".mysql", ".mysql.part", ".hypothesis", ".*_cache"),
+    *("__pycache__", "dist", "build"),
 )
 SECONDS = 840
 _END = re.compile(r"^@@ended (\d+) (\d+)$", re.MULTILINE)

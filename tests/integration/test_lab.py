@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import bao, hosts, mariadb, model, network, processes, setup
+from lab import bao, hosts, mariadb, model, network, processes, servers, setup
 from lab.errors import LabError
 
 from orchestrator import config
@@ -210,7 +210,7 @@ def test_a_certificate_reaches_the_receiver_only(lab: Lab, folder: Path) -> None
 
 def test_data_of_every_kind(lab: Lab, master: Host) -> None:
     """The master has several engines, code in the database, accounts, and names that are odd."""
-    engines = mariadb.execute(
+    engines = servers.execute(
         lab,
         master,
         "SELECT DISTINCT engine FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
@@ -228,17 +228,17 @@ def test_data_of_every_kind(lab: Lab, master: Host) -> None:
         column = {"routines": "routine", "triggers": "trigger", "events": "event"}.get(
             table, "table"
         )
-        counted = mariadb.execute(
+        counted = servers.execute(
             lab,
             master,
             f"SELECT COUNT(*) FROM information_schema.{table} WHERE {where} AND {column}_schema"
             " NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')",
         )
         assert int(counted) >= least, table
-    assert mariadb.execute(
+    assert servers.execute(
         lab, master, "SELECT MAX(`a``b`) FROM `Läden & Söhne 100%`.`back``tick`"
     ) == ("2\n")
-    found = mariadb.execute(
+    found = servers.execute(
         lab,
         master,
         "SELECT COUNT(*) > 0 FROM documents.articles WHERE MATCH (title, body) AGAINST ('north')",
@@ -250,7 +250,7 @@ def test_encrypted_under_several_key_versions(lab: Lab, master: Host) -> None:
     """InnoDB's tablespaces are all encrypted, under more than one key version, and no clear text
     of a row stands in a file of InnoDB, Aria or the binary log.
     """  # noqa: D205 - one sentence on two lines
-    versions = mariadb.execute(
+    versions = servers.execute(
         lab,
         master,
         "SELECT DISTINCT min_key_version FROM information_schema.innodb_tablespaces_encryption",
@@ -259,7 +259,7 @@ def test_encrypted_under_several_key_versions(lab: Lab, master: Host) -> None:
     assert "0" not in versions
     canary = "CANARY-IN-CLEAR"
     rows = f"SELECT seq, '{canary}' FROM shop.seq_1_to_100"
-    mariadb.execute(
+    servers.execute(
         lab,
         master,
         f"CREATE TABLE shop.canary (id INT, content TEXT) ENGINE=InnoDB; INSERT INTO shop.canary {rows};"
@@ -276,31 +276,31 @@ def test_encrypted_under_several_key_versions(lab: Lab, master: Host) -> None:
 def test_the_writer_writes(lab: Lab, master: Host) -> None:
     """The writer adds rows until it is stopped."""
     count = "SELECT MAX(id) FROM live.ledger"
-    before = int(mariadb.execute(lab, master, count))
+    before = int(servers.execute(lab, master, count))
     time.sleep(1.5)
-    assert int(mariadb.execute(lab, master, count)) > before + 20
-    mariadb.stop_writer(lab, master)
+    assert int(servers.execute(lab, master, count)) > before + 20
+    servers.stop_writer(lab, master)
     time.sleep(0.3)
-    stopped = int(mariadb.execute(lab, master, count))
+    stopped = int(servers.execute(lab, master, count))
     time.sleep(0.5)
-    assert int(mariadb.execute(lab, master, count)) == stopped
-    mariadb.start_writer(lab, master, 600)
+    assert int(servers.execute(lab, master, count)) == stopped
+    servers.start_writer(lab, master, 600)
 
 
 def test_a_server_of_its_own_on_a_replica(lab: Lab, replica: Host) -> None:
     """A replica's server starts only with a datadir, says why if not, and takes the later token."""
     with pytest.raises(LabError, match="the server ended with status"):
-        mariadb.start(lab, replica)
+        servers.start(lab, replica)
     mariadb.write_key_version(lab, replica)
-    mariadb.initialize(lab, replica)
-    mariadb.start(lab, replica)
-    mariadb.start(lab, replica)
-    assert mariadb.execute(lab, replica, "SELECT @@server_id") == f"{replica.server_id}\n"
-    mariadb.stop(lab, replica)
-    mariadb.stop(lab, replica)
+    servers.initialize(lab, replica)
+    servers.start(lab, replica)
+    servers.start(lab, replica)
+    assert servers.execute(lab, replica, "SELECT @@server_id") == f"{replica.server_id}\n"
+    servers.stop(lab, replica)
+    servers.stop(lab, replica)
     shell(lab, replica, "mkdir /run/xbvault; echo VAULT_TOKEN=wrong > /run/xbvault/server.env")
     with pytest.raises(LabError, match="permission denied"):
-        mariadb.start(lab, replica)
+        servers.start(lab, replica)
     shell(lab, replica, "rm -r /run/xbvault /var/lib/mysql/*")
 
 

@@ -9,7 +9,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lab import hosts, mariadb, model
+from lab import hosts, model, servers
 from vault_root import VaultRoot
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class LeastLab:
 
     def sql(self, host: str, statements: str) -> str:
         """Run SQL as root on a host."""
-        return mariadb.execute(self._model, self._model.host(host), statements)
+        return servers.execute(self._model, self._model.host(host), statements)
 
     def apply(self) -> None:
         """Give everybody what is printed, and take all else away: root logs in nowhere."""

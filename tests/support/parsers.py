@@ -219,6 +219,14 @@ FAILED_START = """\
 2026-11-22  2:54:29 0 [ERROR] mariadbd: hashicorp: Hashicorp server error: 503, response: sealed
 2026-11-22  2:54:29 0 [ERROR] Aborting
 """
+FAILED_MYSQL_STARTS = (
+    """\
+2026-11-22T06:10:11.123456Z 0 [System] [MY-010116] [Server] /usr/sbin/mysqld (mysqld 8.0.36-28) starting as process 411
+2026-11-22T06:10:12.123456Z 1 [ERROR] [MY-011370] [Server] Plugin keyring_vault reported: 'CURL returned this error code: 7 with error message : Failed to connect'
+2026-11-22T06:10:12.223456Z 1 [ERROR] [MY-012657] [InnoDB] Encryption can't find master key, please check the keyring is loaded.
+""",
+    "2026-11-22T06:10:11.123456Z 0 [ERROR] [MY-010119] [Server] Aborting\n",
+)
 CHECKPOINTS = tuple(
     samples.read(f"mariadb-backup/checkpoints-{s}") for s in ("received", "prepared")
 )
@@ -387,6 +395,10 @@ PARSERS: dict[str, Parser] = {
         '{"1": {"low": 1, "high": 8, "first_new": 7}}\n'
     ),
     "orchestrator.steps.stream.judge_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.mysql_start.parse_failed_start": text(*FAILED_MYSQL_STARTS),
+    "orchestrator.steps.tool_keys.parse_files": raw(
+        '{"shop/orders": "shop/orders.ibd", "mysql": "mysql.ibd"}\n'
+    ),
     "orchestrator.steps.verification.list_unopened": text(
         "ERROR 1146 (42S02) at line 2: Table 'a.c' doesn't exist\n",
         call=lambda parse, value: parse(TABLES, 1, value),

@@ -128,7 +128,7 @@ def judge_tool_keyring(host: HostFacts, config: HostConfig) -> Found:
     return (
         not reason,
         reason or f"{kind.value}, new master key of its own",
-        "see docs/how-to/clone-mysql.md for the keyring of each version",
+        "see hosts.*.keyring in docs/reference/configuration.md",
     )
 
 

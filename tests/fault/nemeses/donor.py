@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from lab import bao, hosts, mariadb
+from lab import bao, hosts, servers
 from nemesis import GOES_ON, before, in_stream, nemesis
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _server_killed(stand: Stand) -> Iterator[None]:
     """The donor's server is killed in the middle of the stream, and started again later."""
     stand.signal_on("master", "mariadbd", "KILL")
     yield
-    mariadb.start(stand.model, stand.host("master"))
+    servers.start(stand.model, stand.host("master"))
 
 
 @nemesis(
@@ -52,9 +52,9 @@ def _server_killed(stand: Stand) -> Iterator[None]:
 def _server_down(stand: Stand) -> Iterator[None]:
     """The donor's server is stopped by somebody, and started when the run has given up."""
     stand.lab.lab("writer", "stop", check=False)
-    mariadb.stop(stand.model, stand.host("master"))
+    servers.stop(stand.model, stand.host("master"))
     yield
-    mariadb.start(stand.model, stand.host("master"))
+    servers.start(stand.model, stand.host("master"))
 
 
 @nemesis("ddl-storm", moments=STREAM, comes=[GOES_ON, "CommandError"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab import mariadb
+from lab import servers
 from nemesis import GOES_ON, Moment, before, before_each, in_stream, nemesis
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _restarted_late(stand: Stand) -> Iterator[None]:
     """The recipient loses its power when the clone is done; its server starts as at each boot."""
     stand.power_off("replica")
     stand.power_on("replica")
-    mariadb.start(stand.model, stand.host("replica"))
+    servers.start(stand.model, stand.host("replica"))
     yield
 
 
@@ -136,4 +136,4 @@ def _donor_off(stand: Stand) -> Iterator[None]:
     stand.power_off("master")
     yield
     stand.power_on("master")
-    mariadb.start(stand.model, stand.host("master"))
+    servers.start(stand.model, stand.host("master"))

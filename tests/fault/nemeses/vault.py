@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab import bao, mariadb, product
+from lab import bao, product, servers
 from nemesis import GOES_ON, Moment, before, before_each, in_stream, nemesis
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _orchestrator_token(stand: Stand) -> Iterator[None]:
 )
 def _recipient_token(stand: Stand) -> Iterator[None]:
     """The recipient's own token is revoked; it gets another when the run has given up."""
-    path = stand.host("replica").root / mariadb.VAULT_ENV.lstrip("/")
+    path = stand.host("replica").root / servers.VAULT_ENV.lstrip("/")
     kept = _revoke(stand, path, prefix="VAULT_TOKEN=")
     yield
     _issue_again(stand, path, kept, "xbvault-host-replica", prefix="VAULT_TOKEN=")

@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         "donor-keyring",
         "db1",
         PreconditionError,
-        "no encryption plugin",
+        "no keyring",
     ),
     "keyring is disabled although it is required": (
         instance(encryption_plugins={"hashicorp_key_management": "DISABLED"}),
