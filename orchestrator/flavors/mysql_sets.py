@@ -22,6 +22,15 @@ FILES: Final = SetFiles(
 SLAVE_INFO: Final = "xtrabackup_slave_info"
 TABLESPACES: Final = "xtrabackup_tablespaces"
 """Files outside of the datadir; tools of series 2.4 write none."""
+CARRIED_CONFIGS: Final = (
+    "component_keyring_file.cnf",
+    "component_keyring_kmip.cnf",
+    "component_keyring_kms.cnf",
+    "component_keyring_vault.cnf",
+    "xtrabackup_component_keyring_file.cnf",
+)
+"""Configuration of the donor's keyring component, which the tool puts into the set: for Vault it has
+the donor's token. Under a transition key nothing needs it, so it must not stay on the recipient."""
 PREPARED_TYPES: Final = ("full-prepared",)
 """``log-applied`` is no end: the tool refuses to restore from it."""
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import backup_sets, mysql_sets
+from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.mysql_sets import KeysFile, Upstream
 from orchestrator.models import Coordinates
 
@@ -273,6 +274,12 @@ def test_an_unreadable_name_of_a_key() -> None:
 
 
 # Files elsewhere, options, checkpoints.
+
+
+def test_the_donors_keyring_is_known_by_its_files() -> None:
+    """The configuration of every component that a donor can have is among those to be removed."""
+    components = {kind.config_name for kind in KeyringKind if kind.is_component}
+    assert components < set(mysql_sets.CARRIED_CONFIGS)
 
 
 def test_files_outside_of_the_datadir() -> None:
