@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.flavors.file_sets import (
@@ -81,7 +82,7 @@ def list_file_sets(values: Mapping[str, str], *, datadir: str) -> tuple[FileSet,
     return (*list_common_sets(values, datadir=datadir), *own)
 
 
-def list_leftovers(coordinates: Coordinates | None) -> tuple[str, ...]:
+def list_leftovers(coordinates: Coordinates | None, *, index: str = "") -> tuple[str, ...]:
     """Return the files to be removed from a restored data directory before its first start.
 
     From series 8.0 on the set also carries the donor's last binary log, cut at the set's position,
@@ -89,10 +90,12 @@ def list_leftovers(coordinates: Coordinates | None) -> tuple[str, ...]:
 
     Args:
         coordinates: Of the set; None where the donor keeps no binary log.
+        index: The donor's ``log_bin_index``; empty where it has the binary logs' name.
     """
     names = [*SET_LEFTOVERS, IDENTITY]
     if coordinates and coordinates.file:
-        names += [coordinates.file, f"{coordinates.file.rpartition('.')[0]}.index"]
+        named = posixpath.basename(index) or f"{coordinates.file.rpartition('.')[0]}.index"
+        names += [coordinates.file, named]
     return tuple(names)
 
 

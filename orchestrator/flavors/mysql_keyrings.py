@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Numbers = tuple[int, int, int]
-_NEVER: Final[Numbers] = (99999, 0, 0)
+NEVER: Final[Numbers] = (99999, 0, 0)
+"""Stands for an end that is not known."""
 
 
 class KeyringKind(enum.Enum):
@@ -51,21 +52,21 @@ PERCONA_ONLY: Final = (KeyringKind.VAULT_PLUGIN, KeyringKind.VAULT_COMPONENT)
 
 SERVERS: Final[Mapping[KeyringKind, tuple[Numbers, Numbers]]] = {
     KeyringKind.VAULT_PLUGIN: ((5, 7, 21), (8, 1, 0)),
-    KeyringKind.VAULT_COMPONENT: ((8, 1, 0), _NEVER),
+    KeyringKind.VAULT_COMPONENT: ((8, 1, 0), NEVER),
     KeyringKind.FILE_PLUGIN: ((5, 7, 11), (8, 4, 0)),
-    KeyringKind.FILE_COMPONENT: ((8, 0, 24), _NEVER),
+    KeyringKind.FILE_COMPONENT: ((8, 0, 24), NEVER),
 }
 """From which version of the server on there is one, and from which on no more."""
 
 TOOLS: Final[Mapping[KeyringKind, tuple[Numbers, Numbers]]] = {
     KeyringKind.VAULT_PLUGIN: ((2, 4, 12), (8, 1, 0)),
-    KeyringKind.VAULT_COMPONENT: ((8, 1, 0), _NEVER),
+    KeyringKind.VAULT_COMPONENT: ((8, 1, 0), NEVER),
     KeyringKind.FILE_PLUGIN: ((2, 4, 2), (8, 4, 0)),
-    KeyringKind.FILE_COMPONENT: ((8, 0, 25), _NEVER),
+    KeyringKind.FILE_COMPONENT: ((8, 0, 25), NEVER),
 }
 """The same of the backup tool."""
 
-_KV_2_PLUGIN: Final = ((5, 7, 33), (8, 0, 23))
+FIRST_WITH_KV_2: Final = ((5, 7, 33), (8, 0, 23))
 """First servers of both series whose plugin knows version 2 of the KV engine."""
 MOST_CLEAR_BYTES: Final = 5_000
 """The plugin reads 10,000 bytes of its configuration; the other half is room for the token."""
@@ -119,7 +120,7 @@ def list_kv_versions(kind: KeyringKind, server_version: str) -> tuple[int, ...]:
         return ()
     numbers = read_numbers(server_version)
     knows_2 = kind.is_component or any(
-        numbers[:2] == first[:2] and numbers >= first for first in _KV_2_PLUGIN
+        numbers[:2] == first[:2] and numbers >= first for first in FIRST_WITH_KV_2
     )
     return (1, 2) if knows_2 else (1,)
 

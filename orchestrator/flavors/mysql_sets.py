@@ -22,6 +22,15 @@ FILES: Final = SetFiles(
 SLAVE_INFO: Final = "xtrabackup_slave_info"
 TABLESPACES: Final = "xtrabackup_tablespaces"
 """Files outside of the datadir; tools of series 2.4 write none."""
+CARRIED_CONFIGS: Final = (
+    "component_keyring_file.cnf",
+    "component_keyring_kmip.cnf",
+    "component_keyring_kms.cnf",
+    "component_keyring_vault.cnf",
+    "xtrabackup_component_keyring_file.cnf",
+)
+"""Configuration of the donor's keyring component, which the tool puts into the set: for Vault it has
+the donor's token. Under a transition key nothing needs it, so it must not stay on the recipient."""
 PREPARED_TYPES: Final = ("full-prepared",)
 """``log-applied`` is no end: the tool refuses to restore from it."""
 
@@ -38,6 +47,8 @@ _SALT_BYTES: Final = 64
 _KEY_NAME_BYTES: Final = 83
 _KEYS_HEAD: Final = len(_KEYS_MAGIC) + _SALT_BYTES + _KEY_NAME_BYTES
 _KEYS_RECORD: Final = 72
+_NO_TABLESPACES: Final = frozenset({*range(0xFFFFFFF0, 0xFFFFFFFE), 0xFFFFFFFF})
+"""Ids from which InnoDB makes no file: undo tablespaces are below them, ``mysql.ibd`` between."""
 
 
 def parse_gtid_set(text: str) -> str:
@@ -139,12 +150,17 @@ class KeysFile:
     """What can be told of a ``xtrabackup_keys`` file without the key that opens it.
 
     Attributes:
-        space_ids: Tablespaces whose keys are in it; redo and binary log have reserved ids.
+        space_ids: What it has keys of; redo and binary log have reserved ids.
         key_name: Name of the key in the donor's keyring; empty if a transition key was given.
     """
 
     space_ids: tuple[int, ...]
     key_name: str
+
+    @property
+    def tablespaces(self) -> int:
+        """How many tablespaces it has keys of, redo and binary log not counted."""
+        return sum(space_id not in _NO_TABLESPACES for space_id in self.space_ids)
 
 
 def parse_keys(data: bytes) -> KeysFile:

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator import config, errors, playbook, steps, vault_setup
 from orchestrator.cli.main import app
+from orchestrator.flavors import mysql_compatibility
 from orchestrator.privileges import database, sudo
 from orchestrator.steps.registry import REGISTRY
 
@@ -252,6 +253,17 @@ def test_the_page_of_privileges_and_the_guide_are_what_vault_init_prints() -> No
         for name, reason in database.REASONS.items()
     ]
     assert set(database.REASONS) == {*database.DONOR, *database.RECIPIENT}
+
+
+def test_the_page_of_compatibility_is_what_decides() -> None:
+    """Each table stands under its heading, word for word, and there is no other."""
+    page = read_page("reference/compatibility.md")
+    sections = dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
+    tables = mysql_compatibility.make_tables()
+    assert list(sections) == list(tables)
+    for heading, table in tables.items():
+        shown = [line for line in sections[heading].splitlines() if line.startswith("|")]
+        assert shown == table.splitlines(), heading
 
 
 def assert_settings(line: str, settings: dict[str, Any]) -> None:

@@ -142,6 +142,9 @@ def test_a_carried_binary_log_is_left_over() -> None:
     """With its index; without coordinates there is none."""
     found = mysql_files.list_leftovers(Coordinates(file="my.bin.000007", position=157))
     assert found[-2:] == ("my.bin.000007", "my.bin.index")
+    coordinates = Coordinates(file="my.bin.000007", position=157)
+    found = mysql_files.list_leftovers(coordinates, index="/logs/names of logs")
+    assert found[-2:] == ("my.bin.000007", "names of logs")
     nameless = mysql_files.list_leftovers(Coordinates(file="", position=0, gtid="x"))
     assert nameless == mysql_files.list_leftovers(None)
     assert "auto.cnf" in nameless

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import backup_sets, mysql_sets
+from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.mysql_sets import KeysFile, Upstream
 from orchestrator.models import Coordinates
 
@@ -221,6 +222,24 @@ def test_space_ids_come_back(space_ids: list[int]) -> None:
     assert mysql_sets.parse_keys(make_keys(*space_ids)).space_ids == tuple(space_ids)
 
 
+@pytest.mark.parametrize(
+    ("space_id", "counts"),
+    [
+        (0, True),
+        (25, True),
+        (0xFFFFFFEF, True),
+        (0xFFFFFFFE, True),
+        (0xFFFFFFF0, False),
+        (0xFFFFFFF1, False),
+        (0xFFFFFFFD, False),
+        (0xFFFFFFFF, False),
+    ],
+)
+def test_only_tablespaces_have_a_header(space_id: int, *, counts: bool) -> None:
+    """Undo tablespaces and the dictionary have; redo and binary log are rewritten otherwise."""
+    assert mysql_sets.parse_keys(make_keys(25, space_id)).tablespaces == 1 + counts
+
+
 def test_name_of_a_generated_key() -> None:
     """It stands in the head, padded with zeros."""
     name = f"XBKey-{UUID}-MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5"
@@ -255,6 +274,12 @@ def test_an_unreadable_name_of_a_key() -> None:
 
 
 # Files elsewhere, options, checkpoints.
+
+
+def test_the_donors_keyring_is_known_by_its_files() -> None:
+    """The configuration of every component that a donor can have is among those to be removed."""
+    components = {kind.config_name for kind in KeyringKind if kind.is_component}
+    assert components < set(mysql_sets.CARRIED_CONFIGS)
 
 
 def test_files_outside_of_the_datadir() -> None:

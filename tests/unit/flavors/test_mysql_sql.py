@@ -177,6 +177,17 @@ def test_gtids_are_used() -> None:
     assert not mysql_sql.uses_gtid({})
 
 
+def test_encrypted_tablespaces_of_a_real_server() -> None:
+    """In 5.7 a bit of the flags tells them."""
+    text = samples.read("mysql-5.7/encryption_facts")
+    rows = re.findall(r"^\| (\S+/\S+) +\| +(\d+) \| +([01]) \|$", text, re.MULTILINE)
+    assert len(rows) == 23
+    assert choose_words("5.7.13-log").is_encrypted == "FLAG & 8192 <> 0"
+    assert {name for name, flag, _ in rows if int(flag) & 8192} == {
+        name for name, _, encrypted in rows if encrypted == "1"
+    }
+
+
 # Files outside of the data directory.
 
 
