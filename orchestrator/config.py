@@ -89,8 +89,14 @@ def _check_login(value: str) -> str:
 
 
 def _check_unit(value: str) -> str:
-    if not _UNIT.fullmatch(value):
+    if value and not _UNIT.fullmatch(value):
         raise ValueError("must be the name of a systemd unit")
+    return value
+
+
+def _check_program(value: str) -> str:
+    if value.startswith("-") or has_control(value) or ("/" in value and value[0] != "/"):
+        raise ValueError("must be a program's name, or its absolute path")
     return value
 
 
@@ -118,6 +124,7 @@ Address = Annotated[str, pydantic.AfterValidator(_check_address)]
 Account = Annotated[str, pydantic.AfterValidator(_check_account)]
 Login = Annotated[str, pydantic.AfterValidator(_check_login)]
 Unit = Annotated[str, pydantic.AfterValidator(_check_unit)]
+Program = Annotated[str, pydantic.AfterValidator(_check_program)]
 Command = Annotated[tuple[str, ...], pydantic.AfterValidator(_check_command)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -167,7 +174,7 @@ class ServiceConfig(_Model):
     Without `start` and `stop`, systemd does it by `unit`.
     """
 
-    unit: Unit = Field("mariadb", description="systemd unit")
+    unit: Unit = Field("", description="systemd unit; else mariadb, or mysql")
     start: Command = Field((), description="command that starts the server and waits")
     stop: Command = Field((), description="command that stops the server and waits")
     environment_file: Annotated[HostPath, pydantic.AfterValidator(_check_pattern)] = Field(
@@ -189,8 +196,13 @@ class ServerConfig(_Model):
     defaults_file: HostPath = Field("", description="client option file for the administrator")
     port: Port = Field(3306, description="port that replicas connect to")
     datadir: HostPath = Field("", description="data directory; else from the server's options")
+    options_file: HostPath = Field(
+        "", description="option file that the server is started with; else the default ones"
+    )
     config_dir: HostPath = Field(
-        "/etc/mysql/mariadb.conf.d", description="directory of drop-ins read by the server"
+        "",
+        description="directory of drop-ins read by the server; else /etc/mysql/mariadb.conf.d, or "
+        "/etc/mysql/mysql.conf.d",
     )
     owner: Account = Field("mysql", description="user that the server runs as")
     replication_address: Address = Field(
@@ -206,6 +218,50 @@ class ServerConfig(_Model):
     )
 
 
+class ProgramsConfig(_Model):
+    """Programs of a host, where they are not those that its PATH finds; a name or a path each."""
+
+    client: Program = Field("", description="client; else mariadb, or mysql")
+    server: Program = Field("", description="server; else mariadbd, or mysqld")
+    backup: Program = Field("", description="backup tool; else mariadb-backup, or xtrabackup")
+    stream: Program = Field("", description="stream tool; else mbstream, or xbstream")
+    print_defaults: Program = Field("", description="reader of options; else my_print_defaults")
+
+
+class KeyringConfig(_Model):
+    """The keyring of a MySQL server, as a recipient gets it. MariaDB's is its plugin."""
+
+    kind: Literal[
+        "",
+        "keyring_vault",
+        "component_keyring_vault",
+        "keyring_file",
+        "component_keyring_file",
+    ] = Field("", description="plugin or component; empty for none")
+    config_file: HostPath = Field(
+        "",
+        description="configuration of keyring_vault, which a run writes; of a component, else it "
+        "stands in the datadir with a manifest",
+    )
+    data_file: HostPath = Field("", description="file that keyring_file or its component keeps")
+    plugin_dir: HostPath = Field(
+        "", description="plugins and components of the backup tool; else its own"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _check_files(self) -> KeyringConfig:
+        if self.kind.endswith("keyring_file") and not self.data_file:
+            raise ValueError("data_file is where this kind keeps its keys: name it")
+        if self.kind == "keyring_vault" and not self.config_file:
+            raise ValueError("config_file is what this kind reads: name it")
+        return self
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the keys lie in a file of the host."""
+        return self.kind.endswith("keyring_file")
+
+
 class HostConfig(_Model):
     """A machine reached over SSH, with the one database server that it runs."""
 
@@ -214,7 +270,7 @@ class HostConfig(_Model):
     ssh_user: Login = Field("", description="SSH login; else as `ssh -G NAME` says")
     become: bool = Field(False, description="run commands with `sudo -n`")
     receive_user: Account = Field("root", description="login that takes the stream, as recipient")
-    flavor: Literal["mariadb"] = Field("mariadb", description="kind of server")
+    flavor: Literal["mariadb", "mysql"] = Field("mariadb", description="kind of server")
     vault_mount: VaultMount = Field(description="the host's own KV version 2 mount")
     vault_address: Url = Field("", description="Vault as the host reaches it; else vault.address")
     vault_ca_file: HostPath = Field("", description="Vault's CA certificate on the host")
@@ -223,6 +279,14 @@ class HostConfig(_Model):
     )
     server: ServerConfig = Field(default_factory=ServerConfig)
     service: ServiceConfig = Field(default_factory=ServiceConfig)
+    programs: ProgramsConfig = Field(default_factory=ProgramsConfig)
+    keyring: KeyringConfig = Field(default_factory=KeyringConfig)
+
+    @pydantic.model_validator(mode="after")
+    def _check_keyring(self) -> HostConfig:
+        if self.keyring.kind and self.flavor != "mysql":
+            raise ValueError("keyring is for flavor mysql")
+        return self
 
 
 class CloneConfig(_Model):

@@ -234,8 +234,10 @@ class Plan:
         backup_id: Name of the backup set and of its transition key.
         donor: Host whose data is copied.
         recipient: Host that gets it.
-        flavor: ``mariadb``.
+        flavor: ``mariadb`` or ``mysql``.
         server_version: The donor's, such as ``10.11.19``.
+        tool_version: The donor's backup tool's.
+        keyring: The recipient's keyring, of those that a backup tool writes to; empty for none.
         datadir: The recipient's data directory, symbolic links resolved.
         staging_dir: Where the stream lands, on the datadir's filesystem.
         new_datadir: Where the prepared set is moved to.
@@ -278,6 +280,8 @@ class Plan:
     checksums: str
     expected_bytes: int = 0
     has_keyring: bool = True
+    tool_version: str = ""
+    keyring: str = ""
     commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     places: tuple[Place, ...] = ()
     subfolders: tuple[Place, ...] = ()

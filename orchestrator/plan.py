@@ -12,11 +12,10 @@ import shlex
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from orchestrator import keys
+from orchestrator import flavors, keys
 from orchestrator.errors import PreconditionError
 from orchestrator.facts import layout, preflight
 from orchestrator.facts.survey import Survey, read_one_host, read_survey
-from orchestrator.flavors import mariadb
 from orchestrator.models import Check, Place, Plan
 from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
@@ -97,7 +96,7 @@ def check_host(config: Config, name: str) -> tuple[Check, ...]:
         side, ssh_ca, token_ok = read_one_host(
             config, name, Vault.from_config(config.vault), remote
         )
-    return preflight.judge_host(name, side, ssh_ca=ssh_ca, token_ok=token_ok)
+    return preflight.judge_host(name, side, config.host(name), ssh_ca=ssh_ca, token_ok=token_ok)
 
 
 def survey_hosts(config: Config, request: preflight.Request) -> Survey:
@@ -151,6 +150,8 @@ def _plan(
         expected_bytes=max(
             source.datadir_bytes, survey.donor.instance.data_bytes if survey.donor.instance else 0
         ),
+        tool_version=source.tool_version,
+        keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
     )
     return dataclasses.replace(plan, commands=_commands(config, plan))
@@ -161,15 +162,31 @@ def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
     server = config.host(plan.donor).server
     address = config.host(plan.recipient).address or plan.recipient
     user = config.host(plan.recipient).receive_user
-    backup = mariadb.backup_command(
+    flavor = flavors.of(plan)
+    programs = flavor.programs(config.host(plan.recipient))
+    backup = flavor.backup_command(
+        flavor.programs(config.host(plan.donor)),
         parallel=plan.parallel,
         tmp_dir=f"{plan.run_dir}/scratch",
         socket=server.socket,
         defaults_file=server.defaults_file,
+        options_file=f"{plan.secret_dir}/backup.cnf",
     )
-    extract = mariadb.extract_command(parallel=plan.parallel, staging_dir=plan.staging_dir)
-    prepare = mariadb.prepare_command(staging_dir=plan.staging_dir, memory_bytes=0)
-    move = mariadb.move_command(staging_dir=plan.staging_dir, new_datadir=plan.new_datadir)
+    extract = flavor.extract_command(programs, parallel=plan.parallel, staging_dir=plan.staging_dir)
+    prepare = flavor.prepare_command(
+        programs,
+        staging_dir=plan.staging_dir,
+        memory_bytes=0,
+        options_file=f"{plan.secret_dir}/prepare.cnf",
+    )
+    move = flavor.restore_command(
+        programs,
+        staging_dir=plan.staging_dir,
+        new_datadir=plan.new_datadir,
+        parallel=plan.parallel,
+        rekey=flavors.tool_carries_keys(plan),
+        options_file=f"{plan.secret_dir}/restore.cnf",
+    )
     return {
         "stream-backup": (
             f"{plan.donor}: {shlex.join(backup)} | pv | ssh {user}@{address} {plan.run_id}",

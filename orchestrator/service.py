@@ -10,6 +10,8 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
+
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
     from orchestrator.remote import Remote
@@ -23,7 +25,7 @@ def start_server(remote: Remote, host: HostConfig, *, timeout_seconds: float) ->
     Raises:
         CommandError: It did not start; ``stderr`` has the command's last words.
     """
-    command = list(host.service.start) or ["systemctl", "start", host.service.unit]
+    command = list(host.service.start) or ["systemctl", "start", flavors.unit(host)]
     remote.run(command, timeout_seconds=timeout_seconds)
 
 
@@ -33,7 +35,7 @@ def stop_server(remote: Remote, host: HostConfig, *, timeout_seconds: float) -> 
     Raises:
         CommandError: It did not stop.
     """
-    command = list(host.service.stop) or ["systemctl", "stop", host.service.unit]
+    command = list(host.service.stop) or ["systemctl", "stop", flavors.unit(host)]
     remote.run(command, timeout_seconds=timeout_seconds)
 
 
@@ -42,7 +44,7 @@ def give_environment(remote: Remote, host: HostConfig, source: str) -> None:
     target = host.service.environment_file
     remote.run(["install", "-D", "-m", "0600", "--", source, target])
     if not host.service.start:
-        path = DROP_IN.format(unit=host.service.unit)
+        path = DROP_IN.format(unit=flavors.unit(host))
         remote.run(["install", "-d", "-m", "0755", "--", posixpath.dirname(path)])
         remote.write_file(
             path, f"[Service]\nEnvironmentFile=-{target.replace('%', '%%')}\n", mode=0o644
@@ -54,5 +56,5 @@ def take_environment(remote: Remote, host: HostConfig) -> None:
     """Let the server's next start read its own environment alone."""
     remote.run(["rm", "-f", "--", host.service.environment_file])
     if not host.service.start:
-        remote.run(["rm", "-f", "--", DROP_IN.format(unit=host.service.unit)])
+        remote.run(["rm", "-f", "--", DROP_IN.format(unit=flavors.unit(host))])
         remote.run(["systemctl", "daemon-reload"])

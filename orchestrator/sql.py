@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator import numerals
+from orchestrator import flavors, numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb
 from orchestrator.models import Secret
 
 if TYPE_CHECKING:
-    from orchestrator.config import ServerConfig
+    from orchestrator.config import HostConfig
     from orchestrator.remote import Remote
 
 _SHOWN = 80
@@ -47,9 +46,10 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
 
-def client_command(server: ServerConfig, *options: str) -> list[str]:
+def client_command(host: HostConfig, *options: str) -> list[str]:
     """Return the argument list of the client for a host's server."""
-    command = [mariadb.CLIENT]
+    server = host.server
+    command = [flavors.of(host).programs(host).client]
     if server.defaults_file:
         command.append(f"--defaults-extra-file={server.defaults_file}")  # must be the first
     command += ["--batch", "--binary-mode", "--default-character-set=utf8mb4", *options]
@@ -60,7 +60,7 @@ def client_command(server: ServerConfig, *options: str) -> list[str]:
 
 def query(
     remote: Remote,
-    server: ServerConfig,
+    host: HostConfig,
     statement: str | Secret,
     *,
     timeout_seconds: float = 60.0,
@@ -72,7 +72,7 @@ def query(
         VerificationError: What it wrote is not to be understood.
     """
     result = remote.run(
-        client_command(server),
+        client_command(host),
         stdin=Secret.join(statement, ";\n"),
         timeout_seconds=timeout_seconds,
     )
@@ -80,7 +80,7 @@ def query(
 
 
 def query_row(
-    remote: Remote, server: ServerConfig, statement: str, *, timeout_seconds: float = 60.0
+    remote: Remote, host: HostConfig, statement: str, *, timeout_seconds: float = 60.0
 ) -> Row:
     """Run one statement and return the one row of its answer.
 
@@ -88,7 +88,7 @@ def query_row(
         CommandError: The client failed; its words are in ``stderr``.
         VerificationError: It is not one row.
     """
-    rows = query(remote, server, statement, timeout_seconds=timeout_seconds)
+    rows = query(remote, host, statement, timeout_seconds=timeout_seconds)
     if len(rows) != 1:
         raise VerificationError(
             f"the server answered with {len(rows)} rows instead of one", host=remote.name
@@ -98,7 +98,7 @@ def query_row(
 
 def execute(
     remote: Remote,
-    server: ServerConfig,
+    host: HostConfig,
     statements: str | Secret,
     *,
     timeout_seconds: float = 60.0,
@@ -109,7 +109,7 @@ def execute(
         CommandError: The client failed; it stops at the first error.
     """
     remote.run(
-        client_command(server),
+        client_command(host),
         stdin=Secret.join(statements, ";\n"),
         timeout_seconds=timeout_seconds,
     )

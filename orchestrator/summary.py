@@ -28,6 +28,8 @@ CHECKS = (
     "stream-bytes",
     "closing-files",
     "checkpoints",
+    "sealed-keys",
+    "encrypted-files",
     "coordinates",
     "tables-open",
     "tablespaces-encrypted",

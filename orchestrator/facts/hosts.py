@@ -7,12 +7,14 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import host, numerals
+from orchestrator import flavors, host, numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import option_files
+from orchestrator.flavors.interface import DONOR_PROGRAMS
 
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
+    from orchestrator.flavors.interface import Flavor
     from orchestrator.remote import Remote
 
 _SEVERAL = ("option", "server_pid", "sibling", "mount_inside", "trusted_ca", "principal")
@@ -29,8 +31,9 @@ class HostFacts:
         name: The host's name in the configuration.
         hostname: As the kernel knows it.
         programs: Paths of the programs found.
+        server_banner: What the server program says of itself.
         server_version: Of the installed server program, such as ``10.11.19``; empty if none.
-        tool_version: The server version that the backup tool names; empty if none.
+        tool_version: The backup tool's, as its flavor compares it; empty if none.
         options: The server's options from its option files.
         clock_offset_seconds: Host's clock minus ours, half of the round trip allowed for.
         clock_error_seconds: How much that can be off.
@@ -90,6 +93,7 @@ class HostFacts:
     principals: tuple[str, ...]
     mounts_inside: tuple[str, ...] = ()
     filesystem: int = 0
+    server_banner: str = ""
     receive_user: str = "root"
     receiver_refusal: str = ""
 
@@ -106,6 +110,8 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
         RemoteError: The host cannot be reached, or the login may not read what is needed.
         VerificationError: Its answer is not to be understood.
     """
+    flavor = flavors.of(config)
+    programs = flavor.programs(config)
     before = time.time()
     result = remote.run(
         [
@@ -114,24 +120,34 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             "--",
             config.server.datadir,
             config.receive_user,
-            " ".join(mariadb.OPTION_GROUPS),
-            *mariadb.PROGRAMS,
-            *mariadb.DONOR_PROGRAMS,
+            " ".join(flavor.option_groups),
+            " ".join(flavor.series_groups),
+            programs.server,
+            programs.backup,
+            programs.print_defaults,
+            config.server.options_file,
+            *programs.names,
+            *DONOR_PROGRAMS,
         ],
         stdin=host.script("facts.sh"),
         timeout_seconds=120,
     )
     return parse_host(
-        remote.name, result.stdout.decode("utf-8", "replace"), before=before, after=time.time()
+        remote.name,
+        result.stdout.decode("utf-8", "replace"),
+        flavor,
+        before=before,
+        after=time.time(),
     )
 
 
-def parse_host(name: str, text: str, *, before: float, after: float) -> HostFacts:
+def parse_host(name: str, text: str, flavor: Flavor, *, before: float, after: float) -> HostFacts:
     """Return what the fact script wrote.
 
     Args:
         name: The host's name.
         text: Lines of key, tab, value.
+        flavor: What kind of server it has.
         before: Our clock before it ran, in seconds.
         after: Our clock after it ran, in seconds.
 
@@ -160,9 +176,9 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             name=name,
             hostname=single["hostname"],
             programs=_below("program.", single),
-            server_version=mariadb.parse_program_version(single.get("version.mariadbd", "")),
-            tool_version=mariadb.parse_program_version(single.get("version.mariadb-backup", "")),
-            options=mariadb.parse_print_defaults("\n".join(several["option"])),
+            server_version=flavor.read_server_version(single.get("version.server", "")),
+            tool_version=flavor.read_tool_version(single.get("version.backup", "")),
+            options=option_files.parse_print_defaults("\n".join(several["option"])),
             clock_offset_seconds=epoch - (before + after) / 2,
             clock_error_seconds=(after - before) / 2,
             memory_available_bytes=numerals.parse_whole(single["memory_available_bytes"]),
@@ -186,6 +202,7 @@ def parse_host(name: str, text: str, *, before: float, after: float) -> HostFact
             sshd=_below("sshd.", single),
             trusted_cas=tuple(several["trusted_ca"]),
             principals=tuple(several["principal"]),
+            server_banner=single.get("version.server", ""),
             receive_user=single.get("receive_user", "root"),
             receiver_refusal=single.get("receiver_refusal", ""),
         )

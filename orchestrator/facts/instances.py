@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import numerals, sql
-from orchestrator.flavors import mariadb
+from orchestrator import flavors, numerals, sql
+from orchestrator.flavors import option_files, versions
 from orchestrator.flavors.quoting import unhex
 
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
+    from orchestrator.flavors.interface import Dialect, ReplicationStatus
     from orchestrator.remote import Remote
 
 
@@ -19,7 +20,7 @@ class InstanceFacts:
     """What a running server says about itself.
 
     Attributes:
-        variables: Global variables by lower-case name, those of `mariadb.VARIABLES`.
+        variables: Global variables by lower-case name, those that its flavor asks for.
         data_bytes: Size of all tables as the server estimates it.
         user_schemas: Schemas that are not the system's.
         encryption_plugins: Status by name.
@@ -38,12 +39,12 @@ class InstanceFacts:
 
     def is_on(self, name: str) -> bool:
         """Return whether a variable is on."""
-        return mariadb.is_on(self.variables.get(name, ""))
+        return option_files.is_on(self.variables.get(name, ""))
 
     @property
     def server_version(self) -> str:
         """The version's numbers, such as ``10.11.19``."""
-        return ".".join(map(str, mariadb.version_numbers(self.variables.get("version", ""))))
+        return ".".join(map(str, versions.read_numbers(self.variables.get("version", ""))))
 
     @property
     def has_keyring(self) -> bool:
@@ -103,25 +104,32 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
     Raises:
         CommandError: It does not answer.
     """
-    rows = sql.query(remote, config.server, mariadb.VARIABLES_SQL)
-    summary = sql.query_row(remote, config.server, mariadb.SUMMARY_SQL)
-    plugins = sql.query(remote, config.server, mariadb.PLUGIN_SQL)
-    replicas = sql.query(remote, config.server, mariadb.REPLICAS_SQL)
-    unquoted = sql.query(remote, config.server, mariadb.UNQUOTED_SQL, timeout_seconds=300)
+    flavor = flavors.of(config)
+    rows = sql.query(remote, config, flavor.variables_sql)
+    variables = {row["name"]: row["value"] for row in rows}
+    dialect = flavor.dialect(variables.get("version", ""))
+    summary = sql.query_row(remote, config, dialect.summary_sql)
+    plugins = sql.query(remote, config, dialect.keyring_sql)
+    replicas = sql.query(remote, config, dialect.replicas_sql)
+    unquoted = (
+        sql.query(remote, config, dialect.unquoted_sql, timeout_seconds=300)
+        if dialect.unquoted_sql
+        else []
+    )
     return InstanceFacts(
-        variables={row["name"]: row["value"] for row in rows},
+        variables=variables,
         data_bytes=summary.whole("bytes"),
         user_schemas=summary.whole("user_schemas"),
         encryption_plugins={row["name"]: row["status"] for row in plugins},
         replicas=tuple(row["host"] for row in replicas),
-        is_replica=bool(read_replication(remote, config)),
+        is_replica=read_replication(remote, config, dialect) is not None,
         unquoted_tables=tuple(
             f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}" for row in unquoted
         ),
     )
 
 
-def read_tables(remote: Remote, config: HostConfig) -> tuple[Table, ...]:
+def read_tables(remote: Remote, config: HostConfig, dialect: Dialect) -> tuple[Table, ...]:
     """List the base tables of all schemas but the virtual ones."""
     return tuple(
         Table(
@@ -130,18 +138,20 @@ def read_tables(remote: Remote, config: HostConfig) -> tuple[Table, ...]:
             engine=row["engine"],
             bytes=row.whole("bytes"),
         )
-        for row in sql.query(remote, config.server, mariadb.TABLES_SQL, timeout_seconds=300)
+        for row in sql.query(remote, config, dialect.tables_sql, timeout_seconds=300)
     )
 
 
-def read_base_columns(remote: Remote, config: HostConfig) -> dict[tuple[str, str], tuple[str, ...]]:
+def read_base_columns(
+    remote: Remote, config: HostConfig, dialect: Dialect
+) -> dict[tuple[str, str], tuple[str, ...]]:
     """Return the stored columns of the tables that have generated columns too.
 
     They are found by schema and name: two tables can read the same with a dot between these.
     """
     columns: dict[tuple[str, str], list[str]] = {}
     generated = set()
-    for row in sql.query(remote, config.server, mariadb.COLUMNS_SQL, timeout_seconds=300):
+    for row in sql.query(remote, config, dialect.columns_sql, timeout_seconds=300):
         table = unhex(row["table_schema"]), unhex(row["table_name"])
         if row["is_generated"] == "NEVER":
             columns.setdefault(table, []).append(unhex(row["column_name"]))
@@ -150,7 +160,9 @@ def read_base_columns(remote: Remote, config: HostConfig) -> dict[tuple[str, str
     return {table: tuple(columns.get(table, ())) for table in generated}
 
 
-def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ...]:
+def read_tablespaces(
+    remote: Remote, config: HostConfig, dialect: Dialect
+) -> tuple[Tablespace, ...]:
     """List the encrypted InnoDB tablespaces with the key versions that they use."""
     return tuple(
         Tablespace(
@@ -159,25 +171,28 @@ def read_tablespaces(remote: Remote, config: HostConfig) -> tuple[Tablespace, ..
             min_key_version=row.whole("min_key_version"),
             is_rotating=row["rotating"] != "0",
         )
-        for row in sql.query(remote, config.server, mariadb.ENCRYPTION_SQL, timeout_seconds=300)
+        for row in sql.query(remote, config, dialect.encryption_sql, timeout_seconds=300)
     )
 
 
-def read_tablespace_names(remote: Remote, config: HostConfig) -> frozenset[str]:
+def read_tablespace_names(remote: Remote, config: HostConfig, dialect: Dialect) -> frozenset[str]:
     """Return the names of all InnoDB tablespaces, encrypted or not."""
-    rows = sql.query(remote, config.server, mariadb.TABLESPACES_SQL, timeout_seconds=300)
+    rows = sql.query(remote, config, dialect.tablespaces_sql, timeout_seconds=300)
     return frozenset(unhex(row["name"]) for row in rows)
 
 
-def read_replication(remote: Remote, config: HostConfig) -> sql.Row:
-    """Return SHOW SLAVE STATUS of the default connection; empty where there is none."""
-    rows = sql.query(remote, config.server, "SHOW SLAVE STATUS")
-    return rows[0] if rows else sql.Row()
+def read_replication(
+    remote: Remote, config: HostConfig, dialect: Dialect
+) -> ReplicationStatus | None:
+    """Return the state of replication from the default source; None where there is none."""
+    rows = sql.query(remote, config, dialect.status_sql)
+    ours = [row for row in rows if not row.get("Channel_Name")]
+    return dialect.read_status(ours[0]) if ours else None
 
 
 def is_answering(remote: Remote, config: HostConfig) -> bool:
     """Return whether the server takes a statement now."""
     result = remote.run(
-        sql.client_command(config.server), stdin="SELECT 1;\n", check=False, timeout_seconds=30
+        sql.client_command(config), stdin="SELECT 1;\n", check=False, timeout_seconds=30
     )
     return result.status == 0

@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from orchestrator.facts import apparmor
-from orchestrator.flavors import mariadb_files
+from orchestrator.flavors import file_sets
 from orchestrator.models import Place
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def describe(layout: Layout, host: HostFacts) -> str:
 
 def needed_bytes(files: FoundFiles, donor: Places | None, redo_bytes: int) -> int:
     """Return how much room new files of this kind want, outside of the data directory."""
-    if files.what == mariadb_files.REDO:
+    if files.what == file_sets.REDO:
         return (redo_bytes or REDO_BYTES) + SMALL_BYTES
     theirs = [one.bytes for one in donor.files if one.what == files.what] if donor else []
-    if files.what in (mariadb_files.SYSTEM_TABLESPACE, mariadb_files.UNDO):
+    if files.what in (file_sets.SYSTEM_TABLESPACE, file_sets.UNDO):
         return sum(theirs) + SMALL_BYTES
     return SMALL_BYTES
 

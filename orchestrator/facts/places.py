@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import host, numerals
+from orchestrator import flavors, host, numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb_files
+from orchestrator.flavors import file_sets
 
 if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
-    from orchestrator.flavors.mariadb_files import FileSet
+    from orchestrator.flavors.file_sets import FileSet
+    from orchestrator.flavors.interface import Flavor
     from orchestrator.remote import Remote
 
 
@@ -64,7 +66,9 @@ class Places:
     half_swapped: tuple[str, ...] = ()
 
 
-def read_places(remote: Remote, facts: HostFacts, instance: InstanceFacts | None) -> Places:
+def read_places(
+    remote: Remote, facts: HostFacts, instance: InstanceFacts | None, config: HostConfig
+) -> Places:
     """Ask a host about the directories of its server, with one command.
 
     A running server's variables are believed, otherwise its option files.
@@ -73,8 +77,12 @@ def read_places(remote: Remote, facts: HostFacts, instance: InstanceFacts | None
         RemoteError: The host cannot be reached.
         VerificationError: Its answer is not to be understood.
     """
+    flavor = flavors.of(config)
     values = instance.variables if instance else facts.options
-    sets = mariadb_files.list_file_sets(values, datadir=facts.real_datadir)
+    sets = (
+        *flavor.list_file_sets(values, datadir=facts.real_datadir),
+        *file_sets.list_keyring_files(config.keyring.data_file),
+    )
     words = [word for one in sets for word in (one.directory, "\n".join(one.patterns))]
     if any("\0" in word for word in words):
         raise VerificationError(f"a path of the server on {facts.name} has a zero byte in it")
@@ -86,8 +94,8 @@ def read_places(remote: Remote, facts: HostFacts, instance: InstanceFacts | None
     found = parse_places(facts.name, result.stdout.decode("utf-8", "replace"), sets)
     return dataclasses.replace(
         found,
-        absolute_tablespaces=mariadb_files.list_absolute_tablespaces(values),
-        contradictions=_contradictions(sets, facts) if instance else (),
+        absolute_tablespaces=file_sets.list_absolute_tablespaces(values),
+        contradictions=_contradictions(sets, facts, flavor) if instance else (),
     )
 
 
@@ -132,10 +140,12 @@ def parse_places(name: str, text: str, sets: tuple[FileSet, ...]) -> Places:
     )
 
 
-def _contradictions(running: tuple[FileSet, ...], facts: HostFacts) -> tuple[str, ...]:
+def _contradictions(
+    running: tuple[FileSet, ...], facts: HostFacts, flavor: Flavor
+) -> tuple[str, ...]:
     """Return what the next start would take from elsewhere than the server that runs."""
     now = {one.what: _resolve(one.directory, facts) for one in running}
-    then = mariadb_files.list_file_sets(facts.options, datadir=facts.real_datadir)
+    then = flavor.list_file_sets(facts.options, datadir=facts.real_datadir)
     found = []
     for one in then:
         here, there = now.get(one.what, ""), _resolve(one.directory, facts)

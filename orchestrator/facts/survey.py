@@ -14,7 +14,7 @@ from orchestrator import lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import accounts, hosts, instances, places
 from orchestrator.privileges import vault as vault_rights
-from orchestrator.privileges.database import READING
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
@@ -164,8 +164,8 @@ def read_survey(
     on_donor = surveys[donor.name].account
     if on_donor and "SELECT" in on_donor.privileges and surveys[recipient.name].host is not None:
         try:
-            user = accounts.read_client_user(recipient, config.host(recipient.name).server)
-            arriving = accounts.read_account(donor, config.host(donor.name).server, user)
+            user = accounts.read_client_user(recipient, config.host(recipient.name))
+            arriving = accounts.read_account(donor, config.host(donor.name), user)
         except OrchestratorError as error:
             errors.append(error)
     return Survey(
@@ -193,11 +193,12 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         host = hosts.read_host(remote, host_config)
         address = _resolve(remote, config.host(peer).address or peer)
         if host.is_running:
-            account = accounts.read_own_account(remote, host_config.server)
+            account = accounts.read_own_account(remote, host_config)
             # With less, the server refuses some answers and leaves things out of others.
-            if account.privileges.issuperset(READING):
+            wanted = wanted_privileges(host_config.flavor, host.server_version)
+            if account.privileges.issuperset(wanted.reading):
                 instance = instances.read_instance(remote, host_config)
-        found = places.read_places(remote, host, instance)
+        found = places.read_places(remote, host, instance, host_config)
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"

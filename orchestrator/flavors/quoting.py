@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _BARE_OPTION = re.compile(r"[A-Za-z0-9_./:@%+,~-]+")
 
@@ -57,6 +61,13 @@ def quote_option(value: str) -> str:
 def show_name(name: str) -> str:
     """Return a name for a message: on one line, and without what a terminal would act on."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def describe_names(names: Iterable[str], *, most: int = 5) -> str:
+    """Return some names for a message, and how many more there are."""
+    listed = [show_name(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def quote_definer(definer: str) -> str:

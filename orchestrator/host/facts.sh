@@ -1,6 +1,8 @@
 # Facts about a host, one "key<TAB>value" a line. It changes nothing.
 # Arguments: datadir or "" (then the server's options decide), login that takes the stream,
-# option groups separated by spaces, then the programs to look for.
+# option groups separated by spaces, prefixes of the groups of a series likewise, programs of the
+# server, the backup tool and the reader of options, the server's option file or "", then the
+# programs to look for.
 set -u
 newline='
 '
@@ -25,7 +27,12 @@ replace_all() {
 datadir=$1
 receive_user=$2
 groups=$3
-shift 3
+series_groups=$4
+server=$5
+backup=$6
+print_defaults=$7
+options_file=$8
+shift 8
 say epoch "$(date +%s.%N)"
 say uptime_seconds "$(cut -d' ' -f1 /proc/uptime)"
 say hostname "$(uname -n)"
@@ -36,20 +43,22 @@ say cpus "$(nproc)"
 for program in "$@"; do
     if path=$(command -v -- "$program" 2>/dev/null); then say "program.$program" "$path"; fi
 done
-for program in mariadbd mariadb-backup; do
-    if command -v "$program" >/dev/null 2>&1; then
-        say "version.$program" "$("$program" --no-defaults --version 2>&1 | tail -n 1)"
-    fi
-done
-series=$(mariadbd --no-defaults --version 2>/dev/null | sed -n 's/.*Ver \([0-9]*\.[0-9]*\)\..*/\1/p')
-[ -z "$series" ] || groups="$groups mysqld-$series mariadb-$series mariadbd-$series"
-if command -v my_print_defaults >/dev/null 2>&1; then
-    # shellcheck disable=SC2086
-    my_print_defaults $groups 2>/dev/null | while IFS= read -r line; do say option "$line"; done
-    if [ -z "$datadir" ]; then
-        # shellcheck disable=SC2086
-        datadir=$(my_print_defaults $groups 2>/dev/null | sed -n 's/^--datadir=//p' | tail -n 1)
-    fi
+if command -v "$server" >/dev/null 2>&1; then
+    version=$("$server" --no-defaults --version 2>&1 | tail -n 1)
+    say version.server "$version"
+    series=$(printf '%s\n' "$version" | sed -n 's/.*Ver \([0-9]*\.[0-9]*\)\..*/\1/p')
+    for prefix in $series_groups; do
+        [ -z "$series" ] || groups="$groups $prefix$series"
+    done
+fi
+if command -v "$backup" >/dev/null 2>&1; then
+    say version.backup "$("$backup" --no-defaults --version 2>&1 | tail -n 1)"
+fi
+# shellcheck disable=SC2086
+options() { "$print_defaults" ${options_file:+"--defaults-file=$options_file"} $groups 2>/dev/null; }
+if command -v "$print_defaults" >/dev/null 2>&1; then
+    options | while IFS= read -r line; do say option "$line"; done
+    [ "$datadir" ] || datadir=$(options | sed -n 's/^--datadir=//p' | tail -n 1)
 fi
 [ -n "$datadir" ] || datadir=/var/lib/mysql
 while [ "$datadir" != / ] && [ "${datadir%/}" != "$datadir" ]; do datadir=${datadir%/}; done

@@ -6,7 +6,10 @@ not, so they are all named.
 
 from __future__ import annotations
 
+import dataclasses
+
 from orchestrator.flavors.quoting import quote_plain
+from orchestrator.flavors.versions import read_numbers
 
 GRANT_OPTION = "GRANT OPTION"
 """Stands for WITH GRANT OPTION, which is no privilege of its own in a statement."""
@@ -55,6 +58,63 @@ REASONS = {
 PASSWORD = "PASSWORD"  # noqa: S105 - stands where the administrator puts one
 ACCOUNTS = {"xbvault_donor": DONOR, "xbvault_recipient": RECIPIENT}
 """Names that we suggest; the accounts are those of the client option files on the hosts."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Privileges on ``*.*`` that the accounts of a run must have been granted.
+
+    Attributes:
+        reading: What looking at a server takes.
+        donor: Of the account that works on a donor.
+        recipient: Of the account that works on a recipient.
+    """
+
+    reading: tuple[str, ...]
+    donor: tuple[str, ...]
+    recipient: tuple[str, ...]
+
+
+MARIADB = Wanted(reading=READING, donor=DONOR, recipient=RECIPIENT)
+_MYSQL_READING = ("PROCESS", "SELECT", "REPLICATION CLIENT")
+_MYSQL_DONOR = (*_MYSQL_READING, "CREATE USER", "LOCK TABLES", "RELOAD", "REPLICATION SLAVE")
+_MYSQL_RECIPIENT = (*_MYSQL_READING, "EVENT", "RELOAD", "SUPER")
+_MYSQL_8 = (8, 0)
+_ONE_DEFINER = (8, 2)
+
+
+def wanted_privileges(flavor: str, version: str) -> Wanted:
+    """Return what a server of this kind and version wants.
+
+    MySQL 8.0 divided SUPER; what of it is needed is named beside it, because it was to go.
+
+    Args:
+        flavor: ``mariadb`` or ``mysql``.
+        version: The server's.
+
+    Raises:
+        VerificationError: This is no version.
+    """
+    if flavor == "mariadb":
+        return MARIADB
+    if read_numbers(version)[:2] < _MYSQL_8:
+        return Wanted(
+            reading=_MYSQL_READING,
+            donor=(*_MYSQL_DONOR, GRANT_OPTION),
+            recipient=_MYSQL_RECIPIENT,
+        )
+    definer = "SET_ANY_DEFINER" if read_numbers(version)[:2] >= _ONE_DEFINER else "SET_USER_ID"
+    return Wanted(
+        reading=_MYSQL_READING,
+        donor=(*_MYSQL_DONOR, "BACKUP_ADMIN", GRANT_OPTION),
+        recipient=(
+            *_MYSQL_RECIPIENT,
+            "CONNECTION_ADMIN",
+            "REPLICATION_SLAVE_ADMIN",
+            "SYSTEM_VARIABLES_ADMIN",
+            definer,
+        ),
+    )
 
 
 def grant_sql(user: str, host: str, privileges: tuple[str, ...]) -> str:

@@ -6,11 +6,11 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import log, service, sql
+from orchestrator import flavors, log, service, sql
 from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import hosts, instances
-from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import quote_name
+from orchestrator.flavors import mariadb_sql
+from orchestrator.flavors.quoting import describe_names, quote_name
 from orchestrator.steps import places, records, replication, restore, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -85,16 +85,16 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
         The server goes on by itself; the step waits again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return ReEncryption(tablespaces=0, min_key_version=0, seconds=0.0)
     wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
     cpus = hosts.read_host(remote, host).cpus
-    sql.execute(remote, host.server, mariadb.rotation_sql(threads=THREADS_PER_CPU * cpus))
+    sql.execute(remote, host, mariadb_sql.rotation_sql(threads=THREADS_PER_CPU * cpus))
     began = time.monotonic()
     limit = min(tools.seconds_left(), tools.config.clone.re_encrypt_seconds)
     while True:
         tools.check_cancelled()
-        spaces = instances.read_tablespaces(remote, host)
+        spaces = instances.read_tablespaces(remote, host, flavors.dialect_of(plan))
         left = [s for s in spaces if is_under_old_key(s, wanted) or s.is_rotating]
         done = len(spaces) - len(left)
         log.get().info(
@@ -114,7 +114,7 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
         if seconds > limit:
             raise CommandError(
                 f"{len(left)} of {len(spaces)} tablespaces are not re-encrypted after "
-                f"{limit:.0f} s: {mariadb.describe_names(s.name for s in left)}",
+                f"{limit:.0f} s: {describe_names(s.name for s in left)}",
                 host=plan.recipient,
                 hint="`xbvault runs resume` goes on waiting; see clone.re_encrypt_seconds",
             )
@@ -147,13 +147,17 @@ def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
         Rebuilds them again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return RebuiltTables(count=0)
-    tables = [t for t in instances.read_tables(remote, host) if t.engine == "Aria"]
+    tables = [
+        t
+        for t in instances.read_tables(remote, host, flavors.dialect_of(plan))
+        if t.engine == "Aria"
+    ]
     statements = ["SET SESSION sql_log_bin = 0"]
     statements += [f"ALTER TABLE {quote_name(t.schema)}.{quote_name(t.name)} FORCE" for t in tables]
     statements += ["FLUSH TABLES", "FLUSH PRIVILEGES"]
-    sql.execute(remote, host.server, ";\n".join(statements), timeout_seconds=tools.seconds_left())
+    sql.execute(remote, host, ";\n".join(statements), timeout_seconds=tools.seconds_left())
     return RebuiltTables(count=len(tables))
 
 
@@ -185,6 +189,7 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
         On its own mount already: changes nothing.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
+    flavor, dialect = flavors.of(plan), flavors.dialect_of(plan)
     running = hosts.read_host(remote, host).is_running
     on_own_mount = running and is_on_own_mount(tools, plan)
     if not on_own_mount:
@@ -192,8 +197,8 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     if running and not on_own_mount:
         sql.execute(
             remote,
-            host.server,
-            "STOP SLAVE; FLUSH BINARY LOGS; RESET MASTER",
+            host,
+            dialect.fresh_logs_sql,
             timeout_seconds=tools.seconds_left(),
         )
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
@@ -201,25 +206,32 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     service.take_environment(remote, host)
     ignored = places.ignored_directories(plan)
     restore.write_drop_in(
-        tools, plan, mariadb.quiet_drop_in(run_id=plan.run_id, ignored_directories=ignored)
+        tools,
+        plan,
+        flavor.quiet_drop_in(
+            run_id=plan.run_id, version=plan.server_version, ignored_directories=ignored
+        ),
     )
     if not running:
         servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
-    if plan.has_keyring and not is_on_own_mount(tools, plan):
+    if flavors.needs_transition_mount(plan) and not is_on_own_mount(tools, plan):
         raise VerificationError(
             f"the server does not read its keys from {plan.own_mount}",
             host=plan.recipient,
             hint="check hashicorp-key-management-vault-url in the recipient's own options",
         )
-    sql.execute(remote, host.server, "START SLAVE")
+    sql.execute(remote, host, dialect.start_sql)
     tokens.revoke_transition_tokens(tools, plan)
     replication.wait_until_caught_up(tools, plan)
     facts = instances.read_instance(remote, host)
-    return OwnMount(keys_from=facts.variables.get("hashicorp_key_management_vault_url", ""))
+    url = facts.variables.get("hashicorp_key_management_vault_url", "")
+    return OwnMount(keys_from=url or plan.keyring)
 
 
 def is_on_own_mount(tools: Tools, plan: Plan) -> bool:
     """Return whether the recipient's running server reads its keys from its own mount."""
+    if flavors.of(plan).carries_keys:
+        return True  # the restored files were never under another keyring's keys
     facts = instances.read_instance(tools.recipient, tools.config.host(plan.recipient))
     url = facts.variables.get("hashicorp_key_management_vault_url", "")
     return url.rstrip("/").endswith(f"/v1/{plan.own_mount}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator import log
 from orchestrator.errors import PreconditionError
 from orchestrator.facts.layout import VAULT
-from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import account_name
 from orchestrator.steps import cleanup, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -144,7 +144,7 @@ def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
     dropped = []
     for run_id in tools.vault.list_secrets(tools.config.vault.mount, folder):
         if run_id < plan.run_id:  # run ids sort by time
-            user = mariadb.account_name(run_id)
+            user = account_name(run_id)
             replication.drop_accounts(tools, plan, user=user, path=f"{folder}/{run_id}")
             dropped.append(user)
     return cleanup.Removed(names=tuple(dropped))

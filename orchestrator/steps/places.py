@@ -182,6 +182,11 @@ def swap_list(places: Iterable[Place]) -> str:
     return "\n".join([*lines, "end", ""])
 
 
+def list_new(plan: Plan) -> tuple[str, ...]:
+    """Return the directories in which the new files of a run wait, every one checked to be ours."""
+    return list_removable(plan, old=False)[1:]
+
+
 def list_removable(plan: Plan, *, old: bool) -> tuple[str, ...]:
     """Return the directories of the run, every one checked to be ours.
 

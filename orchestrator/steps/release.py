@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import sql
+from orchestrator import flavors, sql
 from orchestrator.facts import instances
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import option_files
 from orchestrator.flavors.quoting import quote_definer, quote_name, unhex
 from orchestrator.steps import places, restore
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -49,8 +49,9 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
         Events that are disabled already are left alone; the option file is written again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    wanted = "DISABLE ON SLAVE" if tools.config.clone.events == "replica" else "DISABLE"
-    rows = sql.query(remote, host.server, mariadb.EVENTS_SQL)
+    flavor, dialect = flavors.of(plan), flavors.dialect_of(plan)
+    wanted = dialect.disable_event if tools.config.clone.events == "replica" else "DISABLE"
+    rows = sql.query(remote, host, dialect.events_sql)
     enabled = [row for row in rows if row["status"] == "ENABLED"]
     statements = ["SET SESSION sql_log_bin = 0"]
     for row in enabled:
@@ -59,15 +60,16 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
         definer = quote_definer(unhex(row["definer"]))
         statements.append(f"ALTER DEFINER = {definer} EVENT {name} {wanted}")
     read_only = tools.config.clone.read_only
-    scheduler = _wants_event_scheduler(tools)
+    scheduler = _wants_event_scheduler(tools, plan)
     statements.append(f"SET GLOBAL event_scheduler = {'ON' if scheduler else 'OFF'}")
     statements.append(f"SET GLOBAL read_only = {'ON' if read_only else 'OFF'}")
-    sql.execute(remote, host.server, ";\n".join(statements))
+    sql.execute(remote, host, ";\n".join(statements))
     restore.write_drop_in(
         tools,
         plan,
-        mariadb.released_drop_in(
+        flavor.released_drop_in(
             run_id=plan.run_id,
+            version=plan.server_version,
             read_only=read_only,
             ignored_directories=places.ignored_directories(plan),
         ),
@@ -80,9 +82,13 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
     )
 
 
-def _wants_event_scheduler(tools: Tools) -> bool:
+def _wants_event_scheduler(tools: Tools, plan: Plan) -> bool:
     """Return what the recipient's own option files say, our drop-in left out."""
-    text = tools.recipient.run(["my_print_defaults", *mariadb.OPTION_GROUPS]).text
+    flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
+    command = [flavor.programs(host).print_defaults]
+    if host.server.options_file:
+        command.append(f"--defaults-file={host.server.options_file}")
+    text = tools.recipient.run([*command, *flavor.option_groups]).text
     own = [line for line in text.split("\n") if line != "--event_scheduler=OFF"]
-    options = mariadb.parse_print_defaults("\n".join(own))
-    return mariadb.is_on(options.get("event_scheduler", "OFF"))
+    options = option_files.parse_print_defaults("\n".join(own))
+    return option_files.is_on(options.get("event_scheduler", flavor.default_event_scheduler))

@@ -6,20 +6,21 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import keys, numerals, sql
+from orchestrator import flavors, keys, sql
 from orchestrator.errors import CommandError, PreconditionError, SecretError, VerificationError
 from orchestrator.facts import instances
-from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.quoting import quote_plain, unhex
 from orchestrator.models import Secret
 from orchestrator.steps import stream
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from orchestrator.flavors.interface import ReplicationStatus
     from orchestrator.models import Coordinates, Plan
 
-_LOGS_ARE_GONE = "1236"
-"""What the source answers when it cannot begin where the replica wants to."""
+_LOGS_ARE_GONE = ("1236", "13114")
+"""What a source answers when it cannot begin where the replica wants to; MySQL has both."""
 POLL_SECONDS = 0.25
 CONNECT_SECONDS = 60
 """A replica that has not connected by then says why, and the step ends."""
@@ -81,7 +82,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     Repeat:
         The password that Vault holds is kept, and the account is created if it is not there.
     """
-    user = mariadb.account_name(plan.run_id)
+    user = account_name(plan.run_id)
     host = _account_host(tools, plan)
     mount = tools.config.vault.mount
     if read_account(tools, plan) is None:
@@ -92,14 +93,10 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
             cas=0,
         )
     password = read_password(tools, plan)
-    account = f"{quote_plain(user)}@{quote_plain(host)}"
-    hashed = keys.native_password_hash(password)
-    sql.execute(
-        tools.donor,
-        tools.config.host(plan.donor).server,
-        f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY PASSWORD '{hashed}' REQUIRE SSL;"
-        f"GRANT REPLICATION SLAVE ON *.* TO {account}",
-    )
+    dialect = flavors.dialect_of(plan)
+    before, after = dialect.account_sql(user, host)
+    spoken = keys.native_password_hash(password) if dialect.takes_password_hash else password
+    sql.execute(tools.donor, tools.config.host(plan.donor), Secret.join(before, spoken, after))
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
 
@@ -123,20 +120,20 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
         reset, for it may have advanced.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    user = mariadb.account_name(plan.run_id)
-    status = instances.read_replication(remote, host)
-    if status.get("Master_User") != user:
+    user, dialect = account_name(plan.run_id), flavors.dialect_of(plan)
+    status = instances.read_replication(remote, host, dialect)
+    if status is None or status.user != user:
         coordinates = stream.read_set_coordinates(tools, plan)
         use_gtid = _uses_gtid(plan, coordinates)
-        before, after = mariadb.change_source_sql(
+        before, after = dialect.change_source_sql(
             plan,
             coordinates,
             use_gtid=use_gtid,
             user=user,
             ca_file=host.server.replication_ca_file,
         )
-        sql.execute(remote, host.server, Secret.join(before, read_password(tools, plan), after))
-    sql.execute(remote, host.server, "START SLAVE")
+        sql.execute(remote, host, Secret.join(before, read_password(tools, plan), after))
+    sql.execute(remote, host, dialect.start_sql)
     _wait_until_connected(tools, plan)
     return read_state(tools, plan)
 
@@ -171,19 +168,16 @@ def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
 def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
     """Wait until the replica has applied the donor's position of now; return that position."""
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    wanted = sql.query_row(
-        tools.donor, tools.config.host(plan.donor).server, "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
-    )["pos"]
+    dialect = flavors.dialect_of(plan)
+    wanted = dialect.read_position(
+        sql.query_row(tools.donor, tools.config.host(plan.donor), dialect.position_sql)
+    )
     limit = min(tools.config.clone.catch_up_seconds, tools.seconds_left())
     end = time.monotonic() + limit
     while True:
         tools.check_cancelled()
         check_running(tools, plan)
-        reached = sql.query_row(
-            remote,
-            host.server,
-            f"SELECT MASTER_GTID_WAIT({quote_plain(wanted)}, 1) AS reached",
-        )["reached"]
+        reached = sql.query_row(remote, host, dialect.wait_sql(wanted))["reached"]
         if reached == "0":
             return wanted
         if time.monotonic() > end:
@@ -202,14 +196,16 @@ def check_running(tools: Tools, plan: Plan) -> None:
     Raises:
         CommandError: With the server's words, redacted.
     """
-    status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
-    for thread in ("SQL", "IO"):
-        error = status.get(f"Last_{thread}_Error", "")
-        if status.get(f"Slave_{thread}_Running") == "No" and error:
+    dialect = flavors.dialect_of(plan)
+    status = _read_status(tools, plan)
+    if status is None:
+        return
+    for state, error in ((status.sql, status.sql_error), (status.io, status.io_error)):
+        if state == "No" and error:
             raise CommandError(
                 f"replication stopped: {error[:300]}",
                 host=plan.recipient,
-                hint="mend the cause, START SLAVE there, then `xbvault runs resume`",
+                hint=f"mend the cause, {dialect.start_sql} there, then `xbvault runs resume`",
             )
 
 
@@ -219,24 +215,19 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     Raises:
         VerificationError: There is no replication.
     """
-    status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
-    if not status:
+    status = _read_status(tools, plan)
+    if status is None:
         raise VerificationError("replication is not wired", host=plan.recipient)
-    behind = status.get("Seconds_Behind_Master", "NULL")
-    position = sql.query_row(
-        tools.recipient,
-        tools.config.host(plan.recipient).server,
-        "SELECT @@GLOBAL.gtid_slave_pos AS pos",
-    )["pos"]
+    host = tools.config.host(plan.recipient)
+    applied = sql.query_row(tools.recipient, host, flavors.dialect_of(plan).applied_sql)["pos"]
     return Replication(
-        source=f"{status['Master_Host']}:{status['Master_Port']}",
-        io_running=status.get("Slave_IO_Running") == "Yes",
-        sql_running=status.get("Slave_SQL_Running") == "Yes",
-        seconds_behind=numerals.parse_whole(behind) if numerals.is_whole(behind) else -1,
-        uses_gtid=status.get("Using_Gtid", "No") != "No",
-        gtid_position=position,
-        uses_tls=status.get("Master_SSL_Allowed") == "Yes"
-        and status.get("Master_SSL_Verify_Server_Cert") == "Yes",
+        source=f"{status.host}:{status.port}",
+        io_running=status.io == "Yes",
+        sql_running=status.sql == "Yes",
+        seconds_behind=status.seconds_behind,
+        uses_gtid=status.uses_gtid,
+        gtid_position="".join(applied.split()),
+        uses_tls=status.uses_tls,
     )
 
 
@@ -260,11 +251,11 @@ def read_password(tools: Tools, plan: Plan) -> Secret:
 
 def drop_accounts(tools: Tools, plan: Plan, *, user: str, path: str) -> None:
     """Drop an account of ours on the donor, wherever it may log in from, and its password."""
-    donor = tools.config.host(plan.donor).server
+    donor, table = tools.config.host(plan.donor), flavors.of(plan).accounts_table
     rows = sql.query(
         tools.donor,
         donor,
-        f"SELECT HEX(Host) AS host FROM mysql.global_priv WHERE User = {quote_plain(user)}",
+        f"SELECT HEX(Host) AS host FROM {table} WHERE User = {quote_plain(user)}",
     )
     for row in rows:
         account = f"{quote_plain(user)}@{quote_plain(unhex(row['host']))}"
@@ -301,22 +292,27 @@ def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
     return plan.coordinates != "position" and bool(coordinates.gtid)
 
 
+def _read_status(tools: Tools, plan: Plan) -> ReplicationStatus | None:
+    host = tools.config.host(plan.recipient)
+    return instances.read_replication(tools.recipient, host, flavors.dialect_of(plan))
+
+
 def _wait_until_connected(tools: Tools, plan: Plan) -> None:
     end = time.monotonic() + CONNECT_SECONDS
     while True:
         tools.check_cancelled()
-        status = instances.read_replication(tools.recipient, tools.config.host(plan.recipient))
-        if status.get("Slave_IO_Running") == "Yes":
+        status = _read_status(tools, plan)
+        if status and status.io == "Yes":
             return
-        error = status.get("Last_IO_Error", "")
-        if status.get("Last_IO_Errno") == _LOGS_ARE_GONE:
+        error = status.io_error if status else ""
+        if status and status.io_errno in _LOGS_ARE_GONE:
             raise PreconditionError(
                 f"the source has purged a binary log that the replica needs: {error[:300]}",
                 host=plan.donor,
                 hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
                 "longer (binlog_expire_logs_seconds), and clone again",
             )
-        if (status.get("Slave_IO_Running") == "No" and error) or time.monotonic() > end:
+        if (status and status.io == "No" and error) or time.monotonic() > end:
             raise CommandError(
                 f"the replica cannot connect to its source: {error[:300] or 'no answer'}",
                 host=plan.recipient,

@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator import jobs, log, service
+from orchestrator import flavors, jobs, log, service
 from orchestrator.errors import (
     CommandError,
     InterruptedWorkError,
@@ -16,8 +16,10 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.facts import hosts, instances
-from orchestrator.flavors import mariadb
-from orchestrator.steps import outcomes, places, records, servers, tokens
+from orchestrator.flavors import backup_sets, mariadb
+from orchestrator.flavors.interface import DROP_IN
+from orchestrator.flavors.mysql_output import Phase
+from orchestrator.steps import outcomes, places, records, servers, stream, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     Raises:
         PreconditionError: There is no backup set in the staging directory.
         InterruptedWorkError: A prepare of this set was killed, or its lease ran out.
-        SecretError: ``mariadb-backup --prepare`` failed for want of its keys.
+        SecretError: The tool failed for want of its keys.
         CommandError: It failed for another reason.
         VerificationError: It exited 0, but the set does not say that it is prepared.
 
@@ -156,10 +158,11 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         # a prepare that failed may be tried again
         jobs.remove_job(tools.recipient, name, fence=tools.fence)
     token_file = ""
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         token_file = tokens.ensure_transition_token(tools, plan)
         _retarget(tools, plan)
-    free = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))
+    flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
+    free = hosts.read_host(tools.recipient, host)
     memory = min(max(free.memory_available_bytes // 4, LEAST_PREPARE_BYTES), MOST_PREPARE_BYTES)
     jobs.start_job(
         tools.recipient,
@@ -167,7 +170,12 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
             name=name,
             stages=(
                 jobs.Stage(
-                    argv=mariadb.prepare_command(staging_dir=plan.staging_dir, memory_bytes=memory),
+                    argv=flavor.prepare_command(
+                        flavor.programs(host),
+                        staging_dir=plan.staging_dir,
+                        memory_bytes=memory,
+                        options_file=tool_keys.write_prepare_options(tools, plan),
+                    ),
                     environment_file=token_file,
                 ),
             ),
@@ -182,10 +190,12 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     _check_cut(state, plan.recipient)
     error = tokens.explain_missing_keys(
         tools, plan, plan.recipient, status=max(state.statuses, default=0), words=state.stderr
-    )
+    ) or tool_keys.explain_failure(plan, state, Phase.PREPARE)
+    if flavor.carries_keys:
+        tool_keys.remove_options(tools.recipient, plan)
     if error:
         raise error
-    _need_success(state, "mariadb-backup --prepare", plan.recipient)
+    _need_success(state, f"{flavor.own.backup} --prepare", plan.recipient)
     return _read_prepared(tools, plan, state)
 
 
@@ -204,13 +214,14 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         The new directory, owned as the earlier one was.
 
     Raises:
-        CommandError: ``mariadb-backup --move-back`` failed.
+        CommandError: The tool failed.
         VerificationError: The new directory does not hold the system tablespace.
 
     Repeat:
         Moved already: changes nothing. A half-moved set is renamed back into the staging directory
         and moved again.
     """
+    flavor = flavors.of(plan)
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     record = swap_record(plan)
     if remote.run(["test", "-s", record], check=False).status != 0:
@@ -218,17 +229,27 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         state = jobs.read_job(remote, name)
         if state.exists and not state.running and (state.died or any(state.statuses)):
             jobs.remove_job(remote, name, fence=tools.fence)
+        options_file = ""
         if not jobs.read_job(remote, name).exists:
-            _gather(tools, plan)
+            if flavors.tool_carries_keys(plan):
+                remote.run(["rm", "-rf", "--", *places.list_new(plan)], timeout_seconds=600)
+            else:
+                _gather(tools, plan)
             remote.run(["install", "-d", "-m", "0700", "--", plan.new_datadir])
+            options_file = tool_keys.write_restore_options(tools, plan)
         jobs.start_job(
             remote,
             jobs.JobSpec(
                 name=name,
                 stages=(
                     jobs.Stage(
-                        argv=mariadb.move_command(
-                            staging_dir=plan.staging_dir, new_datadir=plan.new_datadir
+                        argv=flavor.restore_command(
+                            flavor.programs(host),
+                            staging_dir=plan.staging_dir,
+                            new_datadir=plan.new_datadir,
+                            parallel=plan.parallel,
+                            rekey=flavors.tool_carries_keys(plan),
+                            options_file=options_file,
                         )
                     ),
                 ),
@@ -240,8 +261,15 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         state = jobs.wait_for_job(
             remote, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
         )
-        _need_success(state, "mariadb-backup --move-back", plan.recipient)
+        if flavor.carries_keys:
+            tool_keys.remove_options(remote, plan)
+            if error := tool_keys.explain_failure(plan, state, Phase.RESTORE):
+                raise error
+        _need_success(state, f"{flavor.own.backup}, putting the set in place,", plan.recipient)
         owner, mode = _owner_and_mode(tools, plan)
+        words = jobs.read_job_stderr(remote, name, 0)
+        coordinates = stream.read_set_coordinates(tools, plan)
+        tool_keys.finish_restore(tools, plan, coordinates=coordinates, owner=owner, words=words)
         remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
         remote.run(["chmod", mode, "--", plan.new_datadir])
         places.distribute(tools, plan, owner=owner)
@@ -376,16 +404,18 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     url = ""
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         mount = records.need_transition(tools, plan).mount
         url = f"{records.vault_address(tools, plan.recipient)}/v1/{mount}"
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
+    tool_keys.write_server_config(tools, plan)
     keep_drop_in(tools, plan)
     write_drop_in(
         tools,
         plan,
-        mariadb.quiet_drop_in(
+        flavors.of(plan).quiet_drop_in(
             run_id=plan.run_id,
+            version=plan.server_version,
             vault_url=url,
             ignored_directories=places.ignored_directories(plan),
         ),
@@ -400,7 +430,7 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
     facts = instances.read_instance(remote, host)
     if not _runs_quietly(facts, url):
         raise VerificationError(
-            f"the server does not follow {host.server.config_dir}/{mariadb.DROP_IN}",
+            f"the server does not follow {flavors.config_dir(host)}/{DROP_IN}",
             host=plan.recipient,
             hint="does it read that directory? see hosts.*.server.config_dir",
         )
@@ -472,12 +502,12 @@ def keep_drop_in(tools: Tools, plan: Plan) -> None:
 
 def kept_drop_in_path(plan: Plan) -> str:
     """Return the file on the recipient that keeps the earlier option file; empty if none was."""
-    return f"{plan.run_dir}/{mariadb.DROP_IN}.before"
+    return f"{plan.run_dir}/{DROP_IN}.before"
 
 
 def drop_in_path(tools: Tools, plan: Plan) -> str:
     """Return the path of our option file on the recipient."""
-    return f"{tools.config.host(plan.recipient).server.config_dir}/{mariadb.DROP_IN}"
+    return f"{flavors.config_dir(tools.config.host(plan.recipient))}/{DROP_IN}"
 
 
 def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
@@ -536,7 +566,7 @@ def _record_ranges(tools: Tools, plan: Plan, *, has_data: bool) -> None:
     log keep the version of their making. To the newest that its server can have seen: the new pair
     stands in its mount already.
     """
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return
     earlier = read_ranges(tools, find_run_in_place(tools, plan)) or {}
     ranges = {
@@ -551,7 +581,7 @@ def _record_ranges(tools: Tools, plan: Plan, *, has_data: bool) -> None:
 
 
 def _options_file(plan: Plan) -> str:
-    return f"{plan.staging_dir}/backup-my.cnf"
+    return f"{plan.staging_dir}/{backup_sets.OPTIONS}"
 
 
 def _retarget(tools: Tools, plan: Plan) -> None:
@@ -567,11 +597,11 @@ def _retarget(tools: Tools, plan: Plan) -> None:
 
 
 def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoints:
-    files = mariadb.set_files(plan.server_version)
+    files = flavors.of(plan).set_files(plan.server_version)
     text = tools.recipient.read_file(f"{plan.staging_dir}/{files.checkpoints}")
-    values = mariadb.parse_checkpoints(text.decode("utf-8", "replace"))
+    values = backup_sets.parse_checkpoints(text.decode("utf-8", "replace"))
     kind = values.get("backup_type", "")
-    if kind not in mariadb.PREPARED_TYPES or not mariadb.is_completed(state.stderr):
+    if kind not in backup_sets.PREPARED_TYPES or not backup_sets.is_completed(state.stderr):
         raise VerificationError(
             f"the set does not say that it is prepared: backup_type={kind or '?'}",
             host=plan.recipient,
@@ -583,7 +613,7 @@ def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoint
 
 
 def _check_cut(state: jobs.JobState, host: str) -> None:
-    # mariadb-backup gives no guarantee for a set whose prepare was interrupted.
+    # The tools give no guarantee for a set whose prepare was interrupted.
     if state.is_cut:
         raise InterruptedWorkError(
             "the prepare of this set was cut off: it cannot be trusted any more",
@@ -593,7 +623,7 @@ def _check_cut(state: jobs.JobState, host: str) -> None:
 
 
 def _need_success(state: jobs.JobState, what: str, host: str) -> None:
-    if state.ended and not any(state.statuses) and mariadb.is_completed(state.stderr):
+    if state.ended and not any(state.statuses) and backup_sets.is_completed(state.stderr):
         return
     status = next((status for status in state.statuses if status), 0)
     ended = outcomes.describe_end(status, state.stderr)

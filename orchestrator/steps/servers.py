@@ -10,7 +10,7 @@ import contextlib
 import posixpath
 from typing import TYPE_CHECKING
 
-from orchestrator import log, service, sql
+from orchestrator import flavors, log, service, sql
 from orchestrator.errors import (
     CommandError,
     OrchestratorError,
@@ -18,7 +18,7 @@ from orchestrator.errors import (
     SecretStoreUnavailableError,
 )
 from orchestrator.facts import hosts, instances
-from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import DROP_IN, StartFailure
 from orchestrator.steps import outcomes, records, tokens
 
 if TYPE_CHECKING:
@@ -66,31 +66,32 @@ def start_again(tools: Tools, plan: Plan) -> bool:
     log.get().warning(
         "notice", message=f"the server on {plan.recipient} did not run; it is started again"
     )
-    options = remote.run(["cat", "--", f"{host.server.config_dir}/{mariadb.DROP_IN}"], check=False)
+    options = remote.run(["cat", "--", f"{flavors.config_dir(host)}/{DROP_IN}"], check=False)
     transition = records.read_transition(tools, plan)
     if transition and transition.mount in options.text:
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
     start_server(tools, plan, timeout_seconds=tools.seconds_left())
-    if instances.read_replication(remote, host):
-        sql.execute(remote, host.server, "START SLAVE")
+    dialect = flavors.dialect_of(plan)
+    if instances.read_replication(remote, host, dialect):
+        sql.execute(remote, host, dialect.start_sql)
     return True
 
 
 def _explain(tools: Tools, plan: Plan, error: CommandError) -> OrchestratorError:
     """Return the error that says what the server's own words mean."""
     words = log.redact_text(_read_log(tools, plan))
-    said = mariadb.parse_failed_start(words)
+    said = flavors.of(plan).read_failed_start(words)
     begin = f"the server on {plan.recipient} did not start"
     shown = said.errors[:_SHOWN_LINES]
     match said.cause:
-        case mariadb.StartFailure.VAULT_UNAVAILABLE:
+        case StartFailure.VAULT_UNAVAILABLE:
             return SecretStoreUnavailableError(
                 f"{begin}, because it gets no keys from Vault: {said.reason}",
                 host=plan.recipient,
                 hint=f"see that Vault is unsealed and that {plan.recipient} reaches it",
                 problems=shown,
             )
-        case mariadb.StartFailure.VAULT_DENIES:
+        case StartFailure.VAULT_DENIES:
             return SecretError(
                 f"{begin}, because Vault denies its token: {said.reason}",
                 host=plan.recipient,
@@ -122,7 +123,7 @@ def _read_log(tools: Tools, plan: Plan) -> str:
             path = posixpath.join(facts.datadir, path)
             command = ["tail", "-c", str(_LOG_BYTES), "--", path]
         elif not host.service.start:
-            unit = ["--unit", host.service.unit, "--lines", str(_JOURNAL_LINES)]
+            unit = ["--unit", flavors.unit(host), "--lines", str(_JOURNAL_LINES)]
             command = ["journalctl", "--no-pager", "--output", "cat", *unit]
         else:
             return ""

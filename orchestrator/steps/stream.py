@@ -7,19 +7,20 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import jobs, log
+from orchestrator import flavors, jobs, log
 from orchestrator.errors import (
     CommandError,
     InterruptedWorkError,
     RemoteError,
     VerificationError,
 )
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import backup_sets
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import outcomes, places, tokens
+from orchestrator.steps import outcomes, places, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from orchestrator.flavors.interface import SetFiles
     from orchestrator.jobs import JobState
     from orchestrator.models import Plan
 
@@ -96,10 +97,11 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
     if not _is_worth_attaching(tools, send, receive):
         _throw_away(tools, plan, send, receive)
         _arm_receiver(tools, plan, receive)
+        tool_keys.record_set(tools, plan)
         try:
             _make_credential(tools, plan)
             _start_sender(tools, plan, send)
-            _wait_for_connection(tools, send, receive)
+            _wait_for_connection(tools, plan, send, receive)
         finally:
             tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
     else:
@@ -142,13 +144,13 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         raise InterruptedWorkError(
             "the received backup set was not whole; it is streamed again", host=plan.recipient
         )
-    files = mariadb.set_files(plan.server_version)
+    files = flavors.of(plan).set_files(plan.server_version)
     sent = jobs.read_job(tools.donor, plan.job_name(SEND, tools.attempt))
     received = jobs.read_job(tools.recipient, plan.job_name(RECEIVE, tools.attempt))
     words = jobs.read_job_stderr(tools.donor, plan.job_name(SEND, tools.attempt), 0)
     there = [
         name
-        for name in (files.info, files.checkpoints, "backup-my.cnf")
+        for name in (files.info, files.checkpoints, backup_sets.OPTIONS)
         if tools.recipient.run(["test", "-s", f"{plan.staging_dir}/{name}"], check=False).status
         == 0
     ]
@@ -161,7 +163,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         Check(
             name="backup-completed",
             host=plan.donor,
-            ok=mariadb.is_completed(words),
+            ok=backup_sets.is_completed(words),
             evidence=(words.strip().splitlines() or ["nothing written"])[-1][-120:],
         ),
         Check(
@@ -177,6 +179,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         ),
     ]
     checks += _compare_sets(tools, plan, files)
+    checks += tool_keys.judge_set(tools, plan)
     bad = [check for check in checks if not check.ok]
     if bad:
         tools.recipient.write_file(mark, "")
@@ -209,14 +212,15 @@ def read_set_coordinates(tools: Tools, plan: Plan) -> Coordinates:
         VerificationError: They do not parse.
     """
     kept = f"{plan.run_dir}/binlog_info.{tools.attempt}"
-    source = f"{plan.staging_dir}/{mariadb.set_files(plan.server_version).binlog_info}"
+    flavor = flavors.of(plan)
+    source = f"{plan.staging_dir}/{flavor.set_files(plan.server_version).binlog_info}"
     if tools.recipient.run(["test", "-s", kept], check=False).status != 0:
         text = tools.recipient.read_file(source)
         tools.recipient.write_file(kept, text)
-    return mariadb.parse_binlog_info(tools.recipient.read_file(kept).decode("utf-8", "replace"))
+    return flavor.read_coordinates(tools.recipient.read_file(kept).decode("utf-8", "replace"))
 
 
-def _compare_sets(tools: Tools, plan: Plan, files: mariadb.SetFiles) -> list[Check]:
+def _compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
     result = tools.recipient.run(
         ["cat", "--", f"{plan.staging_dir}/{files.checkpoints}"], check=False
     )
@@ -227,12 +231,15 @@ def _compare_sets(tools: Tools, plan: Plan, files: mariadb.SetFiles) -> list[Che
 def judge_checkpoints(text: str) -> tuple[bool, str]:
     """Return whether a received set's checkpoints are those of a whole set, and what they say."""
     try:
-        values = mariadb.parse_checkpoints(text)
+        values = backup_sets.parse_checkpoints(text)
         kind = values.get("backup_type", "")
-        last, to = mariadb.parse_lsn(values, "last_lsn"), mariadb.parse_lsn(values, "to_lsn")
+        last, to = (
+            backup_sets.parse_lsn(values, "last_lsn"),
+            backup_sets.parse_lsn(values, "to_lsn"),
+        )
     except VerificationError as error:
         return False, f"checkpoints: {error.message}"
-    ok = kind in (mariadb.RECEIVED_TYPE, *mariadb.PREPARED_TYPES) and last >= to > 0
+    ok = kind in (backup_sets.RECEIVED_TYPE, *backup_sets.PREPARED_TYPES) and last >= to > 0
     return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
 
@@ -253,6 +260,7 @@ def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
 
 
 def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
+    flavor = flavors.of(plan)
     places.make_vaults(tools, plan)
     tools.recipient.run(
         ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, plan.staging_dir]
@@ -263,8 +271,10 @@ def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
             name=receive,
             stages=(
                 jobs.Stage(
-                    argv=mariadb.extract_command(
-                        parallel=plan.parallel, staging_dir=plan.staging_dir
+                    argv=flavor.extract_command(
+                        flavor.programs(tools.config.host(plan.recipient)),
+                        parallel=plan.parallel,
+                        staging_dir=plan.staging_dir,
                     )
                 ),
             ),
@@ -337,11 +347,14 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
     donor = tools.config.host(plan.donor)
     tmp_dir = f"{plan.run_dir}/scratch"
     tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, tmp_dir])
-    backup = mariadb.backup_command(
+    flavor = flavors.of(plan)
+    backup = flavor.backup_command(
+        flavor.programs(donor),
         parallel=plan.parallel,
         tmp_dir=tmp_dir,
         socket=donor.server.socket,
         defaults_file=donor.server.defaults_file,
+        options_file=tool_keys.write_backup_options(tools, plan),
     )
     jobs.start_job(
         tools.donor,
@@ -358,13 +371,17 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
     )
 
 
-def _wait_for_connection(tools: Tools, send: str, receive: str) -> None:
-    """Wait until the recipient takes the stream, so that the credential can be removed."""
+def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str) -> None:
+    """Wait until the recipient takes the stream, so that the credential can be removed.
+
+    A tool that reads options of ours speaks when it has read them.
+    """
     end = time.monotonic() + CONNECT_SECONDS
     while time.monotonic() < end:
         tools.check_cancelled()
         receiver = jobs.read_job(tools.recipient, receive)
-        if receiver.running or receiver.ended:
+        has_spoken = not flavors.of(plan).carries_keys or jobs.read_job_stderr(tools.donor, send, 0)
+        if (receiver.running or receiver.ended) and has_spoken:
             return
         sender = jobs.read_job(tools.donor, send)
         if not sender.running:
@@ -410,9 +427,10 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
         SecretError: It is the backup tool, for want of its keys.
         CommandError: With that process's last words.
     """
+    backup_tool, stream_tool = flavors.of(plan).own.backup, flavors.of(plan).own.stream
     ends = (
-        (tools.donor, SEND, sent, 0, mariadb.BACKUP_TOOL, (0, _BROKEN_PIPE)),
-        (tools.recipient, RECEIVE, received, 0, mariadb.STREAM_TOOL, (0,)),
+        (tools.donor, SEND, sent, 0, backup_tool, (0, _BROKEN_PIPE)),
+        (tools.recipient, RECEIVE, received, 0, stream_tool, (0,)),
         (tools.donor, SEND, sent, 1, "ssh", (0,)),
     )
     if sent.is_ok and received.is_ok:
@@ -420,13 +438,13 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
     for remote, name, state, stage, tool, harmless in ends:
         if len(state.statuses) <= stage or state.statuses[stage] in harmless:
             continue
-        if tool == mariadb.STREAM_TOOL and sent.statuses[1:] == (_NO_CONNECTION,):
+        if tool == stream_tool and sent.statuses[1:] == (_NO_CONNECTION,):
             continue  # its input ended with the connection
         words = jobs.read_job_stderr(remote, plan.job_name(name, tools.attempt), stage)
         if stage == 0 and "Broken pipe" in words:
             continue
         status = state.statuses[stage]
-        if tool == mariadb.BACKUP_TOOL and (
+        if tool == backup_tool and (
             error := tokens.explain_missing_keys(
                 tools, plan, plan.donor, status=status, words=words
             )

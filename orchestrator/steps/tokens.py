@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.errors import SecretError, SecretStoreUnavailableError
 from orchestrator.facts import survey
 from orchestrator.jobs import SIGNALLED
@@ -67,7 +68,7 @@ def check_own_token(tools: Tools, plan: Plan) -> None:
         SecretStoreUnavailableError: Vault does not answer.
         SecretError: The token is refused.
     """
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         key_ids = [counts.key_id for counts in records.need_transition(tools, plan).versions]
         _check_host_token(tools, tools.recipient, plan.own_mount, key_ids)
 

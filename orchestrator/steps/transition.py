@@ -10,10 +10,10 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from orchestrator import bundle, keys, log
+from orchestrator import bundle, flavors, keys, log
 from orchestrator.errors import PreconditionError, SecretError, VerificationError
 from orchestrator.models import KeyVersions, Secret
-from orchestrator.steps import records
+from orchestrator.steps import records, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -144,7 +144,10 @@ def seal_key_bundle(tools: Tools, plan: Plan) -> SealedBundle:
     """
     path = bundle_path(tools, plan)
     transition_key = records.read_transition_key(tools, plan)
-    if not plan.has_keyring:
+    if flavors.tool_carries_keys(plan):
+        carried = tool_keys.read_keys_file(tools, plan)
+        return SealedBundle(path=carried.path, key_ids=carried.count, versions=carried.count)
+    if not flavors.needs_transition_mount(plan):
         return SealedBundle(path="", key_ids=0, versions=0)
     if tools.recipient.run(["test", "-f", path], check=False).status == 0:
         table = open_key_bundle(tools, plan)
@@ -188,7 +191,7 @@ def create_transition_mount(tools: Tools, plan: Plan) -> TransitionMount:
     Repeat:
         Goes on where it was cut off.
     """
-    if not plan.has_keyring:
+    if not flavors.needs_transition_mount(plan):
         return TransitionMount(mount="", versions=())
     table = open_key_bundle(tools, plan)
     transition = records.read_transition(tools, plan)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import service
+from orchestrator import flavors, service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
-from orchestrator.flavors import mariadb
-from orchestrator.steps import cleanup, places, replication, restore, servers
+from orchestrator.flavors.interface import account_name
+from orchestrator.steps import cleanup, places, replication, restore, servers, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         places.go_back(tools, plan)
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
+    tool_keys.restore_server_config(tools, plan)
     runs = hosts.read_host(remote, host).is_running
     if restore.was_running(tools, plan) and not runs:
         servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
@@ -144,7 +145,8 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     return RestoredDatadir(
         swapped_back=swap.half_swapped or swap.phase != places.NOT_BEGUN,
         is_running=runs,
-        replicates=runs and bool(instances.read_replication(remote, host)),
+        replicates=runs
+        and instances.read_replication(remote, host, flavors.dialect_of(plan)) is not None,
     )
 
 
@@ -167,7 +169,7 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     """
     if replication.read_account(tools, plan) is None:
         return DroppedAccount(user="")
-    user = mariadb.account_name(plan.run_id)
+    user = account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)
     return DroppedAccount(user=user)
 

@@ -10,13 +10,19 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import numerals, sql
+from orchestrator import flavors, sql
 from orchestrator.errors import CommandError, SecretError, VerificationError
 from orchestrator.facts import instances
-from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import quote_name, quote_plain, quote_text, show_name
+from orchestrator.flavors.interface import account_name
+from orchestrator.flavors.quoting import (
+    describe_names,
+    quote_name,
+    quote_plain,
+    quote_text,
+    show_name,
+)
 from orchestrator.models import Check, Secret
-from orchestrator.steps import encryption, records, replication, transition
+from orchestrator.steps import encryption, records, replication, tool_keys, transition
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -24,12 +30,15 @@ if TYPE_CHECKING:
 
     from orchestrator.config import HostConfig
     from orchestrator.facts.instances import Table, Tablespace
+    from orchestrator.flavors.interface import Dialect
     from orchestrator.models import Plan
     from orchestrator.remote import Remote
 
 COMPARED_ENGINES = ("InnoDB",)
 """CHECKSUM TABLE inside a consistent snapshot holds for InnoDB, not for Aria or MyISAM."""
 POLL_SECONDS = 0.25
+OPEN_TRIES = 20
+"""A table that does not open in as many looks is not one that is being made anew."""
 _SUM = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
 _ERROR_LINE = re.compile(r"^ERROR [0-9]+ .*? at line ([1-9][0-9]{0,8}): ", re.MULTILINE)
 
@@ -99,8 +108,9 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
         Looks again.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    tables = instances.read_tables(remote, host)
-    closed = _open_all(tools, remote, host, tables)
+    dialect = flavors.dialect_of(plan)
+    tables = instances.read_tables(remote, host, dialect)
+    closed = _open_all(tools, remote, host, tables, dialect)
     checks = [
         Check(
             name="tables-open",
@@ -108,12 +118,13 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             ok=not closed,
             evidence=f"{len(tables)} tables opened"
             if not closed
-            else f"cannot be opened: {mariadb.describe_names(closed)}",
+            else f"cannot be opened: {describe_names(closed)}",
         )
     ]
-    spaces = instances.read_tablespaces(remote, host)
-    theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor))
-    missing = find_unencrypted(theirs, spaces, instances.read_tablespace_names(remote, host))
+    spaces = instances.read_tablespaces(remote, host, dialect)
+    theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor), dialect)
+    present = instances.read_tablespace_names(remote, host, dialect)
+    missing = find_unencrypted(theirs, spaces, present)
     checks.append(
         Check(
             name="tablespaces-encrypted",
@@ -121,10 +132,10 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             ok=not missing,
             evidence=f"{len(spaces)} encrypted, {len(theirs)} on the donor"
             if not missing
-            else f"encrypted on the donor only: {mariadb.describe_names(missing)}",
+            else f"encrypted on the donor only: {describe_names(missing)}",
         )
     )
-    if plan.has_keyring:
+    if flavors.needs_transition_mount(plan):
         wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
         old = [s.name for s in spaces if encryption.is_under_old_key(s, wanted)]
         checks += [
@@ -134,7 +145,7 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
                 ok=not old,
                 evidence=f"oldest key version {min((s.min_key_version for s in spaces), default=0)}"
                 if not old
-                else f"under older keys: {mariadb.describe_names(old)}",
+                else f"under older keys: {describe_names(old)}",
             ),
             Check(
                 name="server-on-own-mount",
@@ -171,24 +182,32 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     """
     donor_host = tools.config.host(plan.donor)
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    tables = instances.read_tables(tools.donor, donor_host)
+    dialect = flavors.dialect_of(plan)
+    tables = instances.read_tables(tools.donor, donor_host, dialect)
     chosen, left_out = choose_tables(
         tables, plan.checksums, sample_bytes=tools.config.clone.sample_bytes
     )
     if not chosen:
         return Comparison(checks=(), compared=0, not_compared=tuple(left_out), position="")
-    columns = instances.read_base_columns(tools.donor, donor_host)
-    sql.execute(remote, host.server, "STOP SLAVE SQL_THREAD")
+    columns = instances.read_base_columns(tools.donor, donor_host, dialect)
+    sql.execute(remote, host, dialect.stop_applier_sql)
     try:
-        script = checksum_sql(chosen, columns, snapshot=True)
+        script = checksum_sql(chosen, columns, begin=dialect.snapshot_sql())
         output = _checksum(tools, tools.donor, donor_host, script)
-        file, position, theirs = parse_checksums(output, snapshot=True)
+        file, position = dialect.read_snapshot(output)
+        if not (file and position):
+            raise VerificationError(
+                "the donor did not say at which position its snapshot stands",
+                host=plan.donor,
+                hint="`xbvault runs resume` compares again",
+            )
+        theirs = parse_checksums(output)
         _run_until(tools, plan, file, position)
-        script = checksum_sql(chosen, columns, snapshot=False)
+        script = checksum_sql(chosen, columns)
         output = _checksum(tools, remote, host, script)
-        ours = parse_checksums(output, snapshot=False)[2]
+        ours = parse_checksums(output)
     finally:
-        sql.execute(remote, host.server, "START SLAVE")
+        sql.execute(remote, host, dialect.start_sql)
     bad = find_differences(chosen, theirs, ours)
     at = f"{file}:{position}"
     check = Check(
@@ -196,12 +215,12 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
         ok=not bad,
         evidence=f"{len(chosen)} tables equal at {at}{_describe_left_out(left_out)}"
         if not bad
-        else f"differ at {at}: {mariadb.describe_names(label for label, _, _ in bad)}",
+        else f"differ at {at}: {describe_names(label for label, _, _ in bad)}",
     )
     if bad:
         raise VerificationError(
             f"{len(bad)} of {len(chosen)} tables differ: "
-            f"{mariadb.describe_names(label for label, _, _ in bad)}",
+            f"{describe_names(label for label, _, _ in bad)}",
             host=plan.recipient,
             hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
             problems=[
@@ -237,11 +256,12 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     """
     wanted = replication.wait_until_caught_up(tools, plan)
     state = replication.read_state(tools, plan)
-    user = mariadb.account_name(plan.run_id)
+    user = account_name(plan.run_id)
     arrived = sql.query_row(
         tools.recipient,
-        tools.config.host(plan.recipient).server,
-        f"SELECT COUNT(*) AS n FROM mysql.global_priv WHERE User = {quote_plain(user)}",
+        tools.config.host(plan.recipient),
+        f"SELECT COUNT(*) AS n FROM {flavors.of(plan).accounts_table} "
+        f"WHERE User = {quote_plain(user)}",
     )["n"]
     checks = [
         Check(
@@ -287,7 +307,9 @@ def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     Repeat:
         Looks again.
     """
-    if not plan.has_keyring:
+    if flavors.tool_carries_keys(plan):
+        return Findings(checks=_all_good(plan, tool_keys.judge_separation(tools, plan)))
+    if not flavors.needs_transition_mount(plan):
         return Findings(checks=())
     host = tools.config.host(plan.recipient)
     token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
@@ -367,9 +389,9 @@ def checksum_sql(
     tables: list[Table],
     base_columns: dict[tuple[str, str], tuple[str, ...]],
     *,
-    snapshot: bool,
+    begin: tuple[str, ...] = (),
 ) -> str:
-    """Return the script that checksums tables; with `snapshot`, at a position that it says.
+    """Return the script that checksums tables.
 
     CHECKSUM TABLE was seen to differ for equal rows where a table has generated columns and is
     being written (MariaDB 10.11.19), so such tables are summed row by row over their stored ones.
@@ -378,14 +400,9 @@ def checksum_sql(
         tables: The tables.
         base_columns: Stored columns of those tables that have generated columns too, by schema
             and name.
-        snapshot: Whether to read in a consistent snapshot.
+        begin: Statements before, such as those that open a snapshot and say its position.
     """
-    lines = []
-    if snapshot:
-        lines += [
-            "START TRANSACTION WITH CONSISTENT SNAPSHOT",
-            "SHOW STATUS LIKE 'binlog_snapshot_%'",
-        ]
+    lines = list(begin)
     lines += [
         _sum_rows_sql(table, base_columns[table.schema, table.name])
         if base_columns.get((table.schema, table.name))
@@ -401,7 +418,7 @@ def _describe_left_out(left_out: list[str]) -> str:
     others = [label for label in left_out if not label.startswith("mysql.")]
     parts = []
     if others:
-        parts.append(f"; not compared: {mariadb.describe_names(others, most=20)}")
+        parts.append(f"; not compared: {describe_names(others, most=20)}")
     if own:
         parts.append(f"; {len(own)} tables of schema mysql are each server's own")
     return "".join(parts)
@@ -421,36 +438,22 @@ def _sum_rows_sql(table: Table, columns: tuple[str, ...]) -> str:
     )
 
 
-def parse_checksums(text: str, *, snapshot: bool) -> tuple[str, int, list[tuple[str, str]]]:
-    """Return position and checksums from the output of `checksum_sql`, in its order.
+def parse_checksums(text: str) -> list[tuple[str, str]]:
+    """Return the checksums in the output of `checksum_sql`, in its order.
 
     The order tells tables apart whose schema and name read the same with a dot between them.
 
     Args:
         text: What the client wrote.
-        snapshot: Whether a position must be in it.
-
-    Raises:
-        VerificationError: It is not.
     """
-    file, position = "", 0
     sums: list[tuple[str, str]] = []
     for line in text.split("\n"):  # a name may hold what splitlines() takes for an end of line
         name, tab, value = line.rpartition("\t")
-        if not tab:
+        if not tab or "." not in name:  # the position's, not a schema's and a table's
             continue
-        if name == "Binlog_snapshot_file":
-            file = value
-        elif name == "Binlog_snapshot_position" and numerals.is_whole(value):
-            position = numerals.parse_whole(value)
-        elif value == "NULL" or _SUM.fullmatch(value):
+        if value == "NULL" or _SUM.fullmatch(value):
             sums.append((sql.unescape(name), value))
-    if snapshot and not (file and position):
-        raise VerificationError(
-            "the donor did not say at which position its snapshot stands",
-            hint="`xbvault runs resume` compares again",
-        )
-    return file, position, sums
+    return sums
 
 
 def find_differences(
@@ -488,7 +491,7 @@ def _checksum(
 ) -> str:
     """Checksum on a host; the host ends the client, and its snapshot, when the time is over."""
     result = remote.run(
-        sql.client_command(host.server), stdin=script, timeout_seconds=tools.seconds_left()
+        sql.client_command(host), stdin=script, timeout_seconds=tools.seconds_left()
     )
     return result.stdout.decode("utf-8", "replace")
 
@@ -496,20 +499,18 @@ def _checksum(
 def _run_until(tools: Tools, plan: Plan, file: str, position: int) -> None:
     """Let the replica apply events up to the donor's position, and wait until it stops there."""
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    sql.execute(
-        remote,
-        host.server,
-        f"START SLAVE UNTIL MASTER_LOG_FILE = {quote_plain(file)}, MASTER_LOG_POS = {position}",
-    )
+    dialect = flavors.dialect_of(plan)
+    sql.execute(remote, host, dialect.until_sql(file, position))
     end = time.monotonic() + tools.config.clone.catch_up_seconds
     while True:
         tools.check_cancelled()
-        status = instances.read_replication(remote, host)
-        if status.get("Slave_SQL_Running") == "No":
-            error = status.get("Last_SQL_Error", "")
-            if error:
-                raise CommandError(f"replication stopped: {error[:300]}", host=plan.recipient)
-            reached = (status.get("Relay_Master_Log_File", ""), status.get("Exec_Master_Log_Pos"))
+        status = instances.read_replication(remote, host, dialect)
+        if status and status.sql == "No":
+            if status.sql_error:
+                raise CommandError(
+                    f"replication stopped: {status.sql_error[:300]}", host=plan.recipient
+                )
+            reached = (status.applied_file, status.applied_position)
             if reached != (file, str(position)):
                 raise VerificationError(
                     f"the replica stopped at {reached[0]}:{reached[1]}, not at {file}:{position}",
@@ -527,15 +528,34 @@ def _run_until(tools: Tools, plan: Plan, file: str, position: int) -> None:
 
 
 def _open_all(
-    tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...]
+    tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...], dialect: Dialect
 ) -> list[str]:
-    """Read a row of every table; return those that give an error."""
+    """Read a row of every table; return those that give an error.
+
+    What is replicated meanwhile may drop a table, or drop it and make it again: such a one is tried
+    again, and not missed where it is gone.
+    """
+    for _ in range(OPEN_TRIES):
+        closed = _try_to_open(tools, remote, host, tables, dialect)
+        if not {table.label for table in tables}.issuperset(closed):
+            return closed  # not a table's error, but the client's
+        there = instances.read_tables(remote, host, dialect) if closed else ()
+        tables = tuple(table for table in there if table.label in closed)
+        if not tables:
+            return []
+        time.sleep(POLL_SECONDS)
+    return [table.label for table in tables]
+
+
+def _try_to_open(
+    tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...], dialect: Dialect
+) -> list[str]:
     reads = [f"SELECT 1 FROM {quote_name(t.schema)}.{quote_name(t.name)} LIMIT 1" for t in tables]
     # As hexadecimal digits: a name with a line break in it would spoil the count of lines.
-    statements = "".join(f"EXECUTE IMMEDIATE {quote_text(read)};\n" for read in reads)
+    statements = "".join(f"{dialect.open_sql(read)};\n" for read in reads)
     seconds = tools.seconds_left()
     result = remote.run(
-        [*sql.client_command(host.server), "--force"],
+        [*sql.client_command(host), "--force"],
         stdin=statements,
         check=False,
         timeout_seconds=seconds,
@@ -552,7 +572,7 @@ def list_unopened(tables: tuple[Table, ...], status: int, stderr: str) -> list[s
         stderr: What it complained about.
     """
     lines = [int(found.group(1)) for found in _ERROR_LINE.finditer(stderr)]
-    bad = [tables[line - 1].label for line in lines if line <= len(tables)]
+    bad = [tables[line - 1].label for line in dict.fromkeys(lines) if line <= len(tables)]
     if status != 0 and not bad:
         bad = [stderr.strip().rpartition("\n")[2][:200] or "unknown"]
     return bad

@@ -173,6 +173,8 @@ def read_tables() -> Iterator[tuple[str, type[pydantic.BaseModel]]]:
     yield "hosts.NAME", config.HostConfig
     yield "hosts.NAME.server", config.ServerConfig
     yield "hosts.NAME.service", config.ServiceConfig
+    yield "hosts.NAME.programs", config.ProgramsConfig
+    yield "hosts.NAME.keyring", config.KeyringConfig
 
 
 @pytest.mark.parametrize(("table", "model"), list(read_tables()), ids=str)

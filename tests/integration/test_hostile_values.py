@@ -27,7 +27,7 @@ from orchestrator import jobs, sql
 from orchestrator.config import HostConfig, ServerConfig, SshConfig
 from orchestrator.errors import ConfigError, OrchestratorError, VerificationError
 from orchestrator.facts import hosts, instances, places
-from orchestrator.flavors import mariadb, mariadb_files
+from orchestrator.flavors import mariadb, mariadb_files, option_files
 from orchestrator.flavors.quoting import (
     MOST_OPTION_BYTES,
     is_plain,
@@ -64,6 +64,8 @@ IDENTIFIER = (
     .filter(lambda name: not name[-1].isspace() and name not in (".", ".."))
 )
 """What MariaDB takes as a name: characters of the basic plane, no space at the end."""
+FLAVOR = mariadb.MariaDB()
+DIALECT = FLAVOR.dialect("10.11.19")
 MODES = ("", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "NO_BACKSLASH_ESCAPES", "ORACLE")
 
 
@@ -210,7 +212,8 @@ def test_facts_of_a_hostile_datadir_and_login(folder: Path, place: str, user: st
     _fake_sshd(folder, folder)
     datadir = folder / f"d {place}"
     datadir.mkdir(exist_ok=True)
-    command = ["sh", "-s", "--", str(datadir), user, "no_such_group", "cat", user]
+    command = ["sh", "-s", "--", str(datadir), user, "no_such_group", "p-"]
+    command += ["mariadbd", "mariadb-backup", "my_print_defaults", "", "cat", user]
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     ended = subprocess.run(
         command,
@@ -222,9 +225,9 @@ def test_facts_of_a_hostile_datadir_and_login(folder: Path, place: str, user: st
     text = ended.stdout.decode("utf-8", "replace")
     if "\n" in place or "\n" in user:
         with pytest.raises(VerificationError, match="has a line break"):
-            hosts.parse_host("db1", text, before=1, after=2)
+            hosts.parse_host("db1", text, FLAVOR, before=1, after=2)
         return
-    found = hosts.parse_host("db1", text, before=1, after=2)
+    found = hosts.parse_host("db1", text, FLAVOR, before=1, after=2)
     assert found.datadir == found.real_datadir == str(datadir)
     assert found.datadir_inode == datadir.stat().st_ino
     assert found.sshd["authorizedprincipalsfile"] == f"{folder}/{user}/"
@@ -288,7 +291,7 @@ def read_option(path: Path, name: str) -> str:
         capture_output=True,
         check=True,
     ).stdout.decode()
-    options = mariadb.parse_print_defaults(shown)
+    options = option_files.parse_print_defaults(shown)
     return options.get(name, "")
 
 
@@ -303,7 +306,7 @@ def test_a_value_in_an_option_file_is_read_back(folder: Path, value: str) -> Non
         assert not value.isprintable() or len(value.encode()) > MOST_OPTION_BYTES // 2
         return
     assert value.isprintable()
-    path.write_text(mariadb.quiet_drop_in(run_id="r1", vault_url=value))
+    path.write_text(FLAVOR.quiet_drop_in(run_id="r1", version="10.11.19", vault_url=value))
     assert read_option(path, "hashicorp_key_management_vault_url") == value
     old = (
         "[mysqld]\nhashicorp_key_management_vault_url=x\nhashicorp_key_management_vault_ca=y\nz=1\n"
@@ -318,7 +321,7 @@ def test_a_value_in_an_option_file_is_read_back(folder: Path, value: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerConfig]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostConfig]:
     """Run a server of its own, without network."""
     folder = tmp_path_factory.mktemp("mariadb")
     datadir, socket = folder / "data", folder / "it's a socket; #"
@@ -348,10 +351,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerConfig]:
             stdout=log,
             stderr=log,
         )
-    found = ServerConfig(socket=str(socket))
+    found = HostConfig(vault_mount="k", server=ServerConfig(socket=str(socket)))
     try:
         end = time.monotonic() + 60
-        while not instances.is_answering(LocalRemote(), _host(found)):
+        while not instances.is_answering(LocalRemote(), found):
             assert time.monotonic() < end, (folder / "log").read_text()[-2000:]
             time.sleep(0.1)
         yield found
@@ -360,14 +363,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerConfig]:
         process.wait(60)
 
 
-def _host(server: ServerConfig) -> HostConfig:
-    return HostConfig(vault_mount="k", server=server)
-
-
 @pytest.mark.parametrize("mode", MODES)
 @FEW
 @given(text=NAMES)
-def test_a_text_is_itself_to_the_server(server: ServerConfig, mode: str, text: str) -> None:
+def test_a_text_is_itself_to_the_server(server: HostConfig, mode: str, text: str) -> None:
     """Under every sql_mode; the client does not act on it either."""
     row = sql.query_row(
         LocalRemote(), server, f"SET sql_mode = '{mode}'; SELECT HEX({quote_text(text)}) AS t"
@@ -378,9 +377,7 @@ def test_a_text_is_itself_to_the_server(server: ServerConfig, mode: str, text: s
 @pytest.mark.parametrize("mode", MODES)
 @FEW
 @given(text=NAMES.map(lambda name: name[:60]))
-def test_a_plain_literal_is_itself_to_the_server(
-    server: ServerConfig, mode: str, text: str
-) -> None:
+def test_a_plain_literal_is_itself_to_the_server(server: HostConfig, mode: str, text: str) -> None:
     """Also in CHANGE MASTER, which takes no expression; or it is refused before."""
     if not is_plain(text):
         with pytest.raises(VerificationError):
@@ -394,17 +391,17 @@ def test_a_plain_literal_is_itself_to_the_server(
         server,
         f"SET sql_mode = '{mode}'; CHANGE MASTER TO MASTER_HOST = 'h', MASTER_SSL_CA = {literal}",
     )
-    status = instances.read_replication(remote, _host(server))
+    (status,) = sql.query(remote, server, DIALECT.status_sql)
     assert status["Master_SSL_CA_File"] == text
 
 
 @SCARCE
 @given(schema=IDENTIFIER, table=IDENTIFIER, column=IDENTIFIER, value=NAMES)
 def test_names_of_tables_come_back(
-    server: ServerConfig, schema: str, table: str, column: str, value: str
+    server: HostConfig, schema: str, table: str, column: str, value: str
 ) -> None:
     """Listed, opened, compared, with and without generated columns: by the names that they have."""
-    remote, host = LocalRemote(), _host(server)
+    remote = LocalRemote()
     schema = f"s{schema}"[:20].rstrip()
     s, t, c = quote_name(schema), quote_name(table), quote_name(column)
     g = quote_name(f"g {table}")
@@ -417,13 +414,15 @@ def test_names_of_tables_come_back(
             f"CREATE TABLE {s}.{g} ({c} INT, {quote_name('g' + column)} INT AS (1)) ENGINE=InnoDB;"
             f"INSERT INTO {s}.{t} VALUES ({quote_text(value)})",
         )
-        tables = [one for one in instances.read_tables(remote, host) if one.schema == schema]
+        tables = [
+            one for one in instances.read_tables(remote, server, DIALECT) if one.schema == schema
+        ]
         assert {one.name for one in tables} == {table, f"g {table}"}
-        columns = instances.read_base_columns(remote, host)
+        columns = instances.read_base_columns(remote, server, DIALECT)
         assert columns[schema, f"g {table}"] == (column,)
-        text = verification.checksum_sql(tables, columns, snapshot=True)
+        text = verification.checksum_sql(tables, columns, begin=DIALECT.snapshot_sql())
         answer = remote.run(sql.client_command(server), stdin=text).stdout.decode()
-        _, _, sums = verification.parse_checksums(answer, snapshot=True)
+        sums = verification.parse_checksums(answer)
         assert verification.find_differences(tables, sums, sums) == []
         row = sql.query_row(remote, server, f"SELECT HEX({c}) AS v FROM {s}.{t}")
         assert unhex(row["v"]) == value
@@ -434,22 +433,22 @@ def test_names_of_tables_come_back(
         sql.execute(remote, server, f"DROP SCHEMA IF EXISTS {s}")
 
 
-def _unopened(server: ServerConfig, tables: list[instances.Table]) -> list[str]:
+def _unopened(server: HostConfig, tables: list[instances.Table]) -> list[str]:
     class Doors:
-        """What `_open_all` asks of the tools."""
+        """What `_try_to_open` asks of the tools."""
 
         @staticmethod
         def seconds_left() -> float:
             return 60.0
 
     doors: Any = Doors()
-    return verification._open_all(doors, LocalRemote(), _host(server), tuple(tables))
+    return verification._try_to_open(doors, LocalRemote(), server, tuple(tables), DIALECT)
 
 
 @SCARCE
 @given(user=IDENTIFIER, host=IDENTIFIER, name=IDENTIFIER)
 def test_events_are_disabled_with_their_definers(
-    server: ServerConfig, user: str, host: str, name: str
+    server: HostConfig, user: str, host: str, name: str
 ) -> None:
     """The statement that release-replica makes names event and definer as they are."""
     remote, host = LocalRemote(), host.replace("@", "a").lower()
@@ -461,7 +460,7 @@ def test_events_are_disabled_with_their_definers(
         f"SET sql_log_bin = 0; CREATE DEFINER = {definer} EVENT {event} ON SCHEDULE EVERY 1 DAY DO DO 1",
     )
     try:
-        (row,) = sql.query(remote, server, mariadb.EVENTS_SQL)
+        (row,) = sql.query(remote, server, DIALECT.events_sql)
         found = unhex(row["event_name"]), unhex(row["definer"])
         assert found == (name, f"{user}@{host}")
         sql.execute(
@@ -469,23 +468,23 @@ def test_events_are_disabled_with_their_definers(
             server,
             f"ALTER DEFINER = {quote_definer(found[1])} EVENT {event} DISABLE ON SLAVE",
         )
-        (row,) = sql.query(remote, server, mariadb.EVENTS_SQL)
+        (row,) = sql.query(remote, server, DIALECT.events_sql)
         assert (unhex(row["definer"]), row["status"]) == (found[1], "SLAVESIDE_DISABLED")
     finally:
         sql.execute(remote, server, f"DROP EVENT {event}")
 
 
-def test_names_that_the_backup_tool_would_not_quote(server: ServerConfig, folder: Path) -> None:
+def test_names_that_the_backup_tool_would_not_quote(server: HostConfig, folder: Path) -> None:
     """Preflight names what mariadb-backup fails at, and only that."""
-    remote, host = LocalRemote(), _host(server)
+    remote = LocalRemote()
     made = "CREATE SCHEMA `b``s`; CREATE TABLE `b``s`.i (a INT) ENGINE=InnoDB; CREATE SCHEMA plain;"
     sql.execute(remote, server, f"{made} CREATE TABLE plain.m (a INT) ENGINE=MyISAM")
-    backup = ["mariadb-backup", "--no-defaults", "--backup", f"--socket={server.socket}"]
+    backup = ["mariadb-backup", "--no-defaults", "--backup", f"--socket={server.server.socket}"]
     try:
-        assert instances.read_instance(remote, host).unquoted_tables == ()
+        assert instances.read_instance(remote, server).unquoted_tables == ()
         remote.run([*backup, "--user=root", f"--target-dir={folder / 'good'}"])
         sql.execute(remote, server, "CREATE TABLE plain.`a``b` (a INT) ENGINE=Aria")
-        assert instances.read_instance(remote, host).unquoted_tables == ("plain.a`b",)
+        assert instances.read_instance(remote, server).unquoted_tables == ("plain.a`b",)
         failed = remote.run([*backup, "--user=root", f"--target-dir={folder / 'bad'}"], check=False)
         assert failed.status != 0
         assert re.search("FATAL ERROR: .*BACKUP LOCK", failed.stderr)
@@ -493,7 +492,7 @@ def test_names_that_the_backup_tool_would_not_quote(server: ServerConfig, folder
         sql.execute(remote, server, "DROP SCHEMA `b``s`; DROP SCHEMA plain")
 
 
-def test_a_server_error_about_a_hostile_name_is_ours(server: ServerConfig) -> None:
+def test_a_server_error_about_a_hostile_name_is_ours(server: HostConfig) -> None:
     """The words of the client come as an error of ours, whatever name is in them."""
     for name in ("x'; touch pwned #", "two\nERROR 1 (x) at line 1: y"):
         with pytest.raises(OrchestratorError):

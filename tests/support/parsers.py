@@ -25,7 +25,8 @@ from orchestrator import bundle, models
 from orchestrator.durable import serial
 from orchestrator.errors import CommandError
 from orchestrator.facts.instances import Table
-from orchestrator.flavors import mariadb_files
+from orchestrator.flavors import mariadb_files, mysql_files, mysql_output
+from orchestrator.flavors.mariadb import MariaDB
 from orchestrator.models import Plan, Secret
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ BINLOG_INFO = (
     "mysql-bin.000001\t329\n",
     "my logs, it's.000001\t329\t0-1-2,\n1-2-3,\n12-4-5\n",
 )
+SNAPSHOT = (
+    "File\tPosition\tBinlog_Do_DB\tBinlog_Ignore_DB\tExecuted_Gtid_Set\n"
+    "binlog.000002\t5105\t\t\tc14d6d67-e5fb-11f1-a307-1a083b08fc0d:1-5\nTable\tChecksum\na.b\t7\n"
+)
+SERVERS = ("5.7.44-48-log", "8.0.36-28", "9.7.4-2", "10.11.19-MariaDB")
+TOOLS = ("2.4.29", "8.0.35-34", "8.4.0-5", "9.7.1-rc1")
 SSH_G = (
     "user root\nhostname 192.0.2.1\nport 22\nidentityfile ~/.ssh/id_ed25519\nidentityfile ~no/key\n"
     "userknownhostsfile /root/.ssh/known_hosts /root/.ssh/known_hosts2\nconnecttimeout none\n"
@@ -183,7 +190,7 @@ def _with_file(parse: Any, content: str, name: str = "file") -> object:
 
 
 def _host(parse: Any, value: str) -> object:
-    return parse("db1", value, before=1.0, after=2.0)
+    return parse("db1", value, MariaDB(), before=1.0, after=2.0)
 
 
 def _environment(parse: Any, value: bytes) -> object:
@@ -212,6 +219,14 @@ FAILED_START = """\
 2026-11-22  2:54:29 0 [ERROR] mariadbd: hashicorp: Hashicorp server error: 503, response: sealed
 2026-11-22  2:54:29 0 [ERROR] Aborting
 """
+FAILED_MYSQL_STARTS = (
+    """\
+2026-11-22T06:10:11.123456Z 0 [System] [MY-010116] [Server] /usr/sbin/mysqld (mysqld 8.0.36-28) starting as process 411
+2026-11-22T06:10:12.123456Z 1 [ERROR] [MY-011370] [Server] Plugin keyring_vault reported: 'CURL returned this error code: 7 with error message : Failed to connect'
+2026-11-22T06:10:12.223456Z 1 [ERROR] [MY-012657] [InnoDB] Encryption can't find master key, please check the keyring is loaded.
+""",
+    "2026-11-22T06:10:11.123456Z 0 [ERROR] [MY-010119] [Server] Aborting\n",
+)
 CHECKPOINTS = tuple(
     samples.read(f"mariadb-backup/checkpoints-{s}") for s in ("received", "prepared")
 )
@@ -220,6 +235,38 @@ VERSIONS = tuple(
     samples.read(s)
     for s in ("mariadb-backup/version", "mariadb/mariadbd-version", "mariadb/my_print_defaults")
 )
+
+TOOL_LOGS = (
+    *(
+        samples.read(f"xtrabackup-2.4/{s}")
+        for s in ("prepare-wrong-key", "copy-back-vault-denied", "backup-access-denied")
+    ),
+    "261121 22:35:01 Generated new master key with ID 'c14d6d67-2'.\n"
+    "[01] Encrypting /d/a.ibd tablespace header with new master key.\n"
+    "2026-11-22T06:30:43.1Z 0 [ERROR] [MY-011825] [Xtrabackup] Unable to open #ib_redo7\n",
+)
+MYSQLD = "/usr/sbin/mysqld  Ver 8.0.36-28 for Linux on x86_64 (Percona Server (GPL), Release 28)"
+GTIDS = (
+    "c14d6d67-e5fb-11f1-a307-1a083b08fc0d:1-3:tag:1-2:4,\n3ba8f2ff-e63e-11f1-ae33-02fc00000001:7"
+)
+KEYS_FILE = "KEYSV01" + "\0" * 147 + ("\1\0\0\0" + "\0" * 68) * 2
+SLAVE_INFO = (
+    "CHANGE MASTER TO MASTER_LOG_FILE='a.000007', MASTER_LOG_POS=154 FOR CHANNEL 'one';\n",
+    f"SET GLOBAL gtid_purged='{GTIDS}';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1;\n",
+)
+TABLESPACES = json.dumps(
+    {
+        "version": 3,
+        "external_tablespaces": [
+            {"file_name": "/a", "tablespace_name": "b", "tablespace_type": "TABLESPACE"}
+        ],
+    }
+)
+
+
+def _homes(value: str) -> dict[str, str]:
+    return dict.fromkeys(mysql_files.VARIABLES[2:], value)
+
 
 PARSERS: dict[str, Parser] = {
     "orchestrator.bundle.open_bundle": raw(
@@ -255,14 +302,16 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.facts.places.parse_places": text(
         PLACES, call=lambda parse, value: parse("db1", value, FILE_SETS)
     ),
-    "orchestrator.flavors.mariadb.is_completed": text(samples.read("mariadb-backup/prepare-log")),
+    "orchestrator.flavors.backup_sets.is_completed": text(
+        samples.read("mariadb-backup/prepare-log")
+    ),
     "orchestrator.flavors.mariadb.parse_binlog_info": text(*BINLOG_INFO),
-    "orchestrator.flavors.mariadb.parse_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.backup_sets.parse_checkpoints": text(*CHECKPOINTS),
     "orchestrator.flavors.mariadb.parse_failed_start": text(FAILED_START),
-    "orchestrator.flavors.mariadb.parse_lsn": text(
+    "orchestrator.flavors.backup_sets.parse_lsn": text(
         "12512819", call=lambda parse, value: parse({"to_lsn": value}, "to_lsn")
     ),
-    "orchestrator.flavors.mariadb.parse_print_defaults": text(
+    "orchestrator.flavors.option_files.parse_print_defaults": text(
         samples.read("mariadb/my_print_defaults")
     ),
     "orchestrator.flavors.mariadb.parse_program_version": text(*VERSIONS),
@@ -270,11 +319,48 @@ PARSERS: dict[str, Parser] = {
         samples.read("mariadb-backup/backup-my.cnf"),
         call=lambda parse, value: parse(value, vault_url="https://v/v1/t", vault_ca="/it's #1.pem"),
     ),
-    "orchestrator.flavors.mariadb.version_numbers": text(*VERSIONS),
+    "orchestrator.flavors.versions.read_numbers": text(*VERSIONS),
     "orchestrator.flavors.mariadb_files.list_file_sets": text(
         "bin",
         "/a b/c.d",
         call=lambda parse, v: parse({"log_bin": v, "log_bin_index": v}, datadir="/d"),
+    ),
+    "orchestrator.flavors.mysql_files.list_file_sets": text(
+        "bin", "/a b/c.d", call=lambda parse, v: parse({"log_bin": v, **_homes(v)}, datadir="/d")
+    ),
+    "orchestrator.flavors.mysql_output.count_rewritten_headers": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.explain_tool_failure": text(
+        *TOOL_LOGS, call=lambda parse, value: parse(value, mysql_output.Phase.RESTORE)
+    ),
+    "orchestrator.flavors.mysql_output.find_contradictions": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.parse_new_master_key": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.parse_server_version": text(*VERSIONS, MYSQLD),
+    "orchestrator.flavors.mysql_output.parse_tool_version": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_sets.parse_binlog_info": text(
+        samples.read("xtrabackup-2.4/binlog_info"), f"bin.000002\t157\t{GTIDS}\n"
+    ),
+    "orchestrator.flavors.mysql_sets.parse_gtid_set": text(GTIDS),
+    "orchestrator.flavors.mysql_sets.parse_keys": raw(KEYS_FILE),
+    "orchestrator.flavors.mysql_sets.parse_set_options": text(
+        samples.read("xtrabackup-2.4/backup-my.cnf")
+    ),
+    "orchestrator.flavors.mysql_sets.parse_slave_info": text(*SLAVE_INFO),
+    "orchestrator.flavors.mysql_sets.parse_tablespaces": text(TABLESPACES),
+    "orchestrator.flavors.mysql_sql.list_outside": Parser(
+        inputs=st.lists(mutations(("./a/b.ibd", "/srv/a.ibd", "../undo_001"))),
+        call=lambda parse, value: parse(value, datadir="/var/lib/mysql"),
+    ),
+    "orchestrator.flavors.mysql_sql.read_snapshot": text(SNAPSHOT),
+    "orchestrator.flavors.mysql_sql.split_position": text("my bin.000002:157 a:1-5", "b:4"),
+    "orchestrator.flavors.mysql_versions.choose_words": text(*SERVERS),
+    "orchestrator.flavors.mysql_versions.judge_restore": text(
+        *SERVERS, call=lambda parse, value: parse(value, "8.0.36")
+    ),
+    "orchestrator.flavors.mysql_versions.judge_tool": text(
+        *TOOLS, call=lambda parse, value: parse("8.4.0", value)
+    ),
+    "orchestrator.flavors.mysql_versions.judge_tools": text(
+        *TOOLS, call=lambda parse, value: parse(value, "8.4.0-5")
     ),
     "orchestrator.flavors.quoting.quote_definer": text("root@localhost", "role", "a@b@%"),
     "orchestrator.flavors.quoting.unhex": text("61C3BC", "FF"),
@@ -309,13 +395,15 @@ PARSERS: dict[str, Parser] = {
         '{"1": {"low": 1, "high": 8, "first_new": 7}}\n'
     ),
     "orchestrator.steps.stream.judge_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.flavors.mysql_start.parse_failed_start": text(*FAILED_MYSQL_STARTS),
+    "orchestrator.steps.tool_keys.parse_files": raw(
+        '{"shop/orders": "shop/orders.ibd", "mysql": "mysql.ibd"}\n'
+    ),
     "orchestrator.steps.verification.list_unopened": text(
         "ERROR 1146 (42S02) at line 2: Table 'a.c' doesn't exist\n",
         call=lambda parse, value: parse(TABLES, 1, value),
     ),
-    "orchestrator.steps.verification.parse_checksums": text(
-        samples.read("mariadb/checksums"), call=lambda parse, value: parse(value, snapshot=True)
-    ),
+    "orchestrator.steps.verification.parse_checksums": text(samples.read("mariadb/checksums")),
     "orchestrator.vault.answers.parse_moment": text(
         MOMENT, "2026-11-21", "0001-01-01T00:00:00+23:59"
     ),

@@ -20,6 +20,7 @@ from orchestrator.facts.survey import (
     needed_capabilities,
 )
 from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.lock import LockState
 from orchestrator.models import Secret
 from orchestrator.privileges import database
@@ -54,7 +55,7 @@ def make_host(name: str, **changes: Any) -> HostFacts:
     facts = HostFacts(
         name=name,
         hostname=name,
-        programs={p: f"/usr/bin/{p}" for p in mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS},
+        programs={p: f"/usr/bin/{p}" for p in (*mariadb.MariaDB.own.names, *DONOR_PROGRAMS)},
         server_version="10.11.19",
         tool_version="10.11.19",
         options={

@@ -26,6 +26,8 @@ HOLDERS = {
     "CloneConfig": {"clone"},
     "ServerConfig": {"server"},
     "ServiceConfig": {"service"},
+    "ProgramsConfig": {"named"},
+    "KeyringConfig": {"keyring"},
     "HostConfig": {
         "host",
         "_host",
@@ -101,7 +103,7 @@ def test_every_option_is_read(model: str, name: str) -> None:
 def test_every_option_is_described(model: type[pydantic.BaseModel]) -> None:
     """The example and the reference page have a text for each value."""
     for name, field in model.model_fields.items():
-        nested = model is Config or name in ("server", "service")
+        nested = model is Config or name in ("server", "service", "programs", "keyring")
         assert nested or field.description, name
 
 
@@ -142,7 +144,7 @@ def test_all_problems_at_once_with_their_paths() -> None:
         "integer, is 'long'",
         "hosts.db1.ssh_port: must be 1-65535, is 70000",
         "hosts.db1.server.port: must be 1-65535, is 0",
-        "hosts.db2.flavor: input should be 'mariadb', is 'oracle'",
+        "hosts.db2.flavor: input should be 'mariadb' or 'mysql', is 'oracle'",
         "hosts.db2.vault_mount: is required",
         "hosts.db2.vault_env_file: must be an absolute path on the host, is 'vault.env'",
         "extra: unknown key",

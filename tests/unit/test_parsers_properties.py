@@ -15,7 +15,7 @@ from orchestrator import jobs, lock, log, numerals, sql
 from orchestrator.durable.serial import JournalSerializer
 from orchestrator.errors import VerificationError
 from orchestrator.facts import hosts, places
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import mariadb, option_files
 from orchestrator.remote import known_hosts
 from orchestrator.steps.stream import judge_checkpoints
 
@@ -78,7 +78,7 @@ def test_cut_facts_are_seen(whole: str) -> None:
     for length in range(1, len(whole), 5):
         if whole[length - 1] != "\n":
             with pytest.raises(VerificationError):
-                hosts.parse_host("db1", whole[:length], before=1, after=2)
+                hosts.parse_host("db1", whole[:length], mariadb.MariaDB(), before=1, after=2)
 
 
 @MODEST
@@ -99,7 +99,7 @@ def test_facts_come_back(path: str, number: int, siblings: list[str]) -> None:
     facts |= {"datadir": path, "real_datadir": path, "filesystem": number}
     lines = [f"{key}\t{value}\n" for key, value in facts.items()]
     lines += [f"sibling\t{sibling}\n" for sibling in siblings]
-    found = hosts.parse_host("db1", "".join(lines), before=1, after=2)
+    found = hosts.parse_host("db1", "".join(lines), mariadb.MariaDB(), before=1, after=2)
     assert (found.datadir, found.real_datadir, found.hostname) == (path, path, path)
     assert (found.filesystem, found.memory_available_bytes) == (number, number)
     assert found.siblings == tuple(siblings)
@@ -120,7 +120,7 @@ def test_places_come_back(real: str, number: int, foreign: list[str]) -> None:
 def test_a_fact_that_is_no_line_is_refused(key: str) -> None:
     """The script says that it cannot say it, and the clone does not begin."""
     with pytest.raises(VerificationError, match=f"{key} has a line break"):
-        hosts.parse_host("db1", f"unsayable\t{key}\n", before=1, after=2)
+        hosts.parse_host("db1", f"unsayable\t{key}\n", mariadb.MariaDB(), before=1, after=2)
     with pytest.raises(VerificationError, match=r"0\.real has a line break"):
         places.parse_places("db1", "unsayable\t0.real\n", parsers.FILE_SETS)
 
@@ -130,7 +130,7 @@ def test_a_clock_that_is_none_is_refused(epoch: str) -> None:
     """Of nan, no clock would ever be found to differ."""
     text = f"epoch\t{epoch}\nhostname\th\nmemory_available_bytes\t1\ncpus\t1\ndatadir\t/d\n"
     with pytest.raises(VerificationError, match="cannot read the facts"):
-        hosts.parse_host("db1", text, before=1, after=2)
+        hosts.parse_host("db1", text, mariadb.MariaDB(), before=1, after=2)
 
 
 @MODEST
@@ -148,7 +148,7 @@ def test_options_come_back(options: dict[str, str]) -> None:
     """A value goes on to the end of its line, whatever is in it."""
     plain = {f"x{name}": value for name, value in options.items()}
     text = "".join(f"--{name.replace('_', '-')}={value}\n" for name, value in plain.items())
-    assert mariadb.parse_print_defaults(text) == plain
+    assert option_files.parse_print_defaults(text) == plain
 
 
 @MODEST

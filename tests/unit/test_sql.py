@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import sql
-from orchestrator.config import ServerConfig
+from orchestrator.config import HostConfig, ServerConfig
 from orchestrator.errors import CommandError, VerificationError
 from orchestrator.models import Secret
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-BARE = ServerConfig()
-FULL = ServerConfig(socket="/run/s.sock", defaults_file="/root/admin.cnf")
+BARE = HostConfig(vault_mount="keys/db1")
+FULL = HostConfig(
+    vault_mount="keys/db1",
+    server=ServerConfig(socket="/run/s.sock", defaults_file="/root/admin.cnf"),
+)
 
 
 def test_client_command() -> None:

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from orchestrator.facts.accounts import Account
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
+    from orchestrator.privileges.database import Wanted
 
 
-def judge_donor_account(account: Account) -> Found:
+def judge_donor_account(account: Account, wanted: Wanted) -> Found:
     """Judge the account that works on the donor."""
-    lacking = find_lacking(account, database.DONOR)
+    lacking = find_lacking(account, wanted.donor)
     return (
         not lacking,
         _describe(account, lacking, "has all that a donor takes"),
@@ -23,7 +24,7 @@ def judge_donor_account(account: Account) -> Found:
     )
 
 
-def judge_recipient_account(survey: Survey, request: Request) -> Found | None:
+def judge_recipient_account(survey: Survey, request: Request, wanted: Wanted) -> Found | None:
     """Judge the account that works on the recipient; None if it could not be read.
 
     The donor's accounts come over with its data, so it is the one on the donor that counts. A
@@ -31,7 +32,7 @@ def judge_recipient_account(survey: Survey, request: Request) -> Found | None:
     """
     arriving, own = survey.arriving, survey.recipient.account
     if own is not None:
-        lacking = find_lacking(own, database.READING)
+        lacking = find_lacking(own, wanted.reading)
         if lacking:
             where = f"the server that {request.recipient} has now"
             evidence = _describe(own, lacking, "")
@@ -46,7 +47,7 @@ def judge_recipient_account(survey: Survey, request: Request) -> Found | None:
             "make it on the donor as `xbvault vault init --print-policy` shows it, or name another "
             "in hosts.*.server.defaults_file of the recipient",
         )
-    lacking = find_lacking(arriving, database.RECIPIENT)
+    lacking = find_lacking(arriving, wanted.recipient)
     return (
         not lacking,
         _describe(arriving, lacking, f"of {request.donor} has all that a recipient takes"),

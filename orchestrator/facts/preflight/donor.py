@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_donor_account
 from orchestrator.facts.preflight.findings import number
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.quoting import is_plain
+from orchestrator.flavors.interface import DONOR_PROGRAMS
+from orchestrator.flavors.quoting import describe_names, is_plain
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
@@ -24,10 +28,13 @@ ASSUMED_BYTES_PER_SECOND = 20_000_000
 """A slow wire, for the estimate of how long the binary logs must be kept."""
 
 
-def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator[tuple[str, Found]]:
+def judge_donor(
+    host: HostFacts, side: HostSurvey, request: Request, *, config: HostConfig
+) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a donor."""
-    yield "programs", judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)
-    yield "tool-version", judge_tool(host)
+    flavor = flavors.of(config)
+    yield "programs", judge_programs(host, config, DONOR_PROGRAMS)
+    yield "tool-version", judge_tool(host, config)
     instance = side.instance
     state = "no answer from the server in" if host.is_running else "no server runs in"
     yield (
@@ -39,16 +46,20 @@ def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator
         ),
     )
     if side.account is not None:
-        yield "donor-privileges", judge_donor_account(side.account)
+        yield (
+            "donor-privileges",
+            judge_donor_account(
+                side.account, wanted_privileges(config.flavor, host.server_version)
+            ),
+        )
     if instance is None:
         return
     yield (
         "donor-keyring",
         (
             instance.has_keyring or not request.require_encryption,
-            ", ".join(f"{k} {v}" for k, v in instance.encryption_plugins.items())
-            or "no encryption plugin",
-            "load hashicorp_key_management on the donor, or leave --require-encryption out",
+            ", ".join(f"{k} {v}" for k, v in instance.encryption_plugins.items()) or "no keyring",
+            f"load {flavor.keyrings} on the donor, or leave --require-encryption out",
         ),
     )
     basename = instance.variables.get("log_bin_basename", "")
@@ -63,14 +74,14 @@ def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator
             "follow",
         ),
     )
-    unquoted = instance.unquoted_tables
+    unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (
         "donor-table-names",
         (
             not unquoted,
-            f"mariadb-backup fails at a backtick in {mariadb.describe_names(unquoted)}"
+            f"{tool} fails at a backtick in {describe_names(unquoted)}"
             if unquoted
-            else "mariadb-backup can name every table",
+            else f"{tool} can name every table",
             "rename them on the donor, or make them InnoDB tables: the tool puts the names of "
             "others unquoted into BACKUP LOCK",
         ),
@@ -87,7 +98,7 @@ def judge_donor(host: HostFacts, side: HostSurvey, request: Request) -> Iterator
             "raise binlog_expire_logs_seconds on the donor for the time of the clone",
         ),
     )
-    if instance.has_keyring:
+    if instance.has_keyring and not flavor.carries_keys:
         yield "key-cache", _judge_key_cache(instance)
     skips = instance.is_on("skip_name_resolve")
     yield (

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts import hosts
 from orchestrator.facts.preflight.findings import number
 from orchestrator.remote import sudo
 
 if TYPE_CHECKING:
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found
 
 
-def judge_programs(host: HostFacts, names: tuple[str, ...]) -> Found:
-    """Judge whether programs are installed."""
+def judge_programs(host: HostFacts, config: HostConfig, others: tuple[str, ...] = ()) -> Found:
+    """Judge whether the programs of a recipient are installed, and others."""
+    flavor = flavors.of(config)
+    names = (*flavor.programs(config).names, *others)
     missing = [name for name in names if name not in host.programs]
     return (
         not missing,
         f"missing: {', '.join(missing)}" if missing else "all found",
-        "install mariadb-server, mariadb-backup, pv, openssh-client, util-linux",
+        f"install {flavor.packages}; a name of your own goes into hosts.*.programs",
     )
 
 
-def judge_tool(host: HostFacts) -> Found:
+def judge_tool(host: HostFacts, config: HostConfig) -> Found:
     """Judge whether the backup tool fits the server."""
+    flavor = flavors.of(config)
+    reason = flavor.judge_tool(host.server_version, host.tool_version)
     return (
-        bool(host.server_version) and host.tool_version == host.server_version,
-        f"server {host.server_version or '?'}, mariadb-backup {host.tool_version or '?'}",
-        "install the mariadb-backup of the server's own version",
+        not reason,
+        f"server {host.server_version or '?'}, {flavor.own.backup} {host.tool_version or '?'}",
+        reason,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_recipient_account
 from orchestrator.facts.preflight.donor import judge_donor
 from orchestrator.facts.preflight.findings import has_keyring, named
@@ -18,13 +19,15 @@ from orchestrator.facts.preflight.recipient import (
     judge_lock,
     judge_recipient,
     judge_recipient_keyring,
+    judge_tool_keyring,
 )
 from orchestrator.facts.preflight.vault import judge_vault
-from orchestrator.flavors import mariadb
+from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.models import Check
+from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
-    from orchestrator.config import Config
+    from orchestrator.config import Config, HostConfig
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey, Survey
 
@@ -45,19 +48,28 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
         )
     donor, recipient = survey.donor.host, survey.recipient.host
     if donor:
-        found += named(request.donor, judge_donor(donor, survey.donor, request))
+        found += named(
+            request.donor,
+            judge_donor(donor, survey.donor, request, config=config.host(request.donor)),
+        )
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
     if recipient:
-        account = judge_recipient_account(survey, request)
+        recipient_config = config.host(request.recipient)
+        wanted = wanted_privileges(recipient_config.flavor, recipient.server_version)
+        account = judge_recipient_account(survey, request, wanted)
         if account is not None:
             found += named(request.recipient, iter([("recipient-privileges", account)]))
-        owner = config.host(request.recipient).server.owner
-        judged = judge_recipient(recipient, survey.recipient, request, owner=owner)
+        judged = judge_recipient(recipient, survey.recipient, request, config=recipient_config)
         found += named(request.recipient, judged)
         found += named(request.recipient, iter([("ssh-keepalive", judge_keepalive(recipient))]))
         if has_keyring(survey):
-            mount = config.host(request.recipient).vault_mount
-            keyring = judge_recipient_keyring(recipient, mount, config.vault.transition_mount)
+            keyring = (
+                judge_tool_keyring(recipient, recipient_config)
+                if flavors.of(recipient_config).carries_keys
+                else judge_recipient_keyring(
+                    recipient, recipient_config.vault_mount, config.vault.transition_mount
+                )
+            )
             found += named(request.recipient, iter([("recipient-keyring", keyring)]))
     if donor and recipient:
         found += named("", judge_pair(survey, donor, recipient, config, request))
@@ -69,13 +81,14 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
 
 
 def judge_host(
-    name: str, side: HostSurvey, *, ssh_ca: str, token_ok: bool | None
+    name: str, side: HostSurvey, config: HostConfig, *, ssh_ca: str, token_ok: bool | None
 ) -> tuple[Check, ...]:
     """Return the findings about one host by itself, for ``hosts check``.
 
     Args:
         name: The host.
         side: What it told.
+        config: Its configuration.
         ssh_ca: Public key of the CA that its SSH server must trust; empty if not known.
         token_ok: Whether its own Vault token reads its own mount; None if that was not tried.
     """
@@ -93,8 +106,8 @@ def judge_host(
     host = side.host
     if host is not None:
         found += [
-            ("programs", judge_programs(host, mariadb.PROGRAMS + mariadb.DONOR_PROGRAMS)),
-            ("tool-version", judge_tool(host)),
+            ("programs", judge_programs(host, config, DONOR_PROGRAMS)),
+            ("tool-version", judge_tool(host, config)),
             ("ssh-keepalive", judge_keepalive(host)),
             ("receiver", judge_receiver(host, name, ssh_ca)),
             (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts import layout
-from orchestrator.facts.preflight.findings import number, size
+from orchestrator.facts.preflight.findings import has_keyring, number, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +32,14 @@ def judge_pair(
             "donor and recipient must be two machines",
         ),
     )
+    flavor = flavors.of(config.host(request.donor))
+    reason = flavor.judge_versions(donor.server_version, recipient.server_version)
     yield (
         "versions-match",
         (
-            bool(donor.server_version) and donor.server_version == recipient.server_version,
+            not reason,
             f"donor {donor.server_version or '?'}, recipient {recipient.server_version or '?'}",
-            "install the donor's server version on the recipient",
+            reason,
         ),
     )
     donor_id = _server_id(survey.donor)
@@ -49,7 +52,7 @@ def judge_pair(
             "give the recipient a server_id of its own",
         ),
     )
-    yield "space", _judge_space(survey, donor, recipient)
+    yield "space", _judge_space(survey, donor, recipient, copies=flavor.carries_keys)
     bound = config.clone.clock_skew_seconds
     late = [
         f"{host.name} {host.clock_offset_seconds:+.1f} s"
@@ -66,9 +69,11 @@ def judge_pair(
     )
 
 
-def _judge_space(survey: Survey, donor: HostFacts, recipient: HostFacts) -> Found:
+def _judge_space(survey: Survey, donor: HostFacts, recipient: HostFacts, *, copies: bool) -> Found:
+    """Judge the room for the copy; a tool that makes new keys copies the set once more."""
     data = survey.donor.instance.data_bytes if survey.donor.instance else 0
-    need = max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
+    times = 2 if copies and has_keyring(survey) else 1
+    need = times * max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
     short = recipient.parent_free_bytes < need
     where = "in" if recipient.is_mount_path else "beside"
     words = [

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator import flavors
 from orchestrator.facts import layout
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
-from orchestrator.flavors import mariadb
+from orchestrator.flavors import mysql_keyrings
+from orchestrator.flavors.mysql_keyrings import KeyringKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey, Survey
 
 
 def judge_recipient(
-    host: HostFacts, side: HostSurvey, request: Request, *, owner: str
+    host: HostFacts, side: HostSurvey, request: Request, *, config: HostConfig
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a recipient."""
-    yield "programs", judge_programs(host, mariadb.PROGRAMS)
-    yield "tool-version", judge_tool(host)
+    owner = config.server.owner
+    yield "programs", judge_programs(host, config)
+    yield "tool-version", judge_tool(host, config)
     yield (
         "recipient-datadir",
         (
@@ -56,12 +60,12 @@ def judge_recipient(
             "then load it again with apparmor_parser -r",
         ),
     )
+    lacking = flavors.of(config).list_unlogged(host.options, host.server_version)
     yield (
         "recipient-options",
         (
-            mariadb.is_on(host.options.get("log_slave_updates", "")) and "log_bin" in host.options,
-            f"log_bin={host.options.get('log_bin', 'off')}, "
-            f"log_slave_updates={host.options.get('log_slave_updates', 'off')}",
+            not lacking,
+            ", ".join(lacking) or "its binary log is on, and gets what it replicates",
             "set log_bin and log_slave_updates=ON, so that the replica can be a source later",
         ),
     )
@@ -94,6 +98,37 @@ def judge_recipient_keyring(host: HostFacts, mount: str, transition_mount: str) 
         own_url.rstrip("/").endswith(f"/v1/{mount}"),
         f"vault url {own_url or 'not set'}, mount {mount}",
         hint,
+    )
+
+
+def judge_tool_keyring(host: HostFacts, config: HostConfig) -> Found:
+    """Judge where the backup tool will put the recipient's new master key."""
+    if not config.keyring.kind:
+        return (
+            False,
+            "hosts.*.keyring of the recipient says no kind",
+            "name the keyring that the recipient's server has, such as component_keyring_file",
+        )
+    kind = KeyringKind(config.keyring.kind)
+    reason = mysql_keyrings.judge_keyring(
+        kind,
+        server_version=host.server_version,
+        is_percona="percona" in host.server_banner.lower(),
+        tool_version=host.tool_version,
+    )
+    options = {
+        KeyringKind.VAULT_PLUGIN: ("keyring_vault_config", config.keyring.config_file),
+        KeyringKind.FILE_PLUGIN: ("keyring_file_data", config.keyring.data_file),
+    }
+    name, path = options.get(kind, ("", ""))
+    if not reason and name and host.options.get(name, "") != path:
+        reason = f"{name} is {host.options.get(name) or 'not set'}, and {path} in hosts.*.keyring"
+    if not reason and name and kind.value not in host.options.get("early_plugin_load", ""):
+        reason = f"early_plugin_load does not name {kind.library}"
+    return (
+        not reason,
+        reason or f"{kind.value}, new master key of its own",
+        "see hosts.*.keyring in docs/reference/configuration.md",
     )
 
 

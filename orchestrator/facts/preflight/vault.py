@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.facts.preflight.findings import has_keyring
+from orchestrator import flavors
+from orchestrator.facts.preflight.findings import has_keyring, keys_are_in_vault
 from orchestrator.facts.survey import needed_by_host, needed_capabilities
 from orchestrator.privileges import vault as vault_rights
 
@@ -67,7 +68,7 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
             "raise max_versions to 1000 with `xbvault vault init`: a pruned key is lost data",
         ),
     )
-    if has_keyring(survey):
+    if has_keyring(survey) and keys_are_in_vault(config, request):
         for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
             if side.token_error is not None:
                 yield (
@@ -109,7 +110,8 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
         ),
     )
     instance = survey.donor.instance
-    if instance is not None and instance.has_keyring:
+    carries_keys = flavors.of(config.host(request.donor)).carries_keys
+    if instance is not None and instance.has_keyring and not carries_keys:
         yield (
             "vault-donor-keys",
             (

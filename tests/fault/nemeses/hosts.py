@@ -58,7 +58,7 @@ def _cut_off(stand: Stand) -> Iterator[None]:
     moments=[
         *STREAM,
         PREPARE,
-        *before("swap-datadir", "re-encrypt-tablespaces", "remove-staging"),
+        *before("swap-datadir", "re-encrypt-tablespaces"),
     ],
     comes=LOST,
 )
@@ -67,6 +67,15 @@ def _powered_off(stand: Stand) -> Iterator[None]:
     stand.power_off("replica")
     yield
     stand.power_on("replica")
+
+
+@nemesis("recipient-powered-off-in-the-clean-up", moments=before("remove-staging"), comes=LOST)
+def _powered_off_late(stand: Stand) -> Iterator[None]:
+    """The recipient is without power when the clone is done; its server starts as at each boot."""
+    stand.power_off("replica")
+    yield
+    stand.power_on("replica")
+    mariadb.start(stand.model, stand.host("replica"))
 
 
 CLEANUP = (

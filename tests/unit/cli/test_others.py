@@ -43,7 +43,12 @@ def test_example_shows_every_key_with_its_default(command_line: CommandLine) -> 
     models: list[type[pydantic.BaseModel]] = [config.VaultConfig, config.JournalConfig]
     models += [config.SshConfig, config.CloneConfig]
     models += [config.HostConfig, config.ServerConfig, config.ServiceConfig]
-    names = {name for model in models for name in model.model_fields} - {"server", "service"}
+    models += [config.ProgramsConfig, config.KeyringConfig]
+    names = {name for model in models for name in model.model_fields} - {
+        "service",
+        "programs",
+        "keyring",
+    }
     assert shown == names
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fake_remote import Call, FakeRemote
 
-from orchestrator.config import ServerConfig
+from orchestrator.config import HostConfig, ServerConfig
 from orchestrator.facts import accounts
 from orchestrator.privileges.database import GRANT_OPTION
 from orchestrator.remote import Result
 
-SERVER = ServerConfig(defaults_file="/etc/mysql/x.cnf")
+SERVER = HostConfig(vault_mount="keys/db1", server=ServerConfig(defaults_file="/etc/mysql/x.cnf"))
 
 
 def answer(*rows: str) -> Result:
@@ -60,5 +60,5 @@ def test_the_clients_user_is_asked_for_without_its_password() -> None:
     remote = FakeRemote(answers={("sh", "-c"): answer("xbvault_donor")})
     assert accounts.read_client_user(remote, SERVER) == "xbvault_donor"
     (call,) = remote.calls
-    assert call.argv[4] == "/etc/mysql/x.cnf"
+    assert call.argv[5] == "/etc/mysql/x.cnf"
     assert "--user=" in call.argv[2]

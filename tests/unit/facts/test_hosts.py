@@ -13,6 +13,7 @@ from orchestrator import host
 from orchestrator.config import HostConfig
 from orchestrator.errors import HostUnreachableError, VerificationError
 from orchestrator.facts import hosts
+from orchestrator.flavors.mariadb import MariaDB
 
 MASTER = samples.read("host/facts-master")
 REPLICA = samples.read("host/facts-replica")
@@ -20,7 +21,7 @@ REPLICA = samples.read("host/facts-replica")
 
 def parse(text: str, *, before: float = 1000.0, after: float = 1001.0) -> hosts.HostFacts:
     """Take an answer apart."""
-    return hosts.parse_host("db1", text, before=before, after=after)
+    return hosts.parse_host("db1", text, MariaDB(), before=before, after=after)
 
 
 def test_donor_of_the_laboratory() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.facts import hosts, layout
 from orchestrator.facts.places import FoundFiles, Places, parse_places
-from orchestrator.flavors.mariadb_files import REDO, UNDO, FileSet
+from orchestrator.flavors.file_sets import REDO, UNDO, FileSet
+from orchestrator.flavors.mariadb import MariaDB
 from orchestrator.models import Plan, as_json, from_json
 
 SAMPLE = Path(__file__).parents[3] / "fixtures/samples/host/facts-replica.txt"
@@ -20,7 +21,7 @@ RUN = "20260101T000000Z-replica-0a1b2c3d"
 def make_host(**changes: Any) -> hosts.HostFacts:
     """Return a recipient's facts with changes."""
     text = SAMPLE.read_text(encoding="utf-8")
-    facts = hosts.parse_host("replica", text, before=0, after=1)
+    facts = hosts.parse_host("replica", text, MariaDB(), before=0, after=1)
     return dataclasses.replace(facts, **changes)
 
 

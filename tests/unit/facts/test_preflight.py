@@ -153,7 +153,7 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         "donor-keyring",
         "db1",
         PreconditionError,
-        "no encryption plugin",
+        "no keyring",
     ),
     "keyring is disabled although it is required": (
         instance(encryption_plugins={"hashicorp_key_management": "DISABLED"}),
@@ -795,7 +795,9 @@ def test_vault_that_cannot_be_read(error: OrchestratorError) -> None:
 def test_one_host_by_itself() -> None:
     """`hosts check` judges programs, tool, receiver, server and token of one host."""
     side = make_survey().donor
-    checks = preflight.judge_host("db1", side, ssh_ca=surveys.CA, token_ok=True)
+    checks = preflight.judge_host(
+        "db1", side, surveys.CONFIG.host("db1"), ssh_ca=surveys.CA, token_ok=True
+    )
     assert bad(checks) == []
     assert [check.name for check in checks] == [
         "host-readable",
@@ -807,9 +809,13 @@ def test_one_host_by_itself() -> None:
         "vault-host-token",
     ]
     assert {check.host for check in checks} == {"db1"}
-    checks = preflight.judge_host("db1", side, ssh_ca="ssh-ed25519 AAAAother", token_ok=False)
+    checks = preflight.judge_host(
+        "db1", side, surveys.CONFIG.host("db1"), ssh_ca="ssh-ed25519 AAAAother", token_ok=False
+    )
     assert bad(checks) == [("receiver", "db1"), ("vault-host-token", "db1")]
-    untried = preflight.judge_host("db1", side, ssh_ca="", token_ok=None)
+    untried = preflight.judge_host(
+        "db1", side, surveys.CONFIG.host("db1"), ssh_ca="", token_ok=None
+    )
     assert "vault-host-token" not in {check.name for check in untried}
 
 
@@ -817,7 +823,7 @@ def test_one_host_that_cannot_be_read() -> None:
     """A host that cannot be reached gives its one finding, with the reason and the hint."""
     error = HostUnreachableError("nothing answers", host="db1", hint="is it up?")
     gone = HostSurvey(host=None, instance=None, token=None, peer_address="", errors=(error,))
-    checks = preflight.judge_host("db1", gone, ssh_ca="", token_ok=None)
+    checks = preflight.judge_host("db1", gone, surveys.CONFIG.host("db1"), ssh_ca="", token_ok=None)
     assert [(c.name, c.ok, c.evidence, c.hint) for c in checks] == [
         ("host-readable", False, "nothing answers", "is it up?")
     ]

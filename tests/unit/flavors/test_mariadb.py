@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from surveys import REQUEST
 
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb, mariadb_files
+from orchestrator.flavors import (
+    backup_sets,
+    mariadb,
+    mariadb_files,
+    mariadb_sql,
+    option_files,
+    versions,
+)
+from orchestrator.flavors.interface import DROP_IN, StartFailure, account_name
+from orchestrator.flavors.quoting import describe_names
 from orchestrator.models import Coordinates, Plan
 
 PLAN = Plan(
@@ -36,6 +45,8 @@ PLAN = Plan(
     coordinates="auto",
     checksums="all",
 )
+FLAVOR = mariadb.MariaDB()
+DIALECT = FLAVOR.dialect(PLAN.server_version)
 AT = Coordinates(file="bin.000002", position=19_642_476, gtid="0-11-9143")
 
 
@@ -61,9 +72,9 @@ def test_program_version(text: str, version: str) -> None:
 
 def test_version_numbers() -> None:
     """Three numbers, from whatever stands around them; none is an error."""
-    assert mariadb.version_numbers("10.11.19-MariaDB-0+deb12u1-log") == (10, 11, 19)
+    assert versions.read_numbers("10.11.19-MariaDB-0+deb12u1-log") == (10, 11, 19)
     with pytest.raises(VerificationError, match="no version number in ''"):
-        mariadb.version_numbers("")
+        versions.read_numbers("")
 
 
 @pytest.mark.parametrize(
@@ -79,10 +90,11 @@ def test_version_numbers() -> None:
 )
 def test_file_names_of_a_set(version: str, prefix: str) -> None:
     """The metadata files were renamed in 11.1."""
-    assert dataclasses.astuple(mariadb.set_files(version)) == (
+    assert dataclasses.astuple(FLAVOR.set_files(version)) == (
         f"{prefix}_info",
         f"{prefix}_checkpoints",
         f"{prefix}_binlog_info",
+        "",
     )
 
 
@@ -91,7 +103,7 @@ def test_file_names_of_a_set(version: str, prefix: str) -> None:
 
 def test_options_of_the_laboratory() -> None:
     """Dashes and underscores are one, and every option is there."""
-    options = mariadb.parse_print_defaults(samples.read("mariadb/my_print_defaults"))
+    options = option_files.parse_print_defaults(samples.read("mariadb/my_print_defaults"))
     assert options["hashicorp_key_management_cache_timeout"] == "86400000"
     assert options["hashicorp_key_management"] == "FORCE"
     assert options["log_bin"] == "bin"
@@ -121,12 +133,12 @@ def test_options_of_the_laboratory() -> None:
 )
 def test_one_option(line: str, wanted: dict[str, str]) -> None:
     """Prefixes, values and their absence mean what they mean to the server."""
-    assert mariadb.parse_print_defaults(line) == wanted
+    assert option_files.parse_print_defaults(line) == wanted
 
 
 def test_later_option_wins() -> None:
     """As the server does it."""
-    assert mariadb.parse_print_defaults("--port=1\n--port=2\n--skip-log-bin\n--log-bin=x") == {
+    assert option_files.parse_print_defaults("--port=1\n--port=2\n--skip-log-bin\n--log-bin=x") == {
         "port": "2",
         "log_bin": "x",
     }
@@ -150,34 +162,34 @@ def test_later_option_wins() -> None:
 )
 def test_on(value: str, *, on: bool) -> None:
     """The words by which servers say yes."""
-    assert mariadb.is_on(value) is on
+    assert option_files.is_on(value) is on
 
 
 @pytest.mark.parametrize("name", ["backup-log-tail", "prepare-log", "move-back-log-tail"])
 def test_log_of_work_that_completed(name: str) -> None:
     """Backup, prepare and move-back end with the same words."""
     text = samples.read(f"mariadb-backup/{name}")
-    assert mariadb.is_completed(text)
-    assert not mariadb.is_completed(text[: text.rindex("completed OK!")])
-    assert not mariadb.is_completed(f"{text}[00] FATAL ERROR: something after it\n")
+    assert backup_sets.is_completed(text)
+    assert not backup_sets.is_completed(text[: text.rindex("completed OK!")])
+    assert not backup_sets.is_completed(f"{text}[00] FATAL ERROR: something after it\n")
 
 
 def test_log_of_nothing() -> None:
     """A tool that wrote nothing has not completed."""
-    assert not mariadb.is_completed("")
-    assert not mariadb.is_completed("\n \n")
+    assert not backup_sets.is_completed("")
+    assert not backup_sets.is_completed("\n \n")
 
 
 @pytest.mark.parametrize(
     ("name", "cause", "words"),
     [
-        ("sealed", mariadb.StartFailure.VAULT_UNAVAILABLE, "Vault is sealed"),
-        ("unreachable", mariadb.StartFailure.VAULT_UNAVAILABLE, "Failed to connect to 10.99.3.1"),
-        ("denied", mariadb.StartFailure.VAULT_DENIES, "permission denied"),
-        ("unknown-option", mariadb.StartFailure.OTHER, "unknown variable 'no_such_option=1'"),
+        ("sealed", StartFailure.VAULT_UNAVAILABLE, "Vault is sealed"),
+        ("unreachable", StartFailure.VAULT_UNAVAILABLE, "Failed to connect to 10.99.3.1"),
+        ("denied", StartFailure.VAULT_DENIES, "permission denied"),
+        ("unknown-option", StartFailure.OTHER, "unknown variable 'no_such_option=1'"),
     ],
 )
-def test_log_of_a_start_that_failed(name: str, cause: mariadb.StartFailure, words: str) -> None:
+def test_log_of_a_start_that_failed(name: str, cause: StartFailure, words: str) -> None:
     """What must be mended, and by whom, stands in the log; only the last start in it counts."""
     earlier = "\n".join(samples.read(f"mariadb/start-{other}") for other in ("sealed", "denied"))
     found = mariadb.parse_failed_start(f"{earlier}\n{samples.read(f'mariadb/start-{name}')}")
@@ -190,7 +202,7 @@ def test_log_of_a_start_that_failed(name: str, cause: mariadb.StartFailure, word
 def test_log_that_says_nothing_of_a_start() -> None:
     """No error is made up."""
     found = mariadb.parse_failed_start("")
-    assert (found.cause, found.reason, found.errors) == (mariadb.StartFailure.OTHER, "", ())
+    assert (found.cause, found.reason, found.errors) == (StartFailure.OTHER, "", ())
 
 
 def test_coordinates_of_the_laboratory() -> None:
@@ -265,22 +277,22 @@ def test_coordinates_come_back(coordinates: Coordinates) -> None:
 
 def test_checkpoints_before_and_after_prepare() -> None:
     """The kind of the set is what changes."""
-    received = mariadb.parse_checkpoints(samples.read("mariadb-backup/checkpoints-received"))
-    prepared = mariadb.parse_checkpoints(samples.read("mariadb-backup/checkpoints-prepared"))
-    assert received["backup_type"] == mariadb.RECEIVED_TYPE
-    assert prepared["backup_type"] in mariadb.PREPARED_TYPES
-    assert received["backup_type"] not in mariadb.PREPARED_TYPES
+    received = backup_sets.parse_checkpoints(samples.read("mariadb-backup/checkpoints-received"))
+    prepared = backup_sets.parse_checkpoints(samples.read("mariadb-backup/checkpoints-prepared"))
+    assert received["backup_type"] == backup_sets.RECEIVED_TYPE
+    assert prepared["backup_type"] in backup_sets.PREPARED_TYPES
+    assert received["backup_type"] not in backup_sets.PREPARED_TYPES
     assert received["to_lsn"] == prepared["to_lsn"] == "12512819"
     assert int(received["last_lsn"]) >= int(received["to_lsn"])
 
 
 def test_info_of_a_set() -> None:
     """The closing file names version and command; an equals sign in a value stays."""
-    info = mariadb.parse_checkpoints(samples.read("mariadb-backup/xtrabackup_info"))
+    info = backup_sets.parse_checkpoints(samples.read("mariadb-backup/xtrabackup_info"))
     assert info["tool_version"] == "10.11.19-MariaDB"
     assert info["tool_command"].startswith("--backup --stream=mbstream --target-dir=/var/lib/")
     assert info["name"] == ""
-    assert mariadb.parse_checkpoints("no pairs here\n") == {}
+    assert backup_sets.parse_checkpoints("no pairs here\n") == {}
 
 
 def test_keys_place_is_changed_in_the_sets_options() -> None:
@@ -319,7 +331,9 @@ def test_set_without_the_key_plugin_is_refused() -> None:
 
 def test_backup_command() -> None:
     """An option file must come first; a socket is named where there is one."""
-    bare = mariadb.backup_command(parallel=2, tmp_dir="/t", socket="", defaults_file="")
+    bare = FLAVOR.backup_command(
+        FLAVOR.own, options_file="", parallel=2, tmp_dir="/t", socket="", defaults_file=""
+    )
     assert bare == (
         "mariadb-backup",
         "--backup",
@@ -327,8 +341,13 @@ def test_backup_command() -> None:
         "--target-dir=/t",
         "--parallel=2",
     )
-    full = mariadb.backup_command(
-        parallel=4, tmp_dir="/t", socket="/run/s.sock", defaults_file="/root/my.cnf"
+    full = FLAVOR.backup_command(
+        FLAVOR.own,
+        options_file="",
+        parallel=4,
+        tmp_dir="/t",
+        socket="/run/s.sock",
+        defaults_file="/root/my.cnf",
     )
     assert full[1] == "--defaults-extra-file=/root/my.cnf"
     assert full[-1] == "--socket=/run/s.sock"
@@ -336,19 +355,23 @@ def test_backup_command() -> None:
 
 def test_other_commands() -> None:
     """Extraction, prepare and move name the directories that they work in."""
-    assert mariadb.extract_command(parallel=3, staging_dir="/s") == (
+    assert FLAVOR.extract_command(FLAVOR.own, parallel=3, staging_dir="/s") == (
         "mbstream",
         "-x",
         "--parallel=3",
         "--directory=/s",
     )
-    assert mariadb.prepare_command(staging_dir="/s", memory_bytes=1 << 27) == (
+    assert FLAVOR.prepare_command(
+        FLAVOR.own, options_file="", staging_dir="/s", memory_bytes=1 << 27
+    ) == (
         "mariadb-backup",
         "--prepare",
         "--use-memory=134217728",
         "--target-dir=/s",
     )
-    move = mariadb.move_command(staging_dir="/s", new_datadir="/n")
+    move = FLAVOR.restore_command(
+        FLAVOR.own, options_file="", parallel=2, rekey=False, staging_dir="/s", new_datadir="/n"
+    )
     assert move[:3] == ("mariadb-backup", "--no-defaults", "--move-back")
     assert set(move[3:]) == {"--target-dir=/s", "--datadir=/n"}
 
@@ -356,10 +379,14 @@ def test_other_commands() -> None:
 def test_no_command_names_a_secret() -> None:
     """Nothing of the kind can be given on these command lines at all."""
     commands = [
-        *mariadb.backup_command(parallel=2, tmp_dir="/t", socket="/s", defaults_file="/d"),
-        *mariadb.extract_command(parallel=2, staging_dir="/s"),
-        *mariadb.prepare_command(staging_dir="/s", memory_bytes=1),
-        *mariadb.move_command(staging_dir="/s", new_datadir="/n"),
+        *FLAVOR.backup_command(
+            FLAVOR.own, options_file="", parallel=2, tmp_dir="/t", socket="/s", defaults_file="/d"
+        ),
+        *FLAVOR.extract_command(FLAVOR.own, parallel=2, staging_dir="/s"),
+        *FLAVOR.prepare_command(FLAVOR.own, options_file="", staging_dir="/s", memory_bytes=1),
+        *FLAVOR.restore_command(
+            FLAVOR.own, options_file="", parallel=2, rekey=False, staging_dir="/s", new_datadir="/n"
+        ),
     ]
     assert not [word for word in commands if re.search(r"password|token|key", word)]
 
@@ -369,7 +396,7 @@ def test_no_command_names_a_secret() -> None:
 
 def test_quiet_options() -> None:
     """A new replica starts without replication, events and writes, and where its keys are now."""
-    text = mariadb.quiet_drop_in(run_id="r1", vault_url="https://v/v1/t")
+    text = FLAVOR.quiet_drop_in(version="10.11.19", run_id="r1", vault_url="https://v/v1/t")
     assert "r1" in text.splitlines()[0]
     assert text.splitlines()[1:] == [
         "[mariadb]",
@@ -378,20 +405,22 @@ def test_quiet_options() -> None:
         "event_scheduler=OFF",
         "hashicorp-key-management-vault-url=https://v/v1/t",
     ]
-    assert "vault" not in mariadb.quiet_drop_in(run_id="r1").partition("\n")[2]
+    assert "vault" not in FLAVOR.quiet_drop_in(version="10.11.19", run_id="r1").partition("\n")[2]
 
 
 def test_released_options() -> None:
     """A released replica starts its replication by itself, and keeps read_only if wanted."""
-    text = mariadb.released_drop_in(run_id="r1", read_only=True)
+    text = FLAVOR.released_drop_in(version="10.11.19", run_id="r1", read_only=True)
     assert text.splitlines()[1:] == ["[mariadb]", "read_only=ON"]
-    assert mariadb.released_drop_in(run_id="r1", read_only=False).splitlines()[1:] == ["[mariadb]"]
+    assert FLAVOR.released_drop_in(version="10.11.19", run_id="r1", read_only=False).splitlines()[
+        1:
+    ] == ["[mariadb]"]
 
 
 def test_drop_in_is_read_last() -> None:
     """Drop-ins are read in alphabetical order; ours must win."""
-    assert mariadb.DROP_IN > "60-encryption.cnf"
-    assert mariadb.DROP_IN.endswith(".cnf")
+    assert DROP_IN > "60-encryption.cnf"
+    assert DROP_IN.endswith(".cnf")
 
 
 # Statements.
@@ -399,7 +428,7 @@ def test_drop_in_is_read_last() -> None:
 
 def test_replication_by_gtid() -> None:
     """The GTID position is set before the source is named, and TLS is verified."""
-    before, after = mariadb.change_source_sql(
+    before, after = DIALECT.change_source_sql(
         PLAN, AT, use_gtid=True, user="xbvault_1d4e77c0", ca_file="/etc/ca.pem"
     )
     statements = (before + "PASSWORD" + after).split(";\n")
@@ -421,7 +450,7 @@ def test_replication_by_gtid() -> None:
 
 def test_replication_by_position() -> None:
     """File and position are named, and no GTID is used even where there is one."""
-    before, after = mariadb.change_source_sql(PLAN, AT, use_gtid=False, user="u", ca_file="")
+    before, after = DIALECT.change_source_sql(PLAN, AT, use_gtid=False, user="u", ca_file="")
     last = (before + after).split(";\n")[-1]
     assert "MASTER_USE_GTID = no" in last
     assert "MASTER_LOG_FILE = 'bin.000002', MASTER_LOG_POS = 19642476" in last
@@ -434,18 +463,18 @@ def test_no_name_breaks_out_of_a_statement(value: str) -> None:
     """What cannot stand in a plain literal is refused before it becomes SQL."""
     plan = dataclasses.replace(PLAN, source_address=value)
     with pytest.raises(VerificationError, match="plain literal"):
-        mariadb.change_source_sql(plan, AT, use_gtid=True, user="u", ca_file="")
+        DIALECT.change_source_sql(plan, AT, use_gtid=True, user="u", ca_file="")
 
 
 def test_account_is_named_by_the_run() -> None:
     """One account for one run, of a length that every server takes."""
-    assert mariadb.account_name(PLAN.run_id) == "xbvault_1d4e77c0"
-    assert len(mariadb.account_name("x" * 60 + "-12345678")) <= 32
+    assert account_name(PLAN.run_id) == "xbvault_1d4e77c0"
+    assert len(account_name("x" * 60 + "-12345678")) <= 32
 
 
 def test_rotation_is_three_settings() -> None:
     """Threads follow the processors; age and rate are at their most eager."""
-    text = mariadb.rotation_sql(threads=8)
+    text = mariadb_sql.rotation_sql(threads=8)
     assert text.split(";") == [
         "SET GLOBAL innodb_encryption_rotate_key_age = 1",
         "SET GLOBAL innodb_encryption_rotation_iops = 100000",
@@ -455,14 +484,14 @@ def test_rotation_is_three_settings() -> None:
 
 def test_every_variable_that_is_judged_is_asked_for() -> None:
     """The list in the query and the names that preflight looks at cannot drift apart."""
-    assert set(mariadb_files.VARIABLES) <= set(mariadb.VARIABLES)
-    for name in mariadb.VARIABLES:
-        assert f"'{name}'" in mariadb.VARIABLES_SQL
+    assert set(mariadb_files.VARIABLES) <= set(mariadb_sql.VARIABLES)
+    for name in mariadb_sql.VARIABLES:
+        assert f"'{name}'" in mariadb_sql.VARIABLES_SQL
 
 
 def test_names_for_a_message() -> None:
     """A few names, and how many more there are."""
-    assert mariadb.describe_names(["a", "b"]) == "a, b"
-    assert mariadb.describe_names(f"t{n}" for n in range(7)) == "t0, t1, t2, t3, t4 and 2 more"
-    assert mariadb.describe_names("abc", most=2) == "a, b and 1 more"
-    assert mariadb.describe_names([]) == ""
+    assert describe_names(["a", "b"]) == "a, b"
+    assert describe_names(f"t{n}" for n in range(7)) == "t0, t1, t2, t3, t4 and 2 more"
+    assert describe_names("abc", most=2) == "a, b and 1 more"
+    assert describe_names([]) == ""

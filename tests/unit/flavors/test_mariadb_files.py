@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from orchestrator.flavors.mariadb_files import list_absolute_tablespaces, list_file_sets
+from orchestrator.flavors.file_sets import list_absolute_tablespaces
+from orchestrator.flavors.mariadb_files import list_file_sets
 
 DEFAULTS = {
     "log_bin": "ON",

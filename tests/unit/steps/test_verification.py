@@ -7,6 +7,7 @@ import samples
 
 from orchestrator.errors import VerificationError
 from orchestrator.facts.instances import Table, Tablespace
+from orchestrator.flavors.mariadb_sql import MariaDBDialect
 from orchestrator.steps.verification import (
     checksum_sql,
     choose_tables,
@@ -23,6 +24,7 @@ def table(label: str, engine: str = "InnoDB", size: int = 100) -> Table:
     return Table(schema=schema, name=name, engine=engine, bytes=size)
 
 
+DIALECT = MariaDBDialect()
 TABLES = (
     table("shop.big", size=1000),
     table("shop.small", size=10),
@@ -80,7 +82,7 @@ def test_none_is_none() -> None:
 def test_statements_of_the_donor() -> None:
     """A snapshot, its position, then a checksum for each table, names quoted."""
     tables = [table("shop.orders"), table("we`ird.it's a `table`")]
-    assert checksum_sql(tables, {}, snapshot=True).splitlines() == [
+    assert checksum_sql(tables, {}, begin=DIALECT.snapshot_sql()).splitlines() == [
         "START TRANSACTION WITH CONSISTENT SNAPSHOT;",
         "SHOW STATUS LIKE 'binlog_snapshot_%';",
         "CHECKSUM TABLE `shop`.`orders`;",
@@ -90,14 +92,14 @@ def test_statements_of_the_donor() -> None:
 
 def test_statements_of_the_replica() -> None:
     """Its position is fixed already, so it needs no snapshot."""
-    text = checksum_sql([table("shop.orders")], {}, snapshot=False)
+    text = checksum_sql([table("shop.orders")], {})
     assert text == "CHECKSUM TABLE `shop`.`orders`;\n"
 
 
 def test_table_with_generated_columns_is_summed_row_by_row() -> None:
     """Only its stored columns count, by a statement whose output looks like a checksum's."""
     columns = {("shop", "orders"): ("id", "o`dd"), ("shop", "empty"): ()}
-    text = checksum_sql([table("shop.orders"), table("shop.empty")], columns, snapshot=False)
+    text = checksum_sql([table("shop.orders"), table("shop.empty")], columns)
     summed, plain = text.splitlines()
     assert "FROM `shop`.`orders`" in summed
     assert "COALESCE(CRC32(`id`), 'N'), COALESCE(CRC32(`o``dd`), 'N')" in summed
@@ -109,8 +111,9 @@ def test_table_with_generated_columns_is_summed_row_by_row() -> None:
 
 def test_real_output() -> None:
     """Position and sums from what a server wrote; a table that cannot be read is NULL."""
-    file, position, pairs = parse_checksums(samples.read("mariadb/checksums"), snapshot=True)
-    sums = dict(pairs)
+    text = samples.read("mariadb/checksums")
+    file, position = DIALECT.read_snapshot(text)
+    sums = dict(parse_checksums(text))
     assert (file, position > 4) == ("bin.000002", True)
     assert list(sums) == [
         "shop.customers",
@@ -127,13 +130,13 @@ def test_real_output() -> None:
 @pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\x0bb", "a\rb"])
 def test_name_with_what_looks_like_the_end_of_a_line(name: str) -> None:
     """Only a newline ends a row, and one in a name is escaped by the client."""
-    sums = parse_checksums(f"Table\tChecksum\ns.{name}\t17\n", snapshot=False)[2]
+    sums = parse_checksums(f"Table\tChecksum\ns.{name}\t17\n")
     assert sums == [(f"s.{name}", "17")]
 
 
 def test_name_with_escapes() -> None:
     """Tabs, newlines and backslashes in names come back."""
-    sums = parse_checksums("s.a\\tb\\nc\\\\d\t17\n", snapshot=False)[2]
+    sums = parse_checksums("s.a\\tb\\nc\\\\d\t17\n")
     assert sums == [("s.a\tb\nc\\d", "17")]
 
 
@@ -148,14 +151,13 @@ def test_name_with_escapes() -> None:
     ],
 )
 def test_snapshot_without_its_position(text: str) -> None:
-    """A donor that does not say where its snapshot stands is not compared with anything."""
-    with pytest.raises(VerificationError, match="at which position"):
-        parse_checksums(text, snapshot=True)
+    """What does not say both is no position."""
+    assert not all(DIALECT.read_snapshot(text))
 
 
 def test_error_among_the_output_is_no_checksum() -> None:
     """Words where a sum belongs leave the table without one, so that it counts as different."""
-    sums = parse_checksums("s.a\tcorrupt\ns.b\t1/2\ns.c\t-1\ns.d\t3/4/5\n", snapshot=False)[2]
+    sums = parse_checksums("s.a\tcorrupt\ns.b\t1/2\ns.c\t-1\ns.d\t3/4/5\n")
     assert sums == [("s.d", "3/4/5")]
 
 

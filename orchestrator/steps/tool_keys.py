@@ -1,0 +1,457 @@
+"""Keys that the backup tool carries itself, sealed under the transition key.
+
+The tool takes the transition key from an option file on tmpfs, which lives as long as the one
+command that reads it. Nothing of it stands on a command line or in an environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import posixpath
+from typing import TYPE_CHECKING
+
+from orchestrator import flavors, keys, log, sql
+from orchestrator.errors import (
+    OrchestratorError,
+    PreconditionError,
+    SecretError,
+    SecretStoreUnavailableError,
+    VerificationError,
+)
+from orchestrator.facts import hosts
+from orchestrator.flavors import (
+    backup_sets,
+    mysql_commands,
+    mysql_files,
+    mysql_keyrings,
+    mysql_output,
+    mysql_sets,
+)
+from orchestrator.flavors.file_sets import KEYRING
+from orchestrator.flavors.mysql import MySQLDialect
+from orchestrator.flavors.mysql_commands import TargetKeyring
+from orchestrator.flavors.mysql_keyrings import KeyringKind
+from orchestrator.flavors.mysql_output import Phase, ToolCause
+from orchestrator.flavors.quoting import describe_names, unhex
+from orchestrator.models import Check, Secret
+from orchestrator.steps import records
+
+if TYPE_CHECKING:
+    from orchestrator.jobs import JobState
+    from orchestrator.models import Coordinates, Plan
+    from orchestrator.remote import Remote
+    from orchestrator.steps.registry import Tools
+
+_CLASSES: dict[ToolCause, type[OrchestratorError]] = {
+    ToolCause.WRONG_TRANSITION_KEY: VerificationError,
+    ToolCause.NO_TRANSITION_KEY: VerificationError,
+    ToolCause.NO_KEYS_FILE: VerificationError,
+    ToolCause.CRASHED: VerificationError,
+    ToolCause.STREAM_CUT: VerificationError,
+    ToolCause.VAULT_UNAVAILABLE: SecretStoreUnavailableError,
+    ToolCause.VAULT_CERTIFICATE: SecretError,
+    ToolCause.VAULT_DENIES: SecretError,
+    ToolCause.KEY_NOT_IN_KEYRING: SecretError,
+    ToolCause.KEYRING_CONFIG: PreconditionError,
+    ToolCause.KEYRING_MISSING: PreconditionError,
+    ToolCause.WRONG_TOOL: PreconditionError,
+}
+"""Causes that are not the host's: who must act is told by the exit status."""
+
+LIST_ABSENT = """\
+cd -- "$1"
+xargs -0 sh -c 'for f do [ -s "$f" ] || printf "%s\\0" "$f"; done' list-absent
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeysFile:
+    """The tool's file of sealed keys in a set.
+
+    Attributes:
+        path: Where it lies.
+        count: How many keys it holds.
+    """
+
+    path: str
+    count: int
+
+
+def write_backup_options(tools: Tools, plan: Plan) -> str:
+    """Write the options of the backup tool on the donor; return the file, empty if it needs none.
+
+    Raises:
+        SecretError: There is no transition key in Vault.
+    """
+    if not flavors.of(plan).carries_keys:
+        return ""
+    host = tools.config.host(plan.donor)
+    text = mysql_commands.backup_options(
+        server_version=plan.server_version,
+        datadir=hosts.read_host(tools.donor, host).real_datadir,
+        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
+        includes=(host.server.defaults_file,) if host.server.defaults_file else (),
+    )
+    return _write(tools.donor, plan, "backup.cnf", text)
+
+
+def write_prepare_options(tools: Tools, plan: Plan) -> str:
+    """Write the options of prepare on the recipient; return the file, empty if it needs none.
+
+    Raises:
+        SecretError: There is no transition key in Vault.
+        VerificationError: The key in Vault is not the one that this set was made with.
+    """
+    if not flavors.of(plan).carries_keys:
+        return ""
+    if not plan.has_keyring:
+        text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
+        return _write(tools.recipient, plan, "prepare.cnf", text)
+    key = records.read_transition_key(tools, plan)
+    found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
+    if found.strip() != keys.fingerprint(key):
+        raise VerificationError(
+            f"the transition key at {tools.config.vault.mount}/{plan.key_path} is not the one that "
+            "this backup set was made with",
+            host=plan.recipient,
+            hint="somebody changed the key in Vault; begin a new run",
+        )
+    text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=key)
+    return _write(tools.recipient, plan, "prepare.cnf", text)
+
+
+def write_restore_options(tools: Tools, plan: Plan) -> str:
+    """Write the options of the restore on the recipient; return the file, empty if it needs none.
+
+    Where the keyring is a file, the restored server gets one of its own, which waits beside the
+    earlier one for the swap, and holds what that holds.
+
+    Raises:
+        SecretError: There is no transition key in Vault, or no token of the host's.
+    """
+    if not flavors.of(plan).carries_keys:
+        return ""
+    text = mysql_commands.restore_options(
+        tool_version=hosts.read_host(
+            tools.recipient, tools.config.host(plan.recipient)
+        ).tool_version,
+        new_datadir=plan.new_datadir,
+        set_options=_read_set_options(tools, plan),
+        keyring=_make_target(tools, plan) if plan.has_keyring else None,
+        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
+    )
+    return _write(tools.recipient, plan, "restore.cnf", text)
+
+
+def remove_options(remote: Remote, plan: Plan) -> None:
+    """Remove the option files of a host."""
+    remote.run(["rm", "-rf", "--", plan.secret_dir])
+
+
+def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
+    """Return the configuration of the recipient's keyring.
+
+    Args:
+        tools: The doors to the recipient and to Vault.
+        plan: The clone.
+        data_file: The file of its keys, where it keeps them in one.
+
+    Raises:
+        SecretError: The host's own token cannot be read.
+    """
+    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
+    if not kind.uses_vault:
+        return Secret.join(mysql_keyrings.component_keyring_file_conf(data_file))
+    make = (
+        mysql_keyrings.component_keyring_vault_conf
+        if kind.is_component
+        else mysql_keyrings.keyring_vault_conf
+    )
+    return make(
+        vault_url=records.vault_address(tools, plan.recipient),
+        mount=plan.own_mount,
+        token=tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN"),
+        ca_file=host.vault_ca_file,
+    )
+
+
+def new_keyring_path(tools: Tools, plan: Plan) -> str:
+    """Return where the restored server's file of keys waits for the swap."""
+    file = tools.config.host(plan.recipient).keyring.data_file
+    name = posixpath.basename(file)
+    for place in (*plan.swap_places[1:], *plan.subfolders):
+        if KEYRING in place.what.split(", "):
+            return f"{place.new}/{name}"
+    return f"{plan.new_datadir}/{name}"
+
+
+def finish_restore(
+    tools: Tools, plan: Plan, *, coordinates: Coordinates, owner: str, words: str
+) -> None:
+    """See that every header was rewritten, and make of the restored files a datadir.
+
+    Args:
+        tools: The doors to the recipient and to Vault.
+        plan: The clone.
+        coordinates: Of the set.
+        owner: User and group that the server runs as.
+        words: What the tool wrote to stderr.
+
+    Raises:
+        VerificationError: It has not rewritten as many headers as the set has keys.
+    """
+    if not flavors.of(plan).carries_keys:
+        return
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    left = mysql_files.list_leftovers(coordinates)
+    remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
+    if not plan.has_keyring:
+        return
+    keys_file = read_keys_file(tools, plan)
+    rewritten = mysql_output.count_rewritten_headers(words)
+    if rewritten < keys_file.count:
+        raise VerificationError(
+            f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
+            host=plan.recipient,
+            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
+        )
+    kind = KeyringKind(plan.keyring)
+    if host.keyring.is_file:
+        file = new_keyring_path(tools, plan)
+        remote.run(["chown", owner, "--", file])
+        remote.run(["chmod", "0640", "--", file])
+    if kind.is_component and not host.keyring.config_file:
+        text = keyring_config(tools, plan, data_file=host.keyring.data_file)
+        path = f"{plan.new_datadir}/{kind.config_name}"
+        remote.write_file(path, text, mode=0o640, owner=owner)
+        manifest = mysql_keyrings.manifest_text(kind)
+        remote.write_file(f"{plan.new_datadir}/mysqld.my", manifest, mode=0o444, owner=owner)
+
+
+def write_server_config(tools: Tools, plan: Plan) -> None:
+    """Write the configuration of a keyring that stands outside of the datadir, once.
+
+    What stood there before is kept for undo.
+    """
+    host = tools.config.host(plan.recipient)
+    file = host.keyring.config_file
+    if not flavors.tool_carries_keys(plan) or not file:
+        return
+    remote, kept = tools.recipient, kept_config_path(plan)
+    if remote.run(["test", "-e", kept], check=False).status != 0:
+        there = remote.run(["test", "-e", file], check=False).status == 0
+        remote.write_file(kept, remote.read_secret(file) if there else "")
+    text = keyring_config(tools, plan, data_file=host.keyring.data_file)
+    remote.write_file(file, text, mode=0o600, owner=host.server.owner)
+
+
+def restore_server_config(tools: Tools, plan: Plan) -> None:
+    """Give a keyring that stands outside of the datadir the configuration that it had."""
+    remote, kept = tools.recipient, kept_config_path(plan)
+    host = tools.config.host(plan.recipient)
+    if remote.run(["test", "-e", kept], check=False).status != 0:
+        return
+    if remote.run(["test", "-s", kept], check=False).status == 0:
+        content = remote.read_secret(kept)
+        remote.write_file(host.keyring.config_file, content, mode=0o600, owner=host.server.owner)
+    else:
+        remote.run(["rm", "-f", "--", host.keyring.config_file])
+
+
+def kept_config_path(plan: Plan) -> str:
+    """Return the file on the recipient that keeps the keyring's earlier configuration."""
+    return f"{plan.run_dir}/keyring.before"
+
+
+def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
+    """Read how many keys the set's file of sealed keys holds.
+
+    Raises:
+        VerificationError: It is not there, or was cut.
+    """
+    name = flavors.of(plan).set_files(plan.tool_version).keys
+    path = f"{plan.staging_dir}/{name}"
+    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
+        raise VerificationError(
+            f"the backup set has no {name}, although the donor's tables are encrypted",
+            host=plan.recipient,
+            hint="does the backup tool find the donor's keyring? see the end of its words",
+        )
+    found = mysql_sets.parse_keys(tools.recipient.read_file(path))
+    return KeysFile(path=path, count=len(found.space_ids))
+
+
+def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorError | None:
+    """Return what a tool's failure means, where its words tell who must act; None otherwise."""
+    if not flavors.of(plan).carries_keys or not any(state.statuses):
+        return None
+    found = mysql_output.explain_tool_failure(state.stderr, phase)
+    host = plan.donor if phase is Phase.BACKUP else plan.recipient
+    cls = _CLASSES.get(found.cause)
+    if cls is None:
+        return None
+    return cls(
+        f"{flavors.of(plan).own.backup} failed: {log.redact_text(found.words)}",
+        host=host,
+        hint=f"{found.hint}; then `xbvault runs resume`",
+    )
+
+
+def record_set(tools: Tools, plan: Plan) -> None:
+    """Write down, before the stream, which encrypted tablespaces the set must hold.
+
+    Beside them stands the fingerprint of the transition key that seals it.
+    """
+    if not flavors.tool_carries_keys(plan):
+        return
+    tools.recipient.write_file(_list_path(tools, plan), json.dumps(_read_files(tools, plan)))
+    key = records.read_transition_key(tools, plan)
+    tools.recipient.write_file(_fingerprint_path(tools, plan), keys.fingerprint(key))
+
+
+def judge_set(tools: Tools, plan: Plan) -> list[Check]:
+    """Judge whether a received set holds every encrypted tablespace, and its keys.
+
+    The tool has been seen to leave encrypted tables out and to say that all is well.
+    """
+    if not flavors.tool_carries_keys(plan):
+        return []
+    try:
+        count, problem = read_keys_file(tools, plan).count, ""
+    except VerificationError as error:
+        count, problem = 0, error.message
+    files = parse_files(tools.recipient.read_file(_list_path(tools, plan)))
+    absent = _list_absent(tools, plan, files)
+    if absent:
+        still = _read_files(tools, plan)  # what was dropped meanwhile need not be there
+        absent = [name for name in absent if still.get(name) == files[name]]
+    return [
+        Check(
+            name="sealed-keys",
+            host=plan.recipient,
+            ok=not problem and (count > 0 or not files),
+            evidence=problem or f"{count} keys sealed under the transition key",
+        ),
+        Check(
+            name="encrypted-files",
+            host=plan.recipient,
+            ok=not absent,
+            evidence=f"all {len(files)} encrypted tablespaces were received"
+            if not absent
+            else f"not received: {describe_names(absent)}",
+        ),
+    ]
+
+
+def parse_files(content: bytes) -> dict[str, str]:
+    """Return files by tablespace from what `record_set` wrote.
+
+    Raises:
+        VerificationError: It is none.
+    """
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise VerificationError(f"the list of tablespaces cannot be read: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise VerificationError("the list of tablespaces is not whole")
+    return found
+
+
+def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
+    """Judge whether donor and recipient have no key in common, as far as their servers tell."""
+    statement = MySQLDialect(plan.server_version).keys_sql
+    checks = []
+    if statement:
+        theirs, ours = (
+            {unhex(row["key_id"]) for row in sql.query(remote, tools.config.host(name), statement)}
+            for remote, name in ((tools.donor, plan.donor), (tools.recipient, plan.recipient))
+        )
+        shared = sorted(theirs & ours)
+        checks.append(
+            Check(
+                name="keys-not-shared",
+                host=plan.recipient,
+                ok=bool(ours) and not shared,
+                evidence=f"held by both: {describe_names(shared)}"
+                if shared
+                else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
+            )
+        )
+    if KeyringKind(plan.keyring).uses_vault:
+        host = tools.config.host(plan.recipient)
+        token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
+        as_host = tools.vault.with_token(token)
+        paths = (f"{plan.donor_mount}/1", f"{plan.donor_mount}/data/1")
+        refused = not any(as_host.can_read(path) for path in paths)
+        checks.append(
+            Check(
+                name="donor-mount-refused",
+                host=plan.recipient,
+                ok=refused,
+                evidence=f"the recipient's token is {'refused' if refused else 'accepted'} on "
+                f"{plan.donor_mount}",
+            )
+        )
+    return checks
+
+
+def _read_files(tools: Tools, plan: Plan) -> dict[str, str]:
+    statement = MySQLDialect(plan.server_version).encrypted_files_sql
+    rows = sql.query(tools.donor, tools.config.host(plan.donor), statement, timeout_seconds=300)
+    return {unhex(row["name"]): posixpath.normpath(unhex(row["path"])) for row in rows}
+
+
+def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
+    inside = {name: path for name, path in files.items() if not path.startswith("/")}
+    result = tools.recipient.run(
+        ["sh", "-c", LIST_ABSENT, "list-absent", plan.staging_dir],
+        stdin="".join(f"{path}\0" for path in inside.values()),
+        timeout_seconds=300,
+    )
+    absent = set(result.text.split("\0"))
+    return [name for name, path in inside.items() if path in absent]
+
+
+def _begin_keyring(tools: Tools, plan: Plan, path: str) -> None:
+    """Begin the restored server's file of keys with what the earlier server's holds."""
+    remote, earlier = tools.recipient, tools.config.host(plan.recipient).keyring.data_file
+    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(path)])
+    remote.run(["rm", "-f", "--", path])
+    if remote.run(["test", "-s", earlier], check=False).status == 0:
+        remote.run(["cp", "-p", "--", earlier, path])
+
+
+def _make_target(tools: Tools, plan: Plan) -> TargetKeyring:
+    """Make ready on the recipient where the tool puts the new master key."""
+    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
+    file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
+    if file:
+        _begin_keyring(tools, plan, file)
+    if kind is not KeyringKind.FILE_PLUGIN:
+        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
+        file = _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
+    return TargetKeyring(kind=kind, config=file, plugin_dir=host.keyring.plugin_dir)
+
+
+def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:
+    """Read the options of the donor's server that the tool has put into the set."""
+    content = tools.recipient.read_file(f"{plan.staging_dir}/{backup_sets.OPTIONS}")
+    return mysql_sets.parse_set_options(content.decode("utf-8", "replace"))
+
+
+def _write(remote: Remote, plan: Plan, name: str, text: Secret) -> str:
+    path = f"{plan.secret_dir}/{name}"
+    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(plan.secret_dir)])
+    remote.run(["install", "-d", "-m", "0700", "--", plan.secret_dir])
+    remote.write_file(path, text)
+    return path
+
+
+def _list_path(tools: Tools, plan: Plan) -> str:
+    return f"{plan.run_dir}/tablespaces.{tools.attempt}.json"
+
+
+def _fingerprint_path(tools: Tools, plan: Plan) -> str:
+    return f"{plan.run_dir}/key-fingerprint.{tools.attempt}"
