@@ -44,7 +44,7 @@ mysql-server:  ## Put MySQL into .mysql, apart from the machine's own packages.
 install: packages .venv/.wheel  ## Make .venv with everything in it.
 
 .PHONY: lab-up
-lab-up: install  ## Bring the laboratory up in .lab (REPLICAS=1 SIZE=0.2 ID=auto).
+lab-up: install  ## Bring the laboratory up in .lab (FLAVOR=mariadb REPLICAS=1 SIZE=0.2 ID=auto).
 	$(LAB) up --id $(ID) --flavor $(FLAVOR) --replicas $(REPLICAS) --size $(SIZE) $(LAB_OPTIONS)
 
 .PHONY: lab-down
@@ -56,8 +56,8 @@ lab-exec:  ## Run CMD='…' as root on HOST=master.
 	@$(LAB) exec $(or $(HOST),master) $(call quote,$(or $(value CMD),$(error say what to run: CMD='…')))
 
 .PHONY: demo
-demo: install  ## Clone a server while it is written to, in a laboratory of its own.
-	SIZE=$(SIZE) fixtures/lab/demo.sh
+demo: install  ## Clone a server (FLAVOR=mysql for MySQL) while it is written to, in a laboratory of its own.
+	FLAVOR=$(FLAVOR) SIZE=$(SIZE) fixtures/lab/demo.sh
 
 .PHONY: check
 check: install  ## Lint, format, types, layers.

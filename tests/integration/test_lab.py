@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from lab import bao, hosts, mariadb, model, network, processes, servers, setup
+from lab import bao, hosts, mariadb, model, mysql, network, processes, servers, setup
 from lab.errors import LabError
+from mysql_tree import INSTALLER, UNAVAILABLE, require_mysql
 
 from orchestrator import config
 
@@ -45,6 +47,35 @@ def lab(folder: Path) -> Iterator[Lab]:
         yield found
     finally:
         setup.take_down(directory)
+
+
+@pytest.fixture(scope="module")
+def mysql_lab(folder: Path) -> Iterator[Lab]:
+    """Bring a small lab with MySQL up for the module, with a writer."""
+    require_mysql()
+    directory = folder / "mysql"
+    try:
+        yield setup.bring_up(
+            "auto",
+            directory,
+            flavor="mysql",
+            replicas=1,
+            size=SIZE,
+            writer=True,
+            replica_server=False,
+        )
+    finally:
+        setup.take_down(directory)
+
+
+@pytest.fixture
+def any_lab(request: pytest.FixtureRequest) -> Lab:
+    """Return the lab that a test's parameter names."""
+    found: Lab = request.getfixturevalue(request.param)
+    return found
+
+
+EVERY_LAB = pytest.mark.parametrize("any_lab", ["lab", "mysql_lab"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -208,15 +239,18 @@ def test_a_certificate_reaches_the_receiver_only(lab: Lab, folder: Path) -> None
     assert "Permission denied" in said
 
 
-def test_data_of_every_kind(lab: Lab, master: Host) -> None:
+@EVERY_LAB
+def test_data_of_every_kind(any_lab: Lab) -> None:
     """The master has several engines, code in the database, accounts, and names that are odd."""
+    lab, master = any_lab, any_lab.host("master")
     engines = servers.execute(
         lab,
         master,
         "SELECT DISTINCT engine FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
         " AND table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema')",
     )
-    assert set(engines.split()) == {"InnoDB", "Aria", "MyISAM"}
+    others = {"mariadb": {"Aria", "MyISAM"}, "mysql": set[str]()}
+    assert set(engines.split()) == {"InnoDB"} | others[lab.flavor]
     for table, least in {
         "views": 2,
         "routines": 3,
@@ -273,8 +307,10 @@ def test_encrypted_under_several_key_versions(lab: Lab, master: Host) -> None:
     assert listed == ["/var/lib/mysql/shop/canary_myisam.MYD"]
 
 
-def test_the_writer_writes(lab: Lab, master: Host) -> None:
+@EVERY_LAB
+def test_the_writer_writes(any_lab: Lab) -> None:
     """The writer adds rows until it is stopped."""
+    lab, master = any_lab, any_lab.host("master")
     count = "SELECT MAX(id) FROM live.ledger"
     before = int(servers.execute(lab, master, count))
     time.sleep(1.5)
@@ -311,6 +347,113 @@ def test_the_configuration_is_the_products(lab: Lab) -> None:
     assert found.vault.address == lab.vault_address
     assert Path(found.vault.token_file).is_file()
     assert config.load(lab.directory / "xbvault-dba.toml").host("master").become
+
+
+def test_mysql_on_every_way_to_a_host(mysql_lab: Lab) -> None:
+    """MySQL and the double of XtraBackup are what a login gets, with sudo and without."""
+    for target, sudo in (("master", ""), ("dba@master", "sudo -n ")):
+        script = f"mysql --version; {sudo}mysql -Ne 'SELECT @@version'; xtrabackup --version 2>&1 | tail -n 1"
+        status, said = login(mysql_lab, target, script)
+        assert status == 0
+        assert re.fullmatch(r".* Ver 9\.7\..*\n9\.7\..*\nxtrabackup version 9\.7\..*\n", said)
+    status, said = login(mysql_lab, "dba@master", "mysql -e 'SELECT 1'")
+    assert status != 0
+    assert "Access denied" in said
+
+
+def test_mysql_is_encrypted(mysql_lab: Lab) -> None:
+    """Tablespaces, redo, undo and binary log are encrypted, under more than one master key, and no
+    clear text of a row stands in a file.
+    """  # noqa: D205 - one sentence on two lines
+    master = mysql_lab.host("master")
+
+    def ask(sql: str) -> list[str]:
+        return servers.execute(mysql_lab, master, sql).split("\n")[:-1]
+
+    plain = ask("SELECT name FROM information_schema.innodb_tablespaces WHERE encryption = 'N'")
+    odd = "Läden & Söhne 100%"
+    # The first two are never encrypted by the server itself; the last is plain on purpose.
+    assert set(plain) == {"innodb_temporary", "sys/sys_config", f"{odd}/plain table"}
+    keys = ask("SELECT key_id FROM performance_schema.keyring_keys")
+    assert len([key for key in keys if key.startswith("INNODBKey-")]) > 1
+    assert ask("SELECT @@innodb_redo_log_encrypt + @@innodb_undo_log_encrypt") == ["2"]
+    assert {line.split("\t")[2] for line in ask("SHOW BINARY LOGS")} == {"Yes"}
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)"
+    ask(
+        "CREATE TABLE shop.canary (id INT, content TEXT);"
+        f"INSERT INTO shop.canary {numbers} SELECT i, 'CANARY-IN-CLEAR' FROM n;"
+        f"INSERT INTO `{odd}`.`plain table` {numbers} SELECT -i, 'CANARY-IN-CAGE' FROM n;"
+        f"FLUSH TABLES shop.canary, `{odd}`.`plain table` FOR EXPORT; UNLOCK TABLES;"
+    )
+    assert shell(mysql_lab, master, "grep -rl CANARY-IN-CLEAR /var/lib || true") == ""
+    # That the other is found shows that the search finds.
+    listed = shell(mysql_lab, master, "grep -rl CANARY-IN-CAGE /var/lib || true")
+    assert "plain@0020table.ibd" in listed
+
+
+def test_mysql_after_a_power_cut(mysql_lab: Lab) -> None:
+    """A MySQL that lost its power comes back with its keyring and every row; it is not root's."""
+    master = mysql_lab.host("master")
+    count = "SELECT COUNT(*) FROM documents.archive_1"
+    before = servers.execute(mysql_lab, master, count)
+    hosts.power_off(mysql_lab, master)
+    hosts.power_on(mysql_lab, master)
+    servers.start(mysql_lab, master)
+    assert servers.execute(mysql_lab, master, count) == before
+    assert shell(mysql_lab, master, "ps -C mysqld -o user=").split() == ["mysql"]
+    assert shell(mysql_lab, master, "find /var/lib/mysql-keyring ! -user mysql") == ""
+
+
+def test_mysql_of_its_own_on_a_replica(mysql_lab: Lab) -> None:
+    """A replica has MySQL and no data; its server says why it does not start, and then does."""
+    replica = mysql_lab.host("replica")
+    with pytest.raises(LabError, match="the server ended with status"):
+        servers.start(mysql_lab, replica)
+    shell(mysql_lab, replica, "rm -rf /var/lib/mysql/*")
+    servers.initialize(mysql_lab, replica)
+    servers.start(mysql_lab, replica)
+    servers.start(mysql_lab, replica)
+    asked = "SELECT @@server_id, @@global.gtid_executed = ''"
+    assert servers.execute(mysql_lab, replica, asked) == f"{replica.server_id}\t1\n"
+    servers.stop(mysql_lab, replica)
+    servers.stop(mysql_lab, replica)
+
+
+def test_the_configuration_for_mysql(mysql_lab: Lab) -> None:
+    """The product reads from its configuration that the hosts have MySQL, and which keyring."""
+    host = config.load(mysql_lab.config_file).host("replica").model_dump()
+    assert (host["flavor"], host["vault_mount"]) == ("mysql", "mysql-replica")
+    assert host["keyring"]["data_file"] == mysql.KEYRING
+
+
+def test_mysql_goes_down(mysql_lab: Lab) -> None:
+    """Nothing of a lab with MySQL remains, and the tree that its hosts saw is as it was."""
+    assert setup.take_down(mysql_lab.directory)
+    assert traces(mysql_lab.directory) == []
+    assert subprocess.run([INSTALLER], check=False).returncode == 0
+
+
+def test_mysql_that_cannot_be_had(tmp_path: Path) -> None:
+    """Where apt fails, installing MySQL ends with a status of its own, and makes no tree."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    real = shutil.which("apt-get")
+    (programs / "apt-get").write_text(
+        f'#!/bin/sh\n[ "$1" != indextargets ] || exec {real} "$@"\necho "no route" >&2; exit 100\n'
+    )
+    (programs / "apt-get").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [INSTALLER, tmp_path / "tree"],
+        env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == UNAVAILABLE
+    assert "no route" in done.stderr
+    assert "the MySQL packages cannot be had" in done.stderr
+    assert not (tmp_path / "tree").exists()
 
 
 def test_labs_stand_beside_each_other(lab: Lab, folder: Path) -> None:
