@@ -117,6 +117,7 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         check=tools.check_cancelled,
     )
     received = _wait_for_receiver(tools, receive, is_whole=sent.is_ok)
+    tool_keys.drop_carried_configs(tools, plan)
     _check_stages(tools, plan, sent, received)
     return Stream(bytes=sent.bytes, seconds=round(sent.seconds, 3))
 

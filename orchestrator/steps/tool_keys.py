@@ -71,7 +71,7 @@ class KeysFile:
 
     Attributes:
         path: Where it lies.
-        count: How many keys it holds.
+        count: How many tablespaces it holds a key of.
     """
 
     path: str
@@ -279,7 +279,7 @@ def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
             hint="does the backup tool find the donor's keyring? see the end of its words",
         )
     found = mysql_sets.parse_keys(tools.recipient.read_file(path))
-    return KeysFile(path=path, count=len(found.space_ids))
+    return KeysFile(path=path, count=found.tablespaces)
 
 
 def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorError | None:
@@ -308,6 +308,16 @@ def record_set(tools: Tools, plan: Plan) -> None:
     tools.recipient.write_file(_list_path(tools, plan), json.dumps(_read_files(tools, plan)))
     key = records.read_transition_key(tools, plan)
     tools.recipient.write_file(_fingerprint_path(tools, plan), keys.fingerprint(key))
+
+
+def drop_carried_configs(tools: Tools, plan: Plan) -> None:
+    """Remove the configuration of the donor's keyring from a received set.
+
+    Newer tools put it there; that of a keyring in Vault holds the donor's token.
+    """
+    if flavors.of(plan).carries_keys:
+        carried = (f"{plan.staging_dir}/{name}" for name in mysql_sets.CARRIED_CONFIGS)
+        tools.recipient.run(["rm", "-f", "--", *carried])
 
 
 def judge_set(tools: Tools, plan: Plan) -> list[Check]:
