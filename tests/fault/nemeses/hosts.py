@@ -75,7 +75,7 @@ def _powered_off_late(stand: Stand) -> Iterator[None]:
     stand.power_off("replica")
     yield
     stand.power_on("replica")
-    mariadb.start(stand.model, stand.host("replica"))
+    servers.start(stand.model, stand.host("replica"))
 
 
 CLEANUP = (
