@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from orchestrator.remote import Remote
 
 
+MOST_SHOWN = 20
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InstanceFacts:
     """What a running server says about itself.
@@ -26,6 +29,7 @@ class InstanceFacts:
         encryption_plugins: Status by name.
         replicas: Hosts that read its binary log now.
         is_replica: Whether it replicates from another server.
+        outside_files: Data files outside of the data directory; at most 20.
         unquoted_tables: Tables whose names the backup tool would not quote; at most 20.
     """
 
@@ -36,6 +40,7 @@ class InstanceFacts:
     replicas: tuple[str, ...]
     is_replica: bool
     unquoted_tables: tuple[str, ...] = ()
+    outside_files: tuple[str, ...] = ()
 
     def is_on(self, name: str) -> bool:
         """Return whether a variable is on."""
@@ -116,8 +121,16 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
         if dialect.unquoted_sql
         else []
     )
+    outside = (
+        sql.query(remote, config, dialect.datafiles_sql, timeout_seconds=300)
+        if dialect.datafiles_sql
+        else []
+    )
     return InstanceFacts(
         variables=variables,
+        outside_files=dialect.list_outside(
+            [unhex(row["path"]) for row in outside], datadir=variables.get("datadir", "")
+        )[:MOST_SHOWN],
         data_bytes=summary.whole("bytes"),
         user_schemas=summary.whole("user_schemas"),
         encryption_plugins={row["name"]: row["status"] for row in plugins},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from orchestrator import numerals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.config import HostConfig
     from orchestrator.flavors.file_sets import FileSet
@@ -149,6 +149,8 @@ class Dialect(abc.ABC):
         keyring_sql: name and status of what gives the server its keys.
         replicas_sql: host of whoever reads the binary log now.
         unquoted_sql: Tables that the backup tool would fail at; empty if it never does.
+        datafiles_sql: path (HEX) of data files that may lie outside of the data directory; empty where
+            the backup tool takes such along.
         events_sql: event_schema, event_name, definer (HEX), status.
         position_sql: The donor's position of now; `read_position` takes the answer's row.
         applied_sql: pos: what the replica has applied.
@@ -167,6 +169,7 @@ class Dialect(abc.ABC):
     keyring_sql: str
     replicas_sql: str
     unquoted_sql: str
+    datafiles_sql: str
     events_sql: str
     position_sql: str
     applied_sql: str
@@ -191,6 +194,10 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the donor's position from the answer to `position_sql`."""
+
+    @abc.abstractmethod
+    def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
+        """Return the data files, of those that `datafiles_sql` tells, that lie outside."""
 
     @abc.abstractmethod
     def wait_sql(self, position: str) -> str:

@@ -9,7 +9,7 @@ from orchestrator.flavors.interface import SYSTEM_SCHEMAS, Dialect
 from orchestrator.flavors.quoting import quote_plain, quote_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.models import Coordinates, Plan
 
@@ -142,6 +142,7 @@ class MariaDBDialect(Dialect):
     keyring_sql = PLUGIN_SQL
     replicas_sql = REPLICAS_SQL
     unquoted_sql = UNQUOTED_SQL
+    datafiles_sql = ""
     events_sql = EVENTS_SQL
     position_sql = "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
     applied_sql = "SELECT @@GLOBAL.gtid_slave_pos AS pos"
@@ -151,6 +152,10 @@ class MariaDBDialect(Dialect):
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the GTID position of the binary log."""
         return row["pos"]
+
+    def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
+        """Return none: they are not asked for."""
+        return ()
 
     def wait_sql(self, position: str) -> str:
         """Return the query that waits a second for a GTID position."""

@@ -21,7 +21,7 @@ from orchestrator.flavors import (
 from orchestrator.flavors.interface import Dialect, FailedStart, Flavor, Programs, SetFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from orchestrator.flavors.file_sets import FileSet
     from orchestrator.models import Coordinates, Plan
@@ -51,6 +51,7 @@ class MySQLDialect(Dialect):
         self.replica_word = words.replica_column
         self.encryption_sql = mysql_sql.encryption_sql(words)
         self.tablespaces_sql = mysql_sql.tablespaces_sql(words)
+        self.datafiles_sql = mysql_sql.datafiles_sql(words)
         self.keyring_sql = mysql_sql.keyring_sql(words)
         self.position_sql = words.binlog_status
         self.disable_event = words.disable_event
@@ -65,6 +66,10 @@ class MySQLDialect(Dialect):
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return file, offset and GTID set."""
         return mysql_sql.read_position(row)
+
+    def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
+        """Return the data files that the tool would put back over whatever lies there."""
+        return mysql_sql.list_outside(paths, datadir=datadir)
 
     def wait_sql(self, position: str) -> str:
         """Return the query that waits a second for a position."""

@@ -86,6 +86,19 @@ def judge_donor(
             "others unquoted into BACKUP LOCK",
         ),
     )
+    if flavor.carries_keys:
+        outside = instance.outside_files
+        yield (
+            "donor-data-files",
+            (
+                not outside,
+                f"outside of the data directory: {describe_names(outside)}"
+                if outside
+                else "every table's file lies in the data directory",
+                "move these tables into the data directory: the backup tool would put their files "
+                "back to the same paths on the recipient, whatever lies there",
+            ),
+        )
     expected = max(host.datadir_bytes, instance.data_bytes)
     need = max(LEAST_BINLOG_SECONDS, 3 * expected / ASSUMED_BYTES_PER_SECOND)
     kept = instance.binlog_kept_seconds
