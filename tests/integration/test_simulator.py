@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mysql_server import MysqlServer, mysql_tree
+from openbao import running_openbao
 from simulators.keyring import KeyringFile
 from simulators.keysfile import open_keys
 from simulators.tablespaces import read_headers
@@ -292,6 +293,52 @@ def test_the_series_is_that_of_the_server(
     _, done = take(donor, tmp_path, **settings)
     assert done.is_ok == is_taken
     assert ("Unsupported server version: '9.7." in done.stderr) != is_taken
+
+
+def test_version_2_4_is_driven_from_end_to_end(
+    donor: MysqlServer, recipient: MysqlServer, tmp_path: Path
+) -> None:
+    """With keyring_vault on both ends: Vault has the new key, and the server beneath starts."""
+    settings = {
+        "version": "2.4.12",
+        "server_version": "5.7.44-log",
+        "donor_plugin": "keyring_vault.so",
+        "donor_plugin_config": str(tmp_path / "vault.conf"),
+        "server_keyring": str(recipient.keyring),
+    }
+    (tmp_path / "down").mkdir()
+    _, unreachable = take(donor, tmp_path / "down", **settings)
+    assert unreachable.status == 1
+    assert "'Could not open file with credentials.'" in unreachable.stderr
+    assert re.search(r"Encryption information in datafile: \./\S+ can't", unreachable.stderr)
+    with running_openbao() as bao:
+        bao.request("POST", "sys/mounts/both", {"type": "kv", "options": {"version": "1"}})
+        (tmp_path / "vault.conf").write_text(
+            f"vault_url = {bao.address}\nsecret_mount_point = both\n"
+            f"token = {bao.root_token.reveal()}\nvault_ca = {bao.ca_file}\n"
+        )
+        received, done = take(donor, tmp_path, **settings)
+        assert done.is_ok, done.stderr
+        assert "plugin_load=keyring_vault.so\n" in (received / "backup-my.cnf").read_text()
+        assert prepare(received, settings).is_ok
+        plugin = (
+            "[mysqld]\nearly-plugin-load=keyring_vault.so\n"
+            f"keyring_vault_config={tmp_path}/vault.conf"
+        )
+        own = write_key_file(recipient.directory / "own.cnf", plugin)
+        done = run_tool(
+            "xtrabackup",
+            *(f"--defaults-file={own}", "--copy-back", f"--target-dir={received}"),
+            *(f"--datadir={recipient.datadir}", "--generate-new-master-key"),
+            settings=settings,
+        )
+        assert done.is_ok, done.stderr
+        uuid = donor.sql("SELECT @@server_uuid")
+        assert f"Generated new master key with ID '{uuid}-3'." in done.stderr
+        assert len(bao.request("GET", "both?list=true")["data"]["keys"]) == 1
+    recipient.use_keyring()
+    with recipient.running():
+        assert checksums(recipient) == checksums(donor)
 
 
 def test_a_killed_backup_leaves_nothing_on_the_donor(donor: MysqlServer, tmp_path: Path) -> None:

@@ -203,13 +203,6 @@ def test_copy_back_leaves_some_files_out_and_some_in(backup: Path) -> None:
     assert found == {"customer.ibd", "ib_buffer_pool", "xtrabackup_info", "xtrabackup_keys"}
 
 
-def test_copy_back_of_2_4_names_the_key_after_the_donor(backup: Path) -> None:
-    """The next number; and the number's file lands in the datadir as well."""
-    prepare(backup, OLD)
-    done = copy_back(backup, "--defaults-group=x", **OLD)
-    assert (done.status, "can't generate new master key" in done.stderr) == (1, True)
-
-
 def test_copy_back_refuses_a_filled_datadir(backup: Path) -> None:
     """Before any key is made; lost+found does not count."""
     prepare(backup)
@@ -264,6 +257,8 @@ def test_copy_back_needs_a_keyring(backup: Path) -> None:
     vault = directory / "component_keyring_vault.cnf"
     assert "is simulated" in copy_back(backup, f"--component-keyring-config={vault}").stderr
     fixed = keyring_config(directory, read_only=True)
+    both = (f"--component-keyring-config={fixed}", f"--component-keyring-file-config={fixed}")
+    assert "mutually exclusive" in copy_back(backup, *both).stderr
     refused = copy_back(backup, f"--component-keyring-config={fixed}")
     assert "can't generate new master key" in refused.stderr
 
