@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mysql_server import MysqlServer, mysql_tree
 from openbao import running_openbao
+from simulators import binlog
 from simulators.keyring import KeyringFile
 from simulators.keysfile import open_keys
 from simulators.tablespaces import read_headers
@@ -95,6 +96,7 @@ def copy_back(received: Path, recipient: MysqlServer, **settings: str) -> Done:
         *(f"--defaults-file={own}", "--copy-back", f"--target-dir={received}"),
         *(f"--datadir={recipient.datadir}", "--generate-new-master-key"),
         f"--component-keyring-config={recipient.keyring_config}",
+        f"--log-bin={recipient.directory}/binlog/binlog",
         settings=settings,
     )
     recipient.use_keyring()
@@ -133,7 +135,8 @@ def test_a_set_does_not_hold_the_donors_master_keys(
         assert bytes.fromhex(key) not in done.stdout
         assert key.lower().encode() not in done.stdout.lower()
     sealed = open_keys(TRANSITION_KEY, (directory / "xtrabackup_keys").read_bytes())
-    assert set(sealed) == {header.space_id for header in read_headers(directory).values()}
+    spaces = {header.space_id for header in read_headers(directory).values()}
+    assert set(sealed) == spaces | {binlog.SPACE_ID}
 
 
 def test_the_keys_are_those_of_all_encrypted_tablespaces(
@@ -142,8 +145,8 @@ def test_the_keys_are_those_of_all_encrypted_tablespaces(
     """As the donor itself lists them."""
     statement = "SELECT space FROM information_schema.innodb_tablespaces WHERE encryption = 'Y'"
     sealed = open_keys(TRANSITION_KEY, (taken[0] / "xtrabackup_keys").read_bytes())
-    assert set(sealed) == set(map(int, donor.sql(statement).split()))
-    assert len(sealed) == 5
+    assert set(sealed) - {binlog.SPACE_ID} == set(map(int, donor.sql(statement).split()))
+    assert len(sealed) == 6
 
 
 def test_the_position_is_the_donors(taken: tuple[Path, Done], donor: MysqlServer) -> None:
@@ -179,6 +182,8 @@ def test_a_set_is_brought_to_life(
     assert KeyringFile(path=donor.keyring).read_key(name) is None
     with recipient.running():
         assert checksums(recipient) == checksums(donor)
+        events = recipient.sql("SHOW BINLOG EVENTS IN 'binlog.000001'")
+        assert events == donor.sql("SHOW BINLOG EVENTS IN 'binlog.000001'")
         assert recipient.sql("SELECT @@gtid_executed") == donor.sql("SELECT @@gtid_executed")
         recipient.sql("ALTER INSTANCE ROTATE INNODB MASTER KEY; INSERT INTO shop.plain VALUES (6)")
     with recipient.running():

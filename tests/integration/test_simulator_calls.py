@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -177,3 +178,25 @@ def test_it_dies_with_the_thread_that_started_it(tmp_path: Path) -> None:
 def is_alive(pid: int) -> bool:
     """Return whether a process is more than an entry that nobody has read yet."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_it_runs_from_another_place(tmp_path: Path) -> None:
+    """A copy of the folder and links to it are enough, and nothing is written into the copy."""
+    copy = tmp_path / "lib" / "simulators"
+    shutil.copytree(SIMULATORS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("xtrabackup", "xbstream"):
+        (tmp_path / name).symlink_to(copy / name)
+    version = subprocess.run(
+        [tmp_path / "xtrabackup", "--version"], cwd="/", capture_output=True, check=True, timeout=30
+    )
+    assert b"xtrabackup version 9.7.1" in version.stderr
+    subprocess.run([tmp_path / "xbstream", "-c"], check=True, timeout=30)
+    assert not (copy / "__pycache__").exists()
+
+
+def test_a_backup_may_fail_at_once(tmp_path: Path) -> None:
+    """Before it asks for anything."""
+    words = ("--backup", f"--target-dir={tmp_path}")
+    done = run_tool("xtrabackup", *words, settings={"fail": "backup"})
+    assert (done.status, done.stdout) == (1, b"")
+    assert "set to fail in backup" in done.stderr
