@@ -247,6 +247,27 @@ def test_headers_that_were_not_rewritten_show_at_the_start(
     assert recipient.fails_to_start()
 
 
+def test_a_donor_that_is_a_replica_tells_its_source(donor: MysqlServer, tmp_path: Path) -> None:
+    """With --slave-info, in the statement of its version; a donor that is none has no such file."""
+    for name in ("alone", "replica"):
+        (tmp_path / name).mkdir()
+    received, done = take(donor, tmp_path / "alone", "--slave-info")
+    assert done.is_ok, done.stderr
+    assert not (received / "xtrabackup_slave_info").exists()
+    donor.sql(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='up', SOURCE_AUTO_POSITION=1 FOR CHANNEL 'up'"
+    )
+    try:
+        received, done = take(donor, tmp_path / "replica", "--slave-info")
+    finally:
+        donor.sql("RESET REPLICA ALL FOR CHANNEL 'up'")
+    assert done.is_ok, done.stderr
+    assert (received / "xtrabackup_slave_info").read_text() == (
+        f"SET GLOBAL gtid_purged='{donor.sql('SELECT @@gtid_executed')}';\n"
+        "CHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1 FOR CHANNEL 'up';\n"
+    )
+
+
 def test_a_table_may_be_left_out(
     donor: MysqlServer, recipient: MysqlServer, tmp_path: Path
 ) -> None:

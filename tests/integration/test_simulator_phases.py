@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from simulators.keyring import KeyringFile
+from simulators.keysfile import seal_keys
 from simulators.tablespaces import master_key_id, read_header
 from xtrabackup_double import (
     DONOR_KEY,
@@ -113,6 +114,17 @@ def test_prepare_of_truncated_keys_crashes(backup: Path) -> None:
     assert done.status == 2
     assert "signal 6" in done.stderr
     assert state(backup) == "full-backuped"
+
+
+def test_a_set_without_encrypted_tables_takes_any_key(backup: Path) -> None:
+    """There is no record that a wrong key would not open, and a new master key is made."""
+    (backup / "shop" / "customer.ibd").unlink()
+    (backup / "xtrabackup_keys").write_bytes(seal_keys("another key", {}))
+    assert prepare(backup).is_ok
+    done = copy_back(backup, key="a third key")
+    assert done.is_ok
+    assert "Generated new master key" in done.stderr
+    assert "Encrypting" not in done.stderr
 
 
 def test_prepare_without_the_key_of_a_sealed_set(backup: Path) -> None:
