@@ -46,7 +46,7 @@ WHERE table_type IN ('BASE TABLE', 'SEQUENCE')
 _DIGESTS = f"""
 {OURS.flavor} -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
     sum=$({OURS.dump} "$schema" "$table" </dev/null |
-        sha256sum)
+        sed 's/{OURS.unsaved}//' | sha256sum)
     printf '%s\\t%s\\t%s\\n' "$schema" "$table" "$sum"
 done
 """

@@ -17,6 +17,7 @@ class Ways:
         stream_tool: Name of the stream tool.
         restore_word: By which the restore is known among its commands.
         dump: The command that dumps a table; schema and table follow.
+        unsaved: What in a dump stands in memory alone until a restart, as a pattern of sed.
         status: The command that shows the state of replication, a column a line.
         source_word: How that calls the source.
         replica_word: How it calls the replica.
@@ -33,6 +34,7 @@ class Ways:
     stream_tool: str
     restore_word: str
     dump: str
+    unsaved: str
     status: str
     source_word: str
     replica_word: str
@@ -75,6 +77,7 @@ MARIADB = Ways(
     stream_tool="mbstream",
     restore_word="--move-back",
     dump="mariadb-dump --skip-comments --order-by-primary --",
+    unsaved="^$",
     status="mariadb -e 'SHOW SLAVE STATUS\\G'",
     source_word="Master",
     replica_word="Slave",
@@ -90,6 +93,8 @@ MYSQL = Ways(
     stream_tool="xbstream",
     restore_word="--copy-back",
     dump="mysqldump --skip-comments --order-by-primary --set-gtid-purged=OFF --no-tablespaces --",
+    # InnoDB reserves numbers for an insert of many rows, and saves the last one that was used.
+    unsaved=" AUTO_INCREMENT=[0-9]*",
     status="mysql -E -e 'SHOW REPLICA STATUS'",
     source_word="Source",
     replica_word="Replica",
