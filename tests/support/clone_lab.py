@@ -26,9 +26,11 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
+        client: The client of its servers.
     """
 
     directory: Path
+    client: str = "mariadb"
 
     @property
     def config_file(self) -> Path:
@@ -53,7 +55,7 @@ class CloneLab:
         output = _run(
             [
                 *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *("exec", host, "mariadb --batch --binary-mode --skip-column-names"),
+                *("exec", host, f"{self.client} --batch --binary-mode --skip-column-names"),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,
@@ -91,16 +93,19 @@ class CloneLab:
 
 
 @contextmanager
-def running_lab(directory: Path, *options: str, size: float = 0.05) -> Iterator[CloneLab]:
+def running_lab(
+    directory: Path, *options: str, size: float = 0.05, flavor: str = "mariadb"
+) -> Iterator[CloneLab]:
     """Bring a lab up with a free id, and take it down.
 
     Args:
         directory: Where its folder goes.
         options: Further options of ``lab up``, such as ``--replicas 2``.
         size: Data in GB.
+        flavor: Kind of its servers, which is also the name of their client.
     """
-    lab = CloneLab(directory=directory)
-    lab.lab("up", "--size", str(size), *options, timeout=180)
+    lab = CloneLab(directory=directory, client=flavor)
+    lab.lab("up", "--flavor", flavor, "--size", str(size), *options, timeout=180)
     try:
         yield lab
     finally:
