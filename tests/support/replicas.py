@@ -98,7 +98,9 @@ def restart(lab: CloneLab, host: str) -> None:
 
 def read_pid(lab: CloneLab, host: str = "replica") -> str:
     """Return the process of a host's server, with its start time; empty if none runs."""
-    return lab.on(host, "pgrep -x 'mariadbd|mysqld' | xargs -r ps -o pid=,lstart= -p", check=False).strip()
+    return lab.on(
+        host, "pgrep -x 'mariadbd|mysqld' | xargs -r ps -o pid=,lstart= -p", check=False
+    ).strip()
 
 
 def read_inode(lab: CloneLab, path: str = DATADIR, host: str = "replica") -> str:
