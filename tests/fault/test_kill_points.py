@@ -70,7 +70,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Two clones of one donor to one recipient: the first undisturbed, the second killed."""
-    with running_lab(tmp_path_factory.mktemp("kills") / "lab", "--flavor", OURS.flavor) as lab:
+    with running_lab(tmp_path_factory.mktemp("kills") / "lab", flavor=OURS.flavor) as lab:
         first = lab.clone()
         undisturbed = laws.read_state(lab, first["run_id"])
         before = laws.note(lab)

@@ -96,16 +96,19 @@ class CloneLab:
 
 
 @contextmanager
-def running_lab(directory: Path, *options: str, size: float = 0.05) -> Iterator[CloneLab]:
+def running_lab(
+    directory: Path, *options: str, size: float = 0.05, flavor: str = "mariadb"
+) -> Iterator[CloneLab]:
     """Bring a lab up with a free id, and take it down.
 
     Args:
         directory: Where its folder goes.
         options: Further options of ``lab up``, such as ``--replicas 2``.
         size: Data in GB.
+        flavor: Kind of its servers, which is also the name of their client.
     """
     lab = CloneLab(directory=directory)
-    lab.lab("up", "--size", str(size), *options, timeout=180)
+    lab.lab("up", "--flavor", flavor, "--size", str(size), *options, timeout=180)
     try:
         yield lab
     finally:
