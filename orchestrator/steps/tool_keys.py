@@ -18,17 +18,14 @@ from orchestrator.flavors import (
     backup_sets,
     mysql_commands,
     mysql_files,
-    mysql_keyrings,
     mysql_output,
     mysql_sets,
 )
-from orchestrator.flavors.file_sets import KEYRING
 from orchestrator.flavors.mysql import MySQLDialect
-from orchestrator.flavors.mysql_commands import TargetKeyring
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
-from orchestrator.models import Check, Secret
-from orchestrator.steps import records
+from orchestrator.models import Check
+from orchestrator.steps import keyrings, records
 
 if TYPE_CHECKING:
     from orchestrator.models import Coordinates, Plan
@@ -69,7 +66,7 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
         includes=(host.server.defaults_file,) if host.server.defaults_file else (),
     )
-    return _write(tools.donor, plan, "backup.cnf", text)
+    return keyrings.write_option_file(tools.donor, plan, "backup.cnf", text)
 
 
 def write_prepare_options(tools: Tools, plan: Plan) -> str:
@@ -83,7 +80,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         return ""
     if not plan.has_keyring:
         text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
-        return _write(tools.recipient, plan, "prepare.cnf", text)
+        return keyrings.write_option_file(tools.recipient, plan, "prepare.cnf", text)
     key = records.read_transition_key(tools, plan)
     found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
@@ -94,7 +91,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
             hint="somebody changed the key in Vault; begin a new run",
         )
     text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=key)
-    return _write(tools.recipient, plan, "prepare.cnf", text)
+    return keyrings.write_option_file(tools.recipient, plan, "prepare.cnf", text)
 
 
 def write_restore_options(tools: Tools, plan: Plan) -> str:
@@ -114,10 +111,10 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
         ).tool_version,
         new_datadir=plan.new_datadir,
         set_options=_read_set_options(tools, plan),
-        keyring=_make_target(tools, plan) if plan.has_keyring else None,
+        keyring=keyrings.make_target(tools, plan) if plan.has_keyring else None,
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
     )
-    return _write(tools.recipient, plan, "restore.cnf", text)
+    return keyrings.write_option_file(tools.recipient, plan, "restore.cnf", text)
 
 
 def remove_options(remote: Remote, plan: Plan) -> None:
@@ -125,41 +122,16 @@ def remove_options(remote: Remote, plan: Plan) -> None:
     remote.run(["rm", "-rf", "--", plan.secret_dir])
 
 
-def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
-    """Return the configuration of the recipient's keyring.
-
-    Args:
-        tools: The doors to the recipient and to Vault.
-        plan: The clone.
-        data_file: The file of its keys, where it keeps them in one.
+def need_new_key(tools: Tools, plan: Plan, *, words: str) -> None:
+    """See that the new master key is where the recipient's server will look for it.
 
     Raises:
-        SecretError: The host's own token cannot be read.
+        SecretError: Vault does not say.
+        VerificationError: It is not there.
     """
-    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
-    if not kind.uses_vault:
-        return Secret.join(mysql_keyrings.component_keyring_file_conf(data_file))
-    make = (
-        mysql_keyrings.component_keyring_vault_conf
-        if kind.is_component
-        else mysql_keyrings.keyring_vault_conf
-    )
-    return make(
-        vault_url=records.vault_address(tools, plan.recipient),
-        mount=plan.own_mount,
-        token=tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN"),
-        ca_file=host.vault_ca_file,
-    )
-
-
-def new_keyring_path(tools: Tools, plan: Plan) -> str:
-    """Return where the restored server's file of keys waits for the swap."""
-    file = tools.config.host(plan.recipient).keyring.data_file
-    name = posixpath.basename(file)
-    for place in (*plan.swap_places[1:], *plan.subfolders):
-        if KEYRING in place.what.split(", "):
-            return f"{place.new}/{name}"
-    return f"{plan.new_datadir}/{name}"
+    if flavors.tool_carries_keys(plan):
+        options = _read_set_options(tools, plan)
+        keyrings.need_new_key(tools, plan, words=words, set_options=options)
 
 
 def finish_restore(
@@ -179,7 +151,7 @@ def finish_restore(
     """
     if not flavors.of(plan).carries_keys:
         return
-    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    remote = tools.recipient
     left = mysql_files.list_leftovers(coordinates)
     remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
     if not plan.has_keyring:
@@ -192,52 +164,7 @@ def finish_restore(
             host=plan.recipient,
             hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
         )
-    kind = KeyringKind(plan.keyring)
-    if host.keyring.is_file:
-        file = new_keyring_path(tools, plan)
-        remote.run(["chown", owner, "--", file])
-        remote.run(["chmod", "0640", "--", file])
-    if kind.is_component and not host.keyring.config_file:
-        text = keyring_config(tools, plan, data_file=host.keyring.data_file)
-        path = f"{plan.new_datadir}/{kind.config_name}"
-        remote.write_file(path, text, mode=0o640, owner=owner)
-        manifest = mysql_keyrings.manifest_text(kind)
-        remote.write_file(f"{plan.new_datadir}/mysqld.my", manifest, mode=0o444, owner=owner)
-
-
-def write_server_config(tools: Tools, plan: Plan) -> None:
-    """Write the configuration of a keyring that stands outside of the datadir, once.
-
-    What stood there before is kept for undo.
-    """
-    host = tools.config.host(plan.recipient)
-    file = host.keyring.config_file
-    if not flavors.tool_carries_keys(plan) or not file:
-        return
-    remote, kept = tools.recipient, kept_config_path(plan)
-    if remote.run(["test", "-e", kept], check=False).status != 0:
-        there = remote.run(["test", "-e", file], check=False).status == 0
-        remote.write_file(kept, remote.read_secret(file) if there else "")
-    text = keyring_config(tools, plan, data_file=host.keyring.data_file)
-    remote.write_file(file, text, mode=0o600, owner=host.server.owner)
-
-
-def restore_server_config(tools: Tools, plan: Plan) -> None:
-    """Give a keyring that stands outside of the datadir the configuration that it had."""
-    remote, kept = tools.recipient, kept_config_path(plan)
-    host = tools.config.host(plan.recipient)
-    if remote.run(["test", "-e", kept], check=False).status != 0:
-        return
-    if remote.run(["test", "-s", kept], check=False).status == 0:
-        content = remote.read_secret(kept)
-        remote.write_file(host.keyring.config_file, content, mode=0o600, owner=host.server.owner)
-    else:
-        remote.run(["rm", "-f", "--", host.keyring.config_file])
-
-
-def kept_config_path(plan: Plan) -> str:
-    """Return the file on the recipient that keeps the keyring's earlier configuration."""
-    return f"{plan.run_dir}/keyring.before"
+    keyrings.finish_keyring(tools, plan, owner=owner)
 
 
 def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
@@ -349,7 +276,7 @@ def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
                 else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
             )
         )
-    if KeyringKind(plan.keyring).uses_vault:
+    if KeyringKind(plan.keyring).uses_vault and plan.donor_mount:
         host = tools.config.host(plan.recipient)
         token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
         as_host = tools.vault.with_token(token)
@@ -384,39 +311,10 @@ def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
     return [name for name, path in inside.items() if path in absent]
 
 
-def _begin_keyring(tools: Tools, plan: Plan, path: str) -> None:
-    """Begin the restored server's file of keys with what the earlier server's holds."""
-    remote, earlier = tools.recipient, tools.config.host(plan.recipient).keyring.data_file
-    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(path)])
-    remote.run(["rm", "-f", "--", path])
-    if remote.run(["test", "-s", earlier], check=False).status == 0:
-        remote.run(["cp", "-p", "--", earlier, path])
-
-
-def _make_target(tools: Tools, plan: Plan) -> TargetKeyring:
-    """Make ready on the recipient where the tool puts the new master key."""
-    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
-    file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
-    if file:
-        _begin_keyring(tools, plan, file)
-    if kind is not KeyringKind.FILE_PLUGIN:
-        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
-        file = _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
-    return TargetKeyring(kind=kind, config=file, plugin_dir=host.keyring.plugin_dir)
-
-
 def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:
     """Read the options of the donor's server that the tool has put into the set."""
     content = tools.recipient.read_file(f"{plan.staging_dir}/{backup_sets.OPTIONS}")
     return mysql_sets.parse_set_options(content.decode("utf-8", "replace"))
-
-
-def _write(remote: Remote, plan: Plan, name: str, text: Secret) -> str:
-    path = f"{plan.secret_dir}/{name}"
-    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(plan.secret_dir)])
-    remote.run(["install", "-d", "-m", "0700", "--", plan.secret_dir])
-    remote.write_file(path, text)
-    return path
 
 
 def _list_path(tools: Tools, plan: Plan) -> str:
