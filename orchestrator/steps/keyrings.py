@@ -90,12 +90,12 @@ def make_target(tools: Tools, plan: Plan) -> TargetKeyring:
     file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
     if file:
         _begin_keyring(tools, plan, file)
+    if kind.uses_vault:
+        write_names(tools, plan, KeyNames(before=_list_names(tools, plan)))
     if kind is not KeyringKind.FILE_PLUGIN:
         name = kind.config_name if kind.is_component else f"{kind.value}.conf"
         text = keyring_config(tools, plan, data_file=file)
         file = write_option_file(tools.recipient, plan, name, text)
-    if kind.uses_vault:
-        write_names(tools, plan, KeyNames(before=_list_names(tools, plan)))
     return TargetKeyring(kind=kind, config=file, plugin_dir=host.keyring.plugin_dir)
 
 

@@ -105,6 +105,8 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     """
     if not flavors.of(plan).carries_keys:
         return ""
+    # Before the token is written down, for it would stay there if Vault did not answer.
+    transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
     text = mysql_commands.restore_options(
         tool_version=hosts.read_host(
             tools.recipient, tools.config.host(plan.recipient)
@@ -112,7 +114,7 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
         new_datadir=plan.new_datadir,
         set_options=_read_set_options(tools, plan),
         keyring=keyrings.make_target(tools, plan) if plan.has_keyring else None,
-        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
+        transition_key=transition_key,
     )
     return keyrings.write_option_file(tools.recipient, plan, "restore.cnf", text)
 
