@@ -344,6 +344,10 @@ class Flavor(abc.ABC):
         """Return why the recipient's server cannot take the donor's data; empty if it can."""
 
     @abc.abstractmethod
+    def judge_tools(self, donor: str, recipient: str) -> str:
+        """Return why the recipient's backup tool cannot take the set of the donor's; empty if it can."""
+
+    @abc.abstractmethod
     def set_files(self, version: str) -> SetFiles:
         """Return the names of a set's metadata files, by the server's version."""
 

@@ -202,6 +202,10 @@ class MariaDB(Flavor):
             else "install the donor's server version on the recipient"
         )
 
+    def judge_tools(self, donor: str, recipient: str) -> str:
+        """Return nothing: each tool is its server's, and the servers must be of one version."""
+        return ""
+
     def set_files(self, version: str) -> SetFiles:
         """Return the names that mariadb-backup of this series gives.
 

@@ -11,14 +11,8 @@ import json
 import posixpath
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, log, sql
-from orchestrator.errors import (
-    OrchestratorError,
-    PreconditionError,
-    SecretError,
-    SecretStoreUnavailableError,
-    VerificationError,
-)
+from orchestrator import flavors, keys, sql
+from orchestrator.errors import VerificationError
 from orchestrator.facts import hosts
 from orchestrator.flavors import (
     backup_sets,
@@ -32,7 +26,6 @@ from orchestrator.flavors.file_sets import KEYRING
 from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_commands import TargetKeyring
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.flavors.mysql_output import Phase, ToolCause
 from orchestrator.flavors.quoting import describe_names, unhex
 from orchestrator.models import Check, Secret
 from orchestrator.steps import records
@@ -41,26 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config import Config
-    from orchestrator.jobs import JobState
     from orchestrator.models import Coordinates, Plan
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
-
-_CLASSES: dict[ToolCause, type[OrchestratorError]] = {
-    ToolCause.WRONG_TRANSITION_KEY: VerificationError,
-    ToolCause.NO_TRANSITION_KEY: VerificationError,
-    ToolCause.NO_KEYS_FILE: VerificationError,
-    ToolCause.CRASHED: VerificationError,
-    ToolCause.STREAM_CUT: VerificationError,
-    ToolCause.VAULT_UNAVAILABLE: SecretStoreUnavailableError,
-    ToolCause.VAULT_CERTIFICATE: SecretError,
-    ToolCause.VAULT_DENIES: SecretError,
-    ToolCause.KEY_NOT_IN_KEYRING: SecretError,
-    ToolCause.KEYRING_CONFIG: PreconditionError,
-    ToolCause.KEYRING_MISSING: PreconditionError,
-    ToolCause.WRONG_TOOL: PreconditionError,
-}
-"""Causes that are not the host's: who must act is told by the exit status."""
 
 BACKUP_OPTIONS = "backup.cnf"
 PREPARE_OPTIONS = "prepare.cnf"
@@ -367,22 +343,6 @@ def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
         )
     found = mysql_sets.parse_keys(tools.recipient.read_file(path))
     return KeysFile(path=path, count=found.tablespaces)
-
-
-def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorError | None:
-    """Return what a tool's failure means, where its words tell who must act; None otherwise."""
-    if not flavors.of(plan).carries_keys or not any(state.statuses):
-        return None
-    found = mysql_output.explain_tool_failure(state.stderr, phase)
-    host = plan.donor if phase is Phase.BACKUP else plan.recipient
-    cls = _CLASSES.get(found.cause)
-    if cls is None:
-        return None
-    return cls(
-        f"{flavors.of(plan).own.backup} failed: {log.redact_text(found.words)}",
-        host=host,
-        hint=f"{found.hint}; then `xbvault runs resume`",
-    )
 
 
 def record_set(tools: Tools, plan: Plan) -> None:

@@ -242,6 +242,7 @@ def test_the_page_of_privileges_and_the_guide_are_what_vault_init_prints() -> No
     for text in (page, read_page("how-to/set-up-your-hosts.md")):
         assert f"```sql\n{database.grants_text()}```\n" in text
         assert f"```\n{sudo.sudoers_text(dba, 'db2')}```\n" in text
+    assert f"```sql\n{database.grants_text('mysql')}```\n" in page
     shown = re.findall(r"^\| `([A-Z_ ]+)` \| (\w*) *\| (\w*) *\| (.+) \|$", page, re.MULTILINE)
     assert shown == [
         (

@@ -176,6 +176,13 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         PreconditionError,
         "log_bin_basename='/var/lib/mysql/b\\\\in'",
     ),
+    "no TLS": (
+        instance(variables={"have_ssl": "DISABLED"}),
+        "donor-tls",
+        "db1",
+        PreconditionError,
+        "have_ssl=DISABLED",
+    ),
     "names that the tool does not quote": (
         instance(unquoted_tables=("shop.a`b", "x`\n.y")),
         "donor-table-names",
