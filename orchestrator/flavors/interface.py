@@ -324,6 +324,10 @@ class Flavor(abc.ABC):
         """Return the options that keep a server from logging what it replicates."""
 
     @abc.abstractmethod
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether a running server's variables say that its sets will have a GTID position."""
+
+    @abc.abstractmethod
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
 

@@ -176,6 +176,10 @@ class MariaDB(Flavor):
             f"{name}={options.get(name, 'off')}" for name in wanted if not _is_set(options, name)
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether anything was logged: there are always GTIDs."""
+        return bool(variables.get("gtid_binlog_pos"))
+
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
         return parse_program_version(text)

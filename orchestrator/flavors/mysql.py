@@ -150,6 +150,10 @@ class MySQL(Flavor):
             if options.get(name, default).upper() in off
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether GTIDs are on."""
+        return variables.get("gtid_mode") == "ON"
+
     def dialect(self, version: str) -> MySQLDialect:
         """Return the SQL of a version."""
         return MySQLDialect(version)
