@@ -250,6 +250,10 @@ class Plan:
         old_datadir: Where the recipient's earlier datadir stands after the swap.
         donor_mount: The donor's KV mount.
         own_mount: The recipient's KV mount.
+        source: Host that the replica follows, where that is the donor's own source; empty where it
+            is the donor.
+        source_version: That host's version, where it is not the donor.
+        source_is_replica: Whether the host that the replica follows replicates itself.
         source_address: Name or address that the replica connects to.
         source_port: Port that the replica connects to.
         parallel: Copy threads.
@@ -291,6 +295,19 @@ class Plan:
     commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     places: tuple[Place, ...] = ()
     subfolders: tuple[Place, ...] = ()
+    source: str = ""
+    source_version: str = ""
+    source_is_replica: bool = False
+
+    @property
+    def source_host(self) -> str:
+        """The host that the replica follows: the donor, or the donor's own source."""
+        return self.source or self.donor
+
+    @property
+    def is_sibling(self) -> bool:
+        """Whether the replica follows what its donor follows."""
+        return bool(self.source)
 
     @property
     def swap_places(self) -> tuple[Place, ...]:
@@ -323,7 +340,7 @@ class Plan:
     @property
     def account_path(self) -> str:
         """Path of the replication account of this run, below the mount of our own records."""
-        return f"replication/{self.donor}/{self.recipient}/{self.run_id}"
+        return f"replication/{self.source_host}/{self.recipient}/{self.run_id}"
 
     def job_name(self, step: str, attempt: int = 1) -> str:
         """Return the name of the remote job of a step."""

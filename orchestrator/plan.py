@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from orchestrator import keys, recipe
 from orchestrator.errors import PreconditionError
 from orchestrator.facts import layout, preflight
-from orchestrator.facts.survey import Survey, read_one_host, read_survey
+from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
 from orchestrator.models import Check, Plan
 from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
@@ -33,12 +33,14 @@ class CloneOptions:
         replace: Set aside whatever datadir the recipient has.
         require_encryption: Refuse a donor without a keyring.
         checksums: ``all``, ``sample`` or ``none``.
+        source: Host that the new replica follows: the donor's own source, or the donor.
     """
 
     parallel: int | None = None
     replace: bool = False
     require_encryption: bool = False
     checksums: str | None = None
+    source: str | None = None
 
 
 def make_plan(
@@ -57,18 +59,11 @@ def make_plan(
 
     Raises:
         ConfigError: A host is not in the configuration; nothing was contacted.
-        PreconditionError: The recipient is the donor; nothing was contacted.
+        PreconditionError: Hosts that must be different are the same; nothing was contacted.
         RemoteError: A host cannot be read.
         SecretError: Vault cannot be read.
     """
-    config.host(donor)
-    config.host(recipient)
-    if donor == recipient:
-        raise PreconditionError(
-            f"the recipient is the donor: {donor}",
-            host=donor,
-            hint="name two hosts: xbvault clone DONOR RECIPIENT",
-        )
+    config.check_roles(donor, recipient, options.source)
     now = dt.datetime.now(dt.UTC)
     request = preflight.Request(
         donor=donor,
@@ -77,13 +72,24 @@ def make_plan(
         backup_id=keys.new_backup_id(donor, now),
         replace=options.replace,
         require_encryption=options.require_encryption,
+        source=find_source(donor, options.source),
+        coordinates=config.clone.coordinates,
     )
     vault = Vault.from_config(config.vault)
-    with (
-        closing(SshRemote(donor, config.host(donor), config.ssh)) as donor_remote,
-        closing(SshRemote(recipient, config.host(recipient), config.ssh)) as recipient_remote,
-    ):
-        return plan_clone(config, vault, donor_remote, recipient_remote, request, options=options)
+    with ExitStack() as opened:
+
+        def open_door(name: str) -> SshRemote:
+            return opened.enter_context(closing(SshRemote(name, config.host(name), config.ssh)))
+
+        return plan_clone(
+            config,
+            vault,
+            open_door(donor),
+            open_door(recipient),
+            request,
+            source=open_door(request.source) if request.source else None,
+            options=options,
+        )
 
 
 def plan_clone(
@@ -93,6 +99,7 @@ def plan_clone(
     recipient: Remote,
     request: preflight.Request,
     *,
+    source: Remote | None = None,
     options: CloneOptions,
 ) -> tuple[Plan, tuple[Check, ...]]:
     """Plan a clone over doors that are there; see `make_plan`.
@@ -102,12 +109,23 @@ def plan_clone(
         SecretError: Vault cannot be read.
     """
     survey = read_survey(
-        config, vault, donor, recipient, run_id=request.run_id, backup_id=request.backup_id
+        config,
+        vault,
+        donor,
+        recipient,
+        run_id=request.run_id,
+        backup_id=request.backup_id,
+        source=source,
     )
     checks = preflight.judge(survey, config, request)
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
     return _plan(config, survey, request, options, vault_url=vault.address), checks
+
+
+def find_source(donor: str, named: str | None) -> str:
+    """Return the host that a new replica follows where it is not its donor; else nothing."""
+    return "" if named in (None, donor) else str(named)
 
 
 def check_host(config: Config, name: str) -> tuple[Check, ...]:
@@ -134,6 +152,7 @@ def _plan(
     if source is None or target is None:  # make_plan has raised what was wrong
         raise PreconditionError("a host could not be read")
     donor_config = config.host(request.donor)
+    followed = survey.source or survey.donor
     found = layout.make_layout(target, survey.recipient.places, request.run_id)
     plan = Plan(
         run_id=request.run_id,
@@ -150,10 +169,11 @@ def _plan(
         subfolders=found.subfolders,
         donor_mount=donor_config.key_mount,
         own_mount=config.host(request.recipient).key_mount,
-        source_address=(
-            donor_config.server.replication_address or donor_config.address or request.donor
-        ),
-        source_port=donor_config.server.port,
+        source=request.source,
+        source_version=followed.host.server_version if request.source and followed.host else "",
+        source_is_replica=bool(followed.instance and followed.instance.replicates),
+        source_address=source_address(config, request.source or request.donor),
+        source_port=config.host(request.source or request.donor).server.port,
         parallel=options.parallel or config.clone.parallel,
         replace=request.replace,
         require_encryption=request.require_encryption,

@@ -16,7 +16,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import tool_keys
+from orchestrator.steps import replication, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +70,7 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
         socket=donor.server.socket,
         defaults_file=donor.server.defaults_file,
         options_file=options_file,
+        slave_info=plan.is_sibling,
     )
     extract = flavor.extract_command(
         flavor.programs(config.host(plan.recipient)),
@@ -179,13 +180,18 @@ def _start(config: Config, plan: Plan, vault_url: str) -> tuple[str, ...]:
 
 
 def _account(config: Config, plan: Plan, survey: Survey) -> str:
-    seen = config.host(plan.recipient).server.account_host or survey.donor.peer_address
-    before, after = flavors.dialect_of(plan).account_sql(account_name(plan.run_id), seen)
-    return _ask(config, plan.donor, Secret.join(before, _UNKNOWN_SECRET, after))
+    followed = survey.source or survey.donor
+    seen = config.host(plan.recipient).server.account_host or followed.peer_address
+    before, after = flavors.source_dialect_of(plan).account_sql(account_name(plan.run_id), seen)
+    return _ask(
+        config,
+        plan.source_host,
+        Secret.join(replication.quiet_sql(plan), before, _UNKNOWN_SECRET, after),
+    )
 
 
 def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
-    instance, dialect = survey.donor.instance, flavors.dialect_of(plan)
+    instance, dialect = (survey.source or survey.donor).instance, flavors.dialect_of(plan)
     has_gtid = bool(instance and flavors.of(plan).has_gtid(instance.variables))
     before, after = dialect.change_source_sql(
         plan,

@@ -74,6 +74,7 @@ class RecordedBackend(Backend):
         replace: bool,
         require_encryption: bool,
         checksums: str | None,
+        source: str | None = None,
     ) -> tuple[Plan, Sequence[Check]]:
         return plan.plan_clone(
             config,
@@ -87,6 +88,7 @@ class RecordedBackend(Backend):
                 backup_id=f"20261121T210500Z-{donor}-6f2c09ab",
                 replace=replace,
                 require_encryption=require_encryption,
+                source=source or "",
             ),
             options=plan.CloneOptions(parallel=parallel, checksums=checksums),
         )

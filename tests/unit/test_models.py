@@ -10,11 +10,12 @@ import pickle
 from typing import Any
 
 import pytest
+from cli_lab import make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import models
-from orchestrator.models import Check, Coordinates, KeyVersions, Secret
+from orchestrator.models import Check, Coordinates, KeyVersions, Plan, Secret
 
 VALUE = "s.aTokenThatNobodyMaySee0001"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -107,6 +108,25 @@ def test_new_key_versions_stand_above_both_mounts(
     """The pair is new in either mount."""
     versions = KeyVersions(key_id="1", donor=donor, own=own)
     assert (versions.padded, versions.first_new) == (padded, first_new)
+
+
+def test_an_older_plan_follows_its_donor() -> None:
+    """A plan that was stored before there were siblings is that of a child."""
+    stored = models.as_json(make_plan())
+    for name in ("source", "source_version", "source_is_replica"):
+        del stored[name]
+    plan = models.from_json(Plan, stored)
+    assert plan == make_plan()
+    assert not plan.is_sibling
+    assert plan.source_host == plan.donor
+    assert plan.account_path.startswith(f"replication/{plan.donor}/{plan.recipient}/")
+
+
+def test_the_account_of_a_sibling_is_kept_under_its_source() -> None:
+    """The account is made there, and found there again by forget."""
+    plan = dataclasses.replace(make_plan(), source="primary")
+    assert plan.is_sibling
+    assert plan.account_path.startswith(f"replication/primary/{plan.recipient}/")
 
 
 # Secret.

@@ -51,6 +51,11 @@ def make_sections(words: Words) -> dict[str, str]:
         "wait for a position": mysql_sql.wait_sql(words, "my bin.000002:157"),
         "until": mysql_sql.until_sql(words, "bin.000002", 157),
         "snapshot": "\n".join(mysql_sql.snapshot_sql(words)),
+        "until a GTID set": mysql_sql.until_gtid_sql(words, f"{UUID}:1-22"),
+        "wait for a source's GTID set": mysql_sql.reach_sql(words, AT),
+        "wait for a source's position": mysql_sql.reach_sql(
+            words, Coordinates(file="bin.000002", position=157)
+        ),
         "account": "PASSWORD".join(mysql_sql.account_sql(words, "xbvault_1", "192.0.2.2")),
         "fresh logs": mysql_sql.fresh_logs_sql(words),
         "change source, GTID": "PASSWORD".join(gtid),
