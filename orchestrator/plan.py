@@ -118,10 +118,8 @@ def check_host(config: Config, name: str) -> tuple[Check, ...]:
         SecretError: No token for Vault.
     """
     with closing(SshRemote(name, config.host(name), config.ssh)) as remote:
-        side, ssh_ca, token_ok = read_one_host(
-            config, name, Vault.from_config(config.vault), remote
-        )
-    return preflight.judge_host(name, side, config.host(name), ssh_ca=ssh_ca, token_ok=token_ok)
+        side, found = read_one_host(config, name, Vault.from_config(config.vault), remote)
+    return preflight.judge_host(name, side, config.host(name), found)
 
 
 def _plan(
@@ -150,8 +148,8 @@ def _plan(
         old_datadir=found.old_datadir,
         places=found.places,
         subfolders=found.subfolders,
-        donor_mount=donor_config.vault_mount,
-        own_mount=config.host(request.recipient).vault_mount,
+        donor_mount=donor_config.key_mount,
+        own_mount=config.host(request.recipient).key_mount,
         source_address=(
             donor_config.server.replication_address or donor_config.address or request.donor
         ),
