@@ -199,7 +199,7 @@ class RecordedVault(BaseAdapter):
         }
         if path in fixed:
             return 200, fixed[path]
-        if who in (DONOR, RECIPIENT) and path.startswith(f"keys/{who}/"):
+        if who in (DONOR, RECIPIENT) and f"{path}/".startswith(f"keys/{who}/"):
             return 404, {"errors": []}
         return 403, {"errors": ["permission denied"]}
 
