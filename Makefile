@@ -70,6 +70,10 @@ check: install  ## Lint, format, types, layers.
 test: check  ## Everything that must hold before a push.
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
+.PHONY: golden
+golden: install  ## Write the approved texts anew; read what has changed with git diff.
+	XBVAULT_GOLDEN=write $(BIN)/pytest -q tests/unit/flavors tests/contract/test_recorded_plans.py
+
 # The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
 # written if nothing failed and nothing was left out. On MySQL, what differs there: the tools, and what
 # is killed around them.

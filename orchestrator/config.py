@@ -17,7 +17,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, PreconditionError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
@@ -402,6 +402,30 @@ class Config(_Model):
                 f"unknown host {name!r}", hint=f"add [hosts.{name}] to xbvault.toml; known: {known}"
             )
         return self.hosts[name]
+
+    def check_roles(self, donor: str, recipient: str, source: str | None) -> None:
+        """See that the hosts of a clone can go together, without asking them.
+
+        Raises:
+            ConfigError: One is not in the configuration, or the source is of another flavor.
+            PreconditionError: The recipient is one of the others.
+        """
+        followed = source or donor
+        for name in (donor, recipient, followed):
+            self.host(name)
+        for name, role in ((donor, "donor"), (followed, "source")):
+            if name == recipient:
+                raise PreconditionError(
+                    f"{recipient} is {role} and recipient at once",
+                    host=recipient,
+                    hint="name two different hosts; nothing was contacted",
+                )
+        ours, theirs = self.host(donor).flavor, self.host(followed).flavor
+        if ours != theirs:
+            raise ConfigError(
+                f"{donor} is {ours}, and {followed} is {theirs}",
+                hint="a replica and its source are of one flavor; nothing was contacted",
+            )
 
     @property
     def state_directory(self) -> Path:

@@ -7,10 +7,11 @@ once instead of the first.
 from __future__ import annotations
 
 import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from orchestrator import lock
+from orchestrator import flavors, lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import accounts, hosts, instances, places
 from orchestrator.privileges import vault as vault_rights
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.vault import Health, TokenInfo, Vault
 
 
+_NO_SERVER = re.compile(r"^ERROR (?:2002|2003|2005|2013)\b", re.MULTILINE)
+"""The client's own errors: no connection, no such name, no answer."""
 A_KEY = "1"
 """A page key that every mount of MariaDB's has, to ask for rights with."""
 KEPT_IN = 2
@@ -94,6 +97,21 @@ class VaultSurvey:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UpstreamSurvey:
+    """How donor and recipient reach the host that the new replica is to follow.
+
+    Attributes:
+        donor_address: Address of the donor's own source, as the donor resolves it.
+        source_address: Address of that host, as the donor resolves it.
+        refusal: Why the recipient cannot connect to its server; empty if it can.
+    """
+
+    donor_address: str
+    source_address: str
+    refusal: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Survey:
     """Everything that preflight judges.
 
@@ -104,6 +122,8 @@ class Survey:
         lock: Who holds the recipient; None if that could not be read.
         arriving: The account on the donor that works on the recipient once its data is there; None
             if that could not be read.
+        source: What the host told that the new replica follows, where it is not the donor.
+        upstream: How the donor reaches its own source, where that is to be followed.
     """
 
     donor: HostSurvey
@@ -111,11 +131,14 @@ class Survey:
     vault: VaultSurvey
     lock: lock.LockState | None
     arriving: Account | None = None
+    source: HostSurvey | None = None
+    upstream: UpstreamSurvey | None = None
 
     @property
     def errors(self) -> tuple[OrchestratorError, ...]:
         """All that could not be read."""
-        return self.donor.errors + self.recipient.errors + self.vault.errors
+        source = self.source.errors if self.source else ()
+        return self.donor.errors + self.recipient.errors + source + self.vault.errors
 
 
 def needed_capabilities(
@@ -149,17 +172,36 @@ def read_survey(
     *,
     run_id: str,
     backup_id: str,
+    source: Remote | None = None,
 ) -> Survey:
-    """Ask both hosts and Vault. It raises nothing that a host or Vault is the cause of."""
-    with ThreadPoolExecutor(2) as pool:
+    """Ask the hosts and Vault. It raises nothing that a host or Vault is the cause of.
+
+    Args:
+        config: The configuration.
+        vault: The door to Vault.
+        donor: The door to the donor.
+        recipient: The door to the recipient.
+        run_id: Name of the run.
+        backup_id: Name of the backup set.
+        source: The door to the host that the new replica follows, where it is not the donor.
+    """
+    with ThreadPoolExecutor(3) as pool:
         donor_future = pool.submit(_read_host, donor, config, peer=recipient.name)
         recipient_future = pool.submit(_read_host, recipient, config, peer=donor.name)
+        source_future = source and pool.submit(_read_host, source, config, peer=recipient.name)
+        source_survey = source_future.result() if source_future else None
         surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
     errors = list(surveys[recipient.name].errors)
     state = None
     if not errors:
         try:
             state = lock.read_lock(recipient)
+        except OrchestratorError as error:
+            errors.append(error)
+    upstream = None
+    if source is not None and not errors and not surveys[donor.name].errors:
+        try:
+            upstream = _read_upstream(config, donor, recipient, source.name, surveys[donor.name])
         except OrchestratorError as error:
             errors.append(error)
     arriving = None
@@ -183,6 +225,8 @@ def read_survey(
         ),
         lock=state,
         arriving=arriving,
+        source=source_survey,
+        upstream=upstream,
     )
 
 
@@ -221,6 +265,37 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         places=found,
         account=account,
     )
+
+
+def source_address(config: Config, host: str) -> str:
+    """Return the name or address at which replicas reach a host's server."""
+    return config.host(host).server.replication_address or config.host(host).address or host
+
+
+def _read_upstream(
+    config: Config, donor: Remote, recipient: Remote, source: str, side: HostSurvey
+) -> UpstreamSurvey:
+    address, port = source_address(config, source), config.host(source).server.port
+    sources = side.instance.sources if side.instance else ()
+    return UpstreamSurvey(
+        donor_address=_resolve(donor, sources[0].host) if sources else "",
+        source_address=_resolve(donor, address),
+        refusal=_try_connection(recipient, config.host(recipient.name), address, port),
+    )
+
+
+def _try_connection(remote: Remote, host: HostConfig, address: str, port: int) -> str:
+    """Return why a host's client cannot connect to another server; empty if that one answers.
+
+    It has no account there, and that server's refusal is an answer.
+    """
+    command = [flavors.of(host).programs(host).client, "--no-defaults", "--protocol=tcp"]
+    command += [f"--host={address}", f"--port={port}", "--user=xbvault", "--connect-timeout=5"]
+    result = remote.run(
+        ["timeout", "20", *command], check=False, stdin="SELECT 1;\n", timeout_seconds=60
+    )
+    words = result.stderr.strip()
+    return words[:200] if _NO_SERVER.search(words) else ""
 
 
 def _resolve(remote: Remote, name: str) -> str:

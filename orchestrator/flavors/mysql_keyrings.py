@@ -166,15 +166,13 @@ def keyring_vault_conf(
     Args:
         vault_url: Where Vault is.
         mount: The server's own KV mount, or a path in it.
-        token: A token that can read and write there.
+        token: A token that can read and write there, see `check_token`.
         ca_file: Certificates that Vault's is checked with; empty for the system's.
         kv_version: Version of the KV engine; None where the server has no option for it.
 
     Raises:
-        SecretError: The token could not stand in it.
-        VerificationError: Another value could not.
+        VerificationError: A value could not stand in it.
     """
-    _check_token(token)
     before = [("vault_url", vault_url), ("secret_mount_point", mount)]
     after = [("vault_ca", ca_file)] if ca_file else []
     if kv_version is not None:
@@ -202,16 +200,14 @@ def component_keyring_vault_conf(
     Args:
         vault_url: Where Vault is, ``http://`` or ``https://``.
         mount: The server's own KV mount, or a path in it, without a slash at either end.
-        token: A token that can read and write there.
+        token: A token that can read and write there, see `check_token`.
         ca_file: Certificates that Vault's is checked with; empty for the system's.
         kv_version: Version of the KV engine; None lets the component find out.
         timeout_seconds: How long it waits for Vault.
 
     Raises:
-        SecretError: The token could not stand in it.
-        VerificationError: Another value could not.
+        VerificationError: A value could not stand in it.
     """
-    _check_token(token)
     if not vault_url.startswith(("http://", "https://")):
         raise VerificationError(f"no address of a Vault: {vault_url[:80]!r}")
     if not mount or mount != mount.strip("/"):
@@ -247,10 +243,19 @@ def manifest_text(kind: KeyringKind) -> str:
     return json.dumps({"components": f"file://{kind.value}"}) + "\n"
 
 
-def _check_token(token: Secret) -> None:
+def check_token(token: Secret, origin: str) -> Secret:
+    """Return a token that can stand in the configuration of a keyring, which knows no quotes.
+
+    Args:
+        token: The host's own.
+        origin: The file that it is from.
+
+    Raises:
+        SecretError: It cannot.
+    """
     if not token.is_made_of(_TOKEN):
         raise SecretError(
-            "the host's Vault token cannot stand in the configuration of its keyring",
-            hint="it must be one word of letters, digits and . _ ~ + / -, as Vault makes them; see "
-            "hosts.*.vault_env_file",
+            f"the Vault token in {origin} cannot stand in the configuration of a keyring",
+            hint="it must be one word of letters, digits and . _ ~ + / -, as Vault makes them",
         )
+    return token

@@ -66,16 +66,28 @@ class Wanted:
         reading: What looking at a server takes.
         donor: Of the account that works on a donor.
         recipient: Of the account that works on a recipient.
+        source: Of the account that works on a host that the new replica follows.
+        quiet: Beside those, where that host is a replica itself: it takes no writes, and the account
+            that is made there stays out of its binary log.
     """
 
     reading: tuple[str, ...]
     donor: tuple[str, ...]
     recipient: tuple[str, ...]
+    source: tuple[str, ...]
+    quiet: tuple[str, ...]
 
 
-MARIADB = Wanted(reading=READING, donor=DONOR, recipient=RECIPIENT)
+MARIADB = Wanted(
+    reading=READING,
+    donor=DONOR,
+    recipient=RECIPIENT,
+    source=(*READING, "CREATE USER", "REPLICATION SLAVE", GRANT_OPTION),
+    quiet=("BINLOG ADMIN", "BINLOG MONITOR", "READ_ONLY ADMIN", "RELOAD"),
+)
 _MYSQL_READING = ("PROCESS", "SELECT", "REPLICATION CLIENT")
 _MYSQL_DONOR = (*_MYSQL_READING, "CREATE USER", "LOCK TABLES", "RELOAD", "REPLICATION SLAVE")
+_MYSQL_SOURCE = (*_MYSQL_READING, "CREATE USER", "REPLICATION SLAVE", GRANT_OPTION)
 _MYSQL_RECIPIENT = (*_MYSQL_READING, "EVENT", "RELOAD", "SUPER")
 _MYSQL_8 = (8, 0)
 _ONE_DEFINER = (8, 2)
@@ -102,6 +114,8 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
             reading=_MYSQL_READING,
             donor=(*_MYSQL_DONOR, GRANT_OPTION),
             recipient=_MYSQL_RECIPIENT,
+            source=_MYSQL_SOURCE,
+            quiet=("RELOAD", "SUPER"),
         )
     definer = "SET_ANY_DEFINER" if read_numbers(version)[:2] >= _ONE_DEFINER else "SET_USER_ID"
     return Wanted(
@@ -115,6 +129,8 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
             definer,
             *(("SYSTEM_USER",) if read_numbers(version) >= _SYSTEM_USERS else ()),
         ),
+        source=_MYSQL_SOURCE,
+        quiet=("CONNECTION_ADMIN", "RELOAD", "SYSTEM_VARIABLES_ADMIN"),
     )
 
 

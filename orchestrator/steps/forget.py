@@ -10,7 +10,7 @@ from orchestrator.errors import PreconditionError
 from orchestrator.facts.layout import VAULT
 from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.steps import cleanup, keyrings, places, replication, restore
+from orchestrator.steps import cleanup, key_names, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -132,19 +132,19 @@ def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     return DestroyedVersions(versions=destroyed, kept_because="")
 
 
-@step("drop-earlier-accounts", role="donor", repeat=Repeat.SAFE, after_others=True)
+@step("drop-earlier-accounts", role="source", repeat=Repeat.SAFE, after_others=True)
 def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
-    """Drop the accounts on the donor that earlier clones of this recipient replicated with.
+    """Drop the accounts on the source that earlier clones of this recipient replicated with.
 
     Args:
-        tools: The doors to the donor and to Vault.
+        tools: The doors to the source and to Vault.
         plan: The run's plan.
 
     Returns:
         Their names.
 
     Raises:
-        CommandError: The donor refuses.
+        CommandError: The source refuses.
 
     Repeat:
         What is gone is no error.
@@ -179,10 +179,10 @@ def unused_versions(
 def _remove_unneeded_names(tools: Tools, plan: Plan) -> DestroyedVersions:
     if not KeyringKind(plan.keyring).uses_vault:
         return DestroyedVersions(versions={}, kept_because="the keyring is a file of the host")
-    mine = keyrings.read_names(tools, plan.run_id)
+    mine = key_names.read_names(tools, plan.run_id)
     run_in_place = restore.find_run_in_place(tools, plan)
-    in_place = keyrings.read_names(tools, run_in_place)
-    others = _read_others(tools, plan, keyrings.read_names)
+    in_place = key_names.read_names(tools, run_in_place)
+    others = _read_others(tools, plan, key_names.read_names)
     kept_because = ""
     if mine is None:
         kept_because = "the run has not written down which keys its earlier datadir needed"
@@ -192,8 +192,8 @@ def _remove_unneeded_names(tools: Tools, plan: Plan) -> DestroyedVersions:
         kept_because = DOES_NOT_SAY
     if mine is None or in_place is None or others is None or kept_because:
         return DestroyedVersions(versions={}, kept_because=kept_because)
-    names = keyrings.list_there(tools, plan, keyrings.unneeded_names(mine, in_place, others))
-    keyrings.remove_names(tools, plan, names)
+    names = key_names.list_there(tools, plan, key_names.unneeded_names(mine, in_place, others))
+    key_names.remove_names(tools, plan, names)
     log.get().info("notice", removed=len(names))
     return DestroyedVersions(versions={}, kept_because="", names=names)
 

@@ -20,6 +20,7 @@ from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.interface import DROP_IN
 from orchestrator.flavors.mysql_output import Phase
 from orchestrator.steps import (
+    key_names,
     keyrings,
     outcomes,
     places,
@@ -341,7 +342,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
             )
     if remote.run(["test", "-e", record], check=False).status != 0:
         _record_ranges(tools, plan, has_data=facts.has_data)
-        keyrings.record_needed(tools, plan, has_data=facts.has_data)
+        key_names.record_needed(tools, plan, has_data=facts.has_data)
         remote.write_file(record, "yes\n" if facts.is_running else "no\n")
     if facts.is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())

@@ -25,12 +25,20 @@ from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
 from orchestrator.models import Check
-from orchestrator.steps import keyrings, records
+from orchestrator.steps import key_names, keyrings, records
 
 if TYPE_CHECKING:
-    from orchestrator.models import Coordinates, Plan
+    from collections.abc import Mapping
+
+    from orchestrator.config import Config
+    from orchestrator.models import Coordinates, Plan, Secret
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
+
+BACKUP_OPTIONS = "backup.cnf"
+PREPARE_OPTIONS = "prepare.cnf"
+RESTORE_OPTIONS = "restore.cnf"
+"""Names of the option files, in `Plan.secret_dir`."""
 
 LIST_ABSENT = """\
 cd -- "$1"
@@ -60,13 +68,33 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
     if not flavors.of(plan).carries_keys:
         return ""
     host = tools.config.host(plan.donor)
-    text = mysql_commands.backup_options(
-        server_version=plan.server_version,
+    text = make_backup_options(
+        tools.config,
+        plan,
         datadir=hosts.read_host(tools.donor, host).real_datadir,
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
-        includes=(host.server.defaults_file,) if host.server.defaults_file else (),
     )
-    return keyrings.write_option_file(tools.donor, plan, "backup.cnf", text)
+    return keyrings.write_option_file(tools.donor, plan, BACKUP_OPTIONS, text)
+
+
+def make_backup_options(
+    config: Config, plan: Plan, *, datadir: str, transition_key: Secret | None
+) -> Secret:
+    """Return the option file of the backup tool on the donor.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        datadir: Of the donor.
+        transition_key: Seals the tablespace keys; None where the donor has no keyring.
+    """
+    file = config.host(plan.donor).server.defaults_file
+    return mysql_commands.backup_options(
+        server_version=plan.server_version,
+        datadir=datadir,
+        transition_key=transition_key,
+        includes=(file,) if file else (),
+    )
 
 
 def write_prepare_options(tools: Tools, plan: Plan) -> str:
@@ -80,7 +108,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         return ""
     if not plan.has_keyring:
         text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
-        return keyrings.write_option_file(tools.recipient, plan, "prepare.cnf", text)
+        return keyrings.write_option_file(tools.recipient, plan, PREPARE_OPTIONS, text)
     key = records.read_transition_key(tools, plan)
     found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
@@ -91,7 +119,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
             hint="somebody changed the key in Vault; begin a new run",
         )
     text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=key)
-    return keyrings.write_option_file(tools.recipient, plan, "prepare.cnf", text)
+    return keyrings.write_option_file(tools.recipient, plan, PREPARE_OPTIONS, text)
 
 
 def write_restore_options(tools: Tools, plan: Plan) -> str:
@@ -107,16 +135,44 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
         return ""
     # Before the token is written down, for it would stay there if Vault did not answer.
     transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
-    text = mysql_commands.restore_options(
+    if plan.has_keyring:
+        keyrings.prepare_target(tools, plan)
+    text = make_restore_options(
+        tools.config,
+        plan,
         tool_version=hosts.read_host(
             tools.recipient, tools.config.host(plan.recipient)
         ).tool_version,
-        new_datadir=plan.new_datadir,
         set_options=_read_set_options(tools, plan),
-        keyring=keyrings.make_target(tools, plan) if plan.has_keyring else None,
         transition_key=transition_key,
     )
-    return keyrings.write_option_file(tools.recipient, plan, "restore.cnf", text)
+    return keyrings.write_option_file(tools.recipient, plan, RESTORE_OPTIONS, text)
+
+
+def make_restore_options(
+    config: Config,
+    plan: Plan,
+    *,
+    tool_version: str,
+    set_options: Mapping[str, str],
+    transition_key: Secret | None,
+) -> Secret:
+    """Return the option file of the restore on the recipient.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        tool_version: Of the recipient.
+        set_options: Of the set's ``backup-my.cnf``.
+        transition_key: Opens the set's keys; None where it has none.
+    """
+    return mysql_commands.restore_options(
+        tool_version=tool_version,
+        new_datadir=plan.new_datadir,
+        set_options=set_options,
+        keyring=keyrings.target_keyring(config, plan) if plan.has_keyring else None,
+        transition_key=transition_key,
+    )
 
 
 def remove_options(remote: Remote, plan: Plan) -> None:
@@ -133,7 +189,7 @@ def need_new_key(tools: Tools, plan: Plan, *, words: str) -> None:
     """
     if flavors.tool_carries_keys(plan):
         options = _read_set_options(tools, plan)
-        keyrings.need_new_key(tools, plan, words=words, set_options=options)
+        key_names.need_new_key(tools, plan, words=words, set_options=options)
 
 
 def finish_restore(

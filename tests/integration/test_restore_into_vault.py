@@ -22,7 +22,7 @@ from orchestrator import config as config_module
 from orchestrator import remote as remote_module
 from orchestrator import vault_setup
 from orchestrator.errors import SecretError, SecretStoreUnavailableError, VerificationError
-from orchestrator.steps import keyrings, restore
+from orchestrator.steps import key_names, restore
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def test_the_new_key_is_in_the_recipients_mount(stage: Stage) -> None:
     assert moved.path == stage.plan.new_datadir
     (only,) = stage.names()
     assert re.fullmatch(r"[0-9]+_INNODBKey-[0-9a-f-]{36}-20_", only)
-    names = keyrings.need_names(stage.tools, "r1")
+    names = key_names.need_names(stage.tools, "r1")
     assert (len(names.new), names.before) == (1, frozenset())
     stage.check_untouched()
     assert stage.restore() == moved
@@ -215,7 +215,7 @@ def test_what_was_in_the_mount_stays(bao: OpenBao, tmp_path: Path, version: str)
             bao.request("POST", f"{MOUNT}/{path}", {"type": "AES", "value": value})
             kept[path] = value
         stage.restore()
-        names = keyrings.need_names(stage.tools, "r1")
+        names = key_names.need_names(stage.tools, "r1")
         assert names.before == set(kept)
         assert bool(names.new & names.before) is version.startswith("2.4")
         assert set(kept) <= set(own.list_secrets(MOUNT, kv_version=1))

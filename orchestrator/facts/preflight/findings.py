@@ -29,6 +29,8 @@ class Request:
         backup_id: Name of the backup set.
         replace: Set aside whatever datadir the recipient has.
         require_encryption: Refuse a donor without a keyring.
+        source: Host that the new replica follows, where that is the donor's own source.
+        coordinates: ``gtid`` or ``position`` or ``auto``.
     """
 
     donor: str
@@ -37,6 +39,8 @@ class Request:
     backup_id: str
     replace: bool
     require_encryption: bool
+    source: str = ""
+    coordinates: str = "auto"
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:

@@ -21,6 +21,7 @@ from orchestrator.facts.preflight.recipient import (
     judge_recipient_keyring,
     judge_tool_keyring,
 )
+from orchestrator.facts.preflight.replication import judge_source
 from orchestrator.facts.preflight.vault import judge_kv_version, judge_mount, judge_vault
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.models import Check
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]:
     """Return every finding, good and bad, in a fixed order."""
     found: list[Check] = []
-    for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+    sides = [(request.donor, survey.donor), (request.recipient, survey.recipient)]
+    if survey.source is not None:
+        sides.append((request.source, survey.source))
+    for name, side in sides:
         reason = side.errors[0] if side.errors else None
         found.append(
             Check(
@@ -53,6 +57,8 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
             judge_donor(donor, survey.donor, request, config=config.host(request.donor)),
         )
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
+    if request.source:
+        found += named(request.source, judge_source(survey, config, request))
     if recipient:
         recipient_config = config.host(request.recipient)
         wanted = wanted_privileges(recipient_config.flavor, recipient.server_version)

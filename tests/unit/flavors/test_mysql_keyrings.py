@@ -232,11 +232,11 @@ def test_what_loads_a_keyring(kind: Kind) -> None:
 )
 def test_a_token_that_needs_quotes_is_refused(token: str) -> None:
     """In neither configuration can it end its line, its text, or be cut; nobody sees its value."""
-    for make in (keyrings.keyring_vault_conf, keyrings.component_keyring_vault_conf):
-        with pytest.raises(SecretError) as caught:
-            make(vault_url="https://v.example", mount="db2", token=Secret(token), ca_file="")
-        assert "cannot stand in" in caught.value.message
-        assert not token or token not in f"{caught.value.message} {caught.value.hint}"
+    with pytest.raises(SecretError) as caught:
+        keyrings.check_token(Secret(token), "/etc/mysql/vault.env")
+    assert "/etc/mysql/vault.env cannot stand in" in caught.value.message
+    assert not token or token not in f"{caught.value.message} {caught.value.hint}"
+    assert keyrings.check_token(TOKEN, "/etc/mysql/vault.env") is TOKEN
 
 
 def test_the_name_of_a_key_in_vault() -> None:

@@ -16,8 +16,8 @@ from orchestrator import config as config_module
 from orchestrator.errors import SecretError, VerificationError
 from orchestrator.flavors.mysql_keyrings import stored_name
 from orchestrator.remote import Result
-from orchestrator.steps import forget, keyrings, records
-from orchestrator.steps.keyrings import KeyNames, find_new_key, unneeded_names
+from orchestrator.steps import forget, key_names, keyrings, records
+from orchestrator.steps.key_names import KeyNames, find_new_key, unneeded_names
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ def test_a_restore_ends_with_its_key_in_the_mount() -> None:
     """What was there before is written down, and the new name beside it."""
     mount, remote = Mount(keys(1)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run()
-    target = keyrings.make_target(tools, plan)
+    keyrings.prepare_target(tools, plan)
+    target = keyrings.target_keyring(tools.config, plan)
     assert target.config == f"{plan.secret_dir}/keyring_vault.conf"
     assert remote.modes[target.config] == 0o600
     assert remote.files[target.config].decode() == (
@@ -193,14 +194,14 @@ def test_a_restore_ends_with_its_key_in_the_mount() -> None:
         "vault_ca = /etc/mysql/ca.pem\n"
     )
     mount.names.add(key(2))
-    keyrings.need_new_key(tools, plan, words=words(f"{UUID}-2"), set_options={})
-    assert keyrings.read_names(tools, plan.run_id) == KeyNames(before=keys(1), new=keys(2))
+    key_names.need_new_key(tools, plan, words=words(f"{UUID}-2"), set_options={})
+    assert key_names.read_names(tools, plan.run_id) == KeyNames(before=keys(1), new=keys(2))
     mount.names.add(key(3))  # of the earlier server, which runs still
-    keyrings.record_needed(tools, plan, has_data=True)
-    assert keyrings.need_names(tools, plan.run_id).earlier == keys(1, 3)
-    keyrings.record_needed(tools, plan, has_data=False)
-    assert keyrings.need_names(tools, plan.run_id).earlier == frozenset()
-    stored = remote.files[f"{records.RUNS}/{plan.run_id}/{keyrings.NAMES}"].decode()
+    key_names.record_needed(tools, plan, has_data=True)
+    assert key_names.need_names(tools, plan.run_id).earlier == keys(1, 3)
+    key_names.record_needed(tools, plan, has_data=False)
+    assert key_names.need_names(tools, plan.run_id).earlier == frozenset()
+    stored = remote.files[f"{records.RUNS}/{plan.run_id}/{key_names.NAMES}"].decode()
     assert TOKEN not in stored
     assert json.loads(stored)["new"] == [key(2)]
 
@@ -209,19 +210,19 @@ def test_a_key_that_was_stored_nowhere_is_found_out() -> None:
     """The tool's success is not believed, and the reason is looked for."""
     mount, remote = Mount(keys(1)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run()
-    keyrings.make_target(tools, plan)
+    keyrings.prepare_target(tools, plan)
     mount.kv_version = 2
     with pytest.raises(VerificationError) as caught:
-        keyrings.need_new_key(tools, plan, words=words(f"{UUID}-2"), set_options={})
+        key_names.need_new_key(tools, plan, words=words(f"{UUID}-2"), set_options={})
     assert f"new master key {UUID}-2 is not in mysql/replica" in caught.value.message
     assert "mysql/replica is KV version 2, not 1" in caught.value.hint
     assert "stores the key nowhere" in caught.value.hint
     mount.kv_version = 1
     with pytest.raises(VerificationError) as caught:
-        keyrings.need_new_key(tools, plan, words="Generated new master key", set_options={})
+        key_names.need_new_key(tools, plan, words="Generated new master key", set_options={})
     assert "without a name" in caught.value.message
     assert "uses this mount" in caught.value.hint
-    assert keyrings.need_names(tools, plan.run_id).new == frozenset()
+    assert key_names.need_names(tools, plan.run_id).new == frozenset()
 
 
 def test_a_key_that_an_old_tool_takes_again_counts() -> None:
@@ -229,24 +230,24 @@ def test_a_key_that_an_old_tool_takes_again_counts() -> None:
     mount, remote = Mount(keys(1, 5)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run(tool_version="2.4.29")
     options = {"server_uuid": UUID, "master_key_id": "4"}
-    keyrings.make_target(tools, plan)
-    keyrings.need_new_key(tools, plan, words="", set_options=options)
-    assert keyrings.need_names(tools, plan.run_id).new == keys(5)
+    keyrings.prepare_target(tools, plan)
+    key_names.need_new_key(tools, plan, words="", set_options=options)
+    assert key_names.need_names(tools, plan.run_id).new == keys(5)
     newer = make_run()
     with pytest.raises(VerificationError):
-        keyrings.need_new_key(tools, newer, words="", set_options=options)
+        key_names.need_new_key(tools, newer, words="", set_options=options)
 
 
 def test_without_what_was_there_before_nothing_is_concluded() -> None:
     """A run that has not written it down, or has written what cannot be read, is told so."""
     mount, remote = Mount(keys(1)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run()
-    assert keyrings.read_names(tools, plan.run_id) is None
+    assert key_names.read_names(tools, plan.run_id) is None
     with pytest.raises(VerificationError, match="has not written down"):
-        keyrings.need_new_key(tools, plan, words=words(f"{UUID}-1"), set_options={})
+        key_names.need_new_key(tools, plan, words=words(f"{UUID}-1"), set_options={})
     for content in ("", "{}", "[]", '{"before": 1, "new": [], "earlier": []}', "[" * 9999):
         with pytest.raises(VerificationError):
-            keyrings.parse_names(content.encode())
+            key_names.parse_names(content.encode())
 
 
 def test_the_servers_configuration_is_written_and_given_back() -> None:
@@ -283,7 +284,8 @@ def test_a_component_says_the_version_of_its_mount() -> None:
     keyring = {"kind": "component_keyring_vault"}
     tools = make_tools(mount, remote, keyring)
     plan = make_run(keyring="component_keyring_vault", server_version="8.4.2")
-    target = keyrings.make_target(tools, plan)
+    keyrings.prepare_target(tools, plan)
+    target = keyrings.target_keyring(tools.config, plan)
     assert json.loads(remote.files[target.config])["secret_mount_point_version"] == "2"
     keyrings.finish_keyring(tools, plan, owner="mysql:mysql")
     path = f"{plan.new_datadir}/component_keyring_vault.cnf"
@@ -311,7 +313,7 @@ def test_forget_removes_what_only_the_earlier_datadir_needed() -> None:
     mount, remote = Mount(keys(1, 2, 3, 4)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run()
     names = KeyNames(before=keys(1), new=keys(3), earlier=keys(1, 2))
-    keyrings.write_names(tools, plan, names)
+    key_names.write_names(tools, plan, names)
     set_aside(remote, plan, plan.run_id)
     done = forget.destroy_unused_key_versions(tools, plan)
     assert (done.names, done.kept_because) == ((key(1), key(2)), "")
@@ -331,8 +333,8 @@ def test_forget_in_either_order_leaves_what_is_needed() -> None:
             # the server of the first has made the third meanwhile
             second.run_id: KeyNames(before=keys(1, 2, 3), new=keys(4), earlier=keys(1, 2, 3)),
         }
-        keyrings.write_names(tools, first, kept[first.run_id])
-        keyrings.write_names(tools, second, kept[second.run_id])
+        key_names.write_names(tools, first, kept[first.run_id])
+        key_names.write_names(tools, second, kept[second.run_id])
         set_aside(remote, first, second.run_id, order[1].run_id)
         forget.destroy_unused_key_versions(tools, order[0])
         assert kept[order[1].run_id].earlier | keys(4) <= mount.names
@@ -348,10 +350,10 @@ def test_forget_keeps_the_keys_where_it_cannot_tell() -> None:
     names = KeyNames(before=keys(1), new=keys(2), earlier=keys(1))
     set_aside(remote, plan, plan.run_id)
     assert "has not written down" in forget.destroy_unused_key_versions(tools, plan).kept_because
-    keyrings.write_names(tools, plan, names)
+    key_names.write_names(tools, plan, names)
     set_aside(remote, plan, "nobody")
     assert "not of a run" in forget.destroy_unused_key_versions(tools, plan).kept_because
-    keyrings.write_names(tools, make_run(RUNS[0]), names)
+    key_names.write_names(tools, make_run(RUNS[0]), names)
     set_aside(remote, plan, RUNS[0])  # somebody has put an older one back
     assert "not of a run" in forget.destroy_unused_key_versions(tools, plan).kept_because
     set_aside(remote, plan, plan.run_id, RUNS[3])
@@ -367,7 +369,7 @@ def test_a_refusal_of_vault_ends_forget() -> None:
     mount, remote = Mount(keys(1, 2)), make_recipient()
     tools, plan = make_tools(mount, remote), make_run()
     names = KeyNames(before=keys(1), new=keys(2), earlier=keys(1))
-    keyrings.write_names(tools, plan, names)
+    key_names.write_names(tools, plan, names)
     set_aside(remote, plan, plan.run_id)
     mount.is_denied = True
     with pytest.raises(SecretError):
