@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self, TypeVar
 T = TypeVar("T")
 
 _KNOWN_VALUES: set[str] = set()
+MASK = "***"
 _SHORTEST_KNOWN = 6
 """Shorter values are not redacted by value: they would blot out ordinary words."""
 
@@ -29,10 +30,11 @@ class Secret:
         value: The clear value.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_masked", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._masked = MASK
         if len(value) >= _SHORTEST_KNOWN:
             _KNOWN_VALUES.add(value)
 
@@ -47,10 +49,14 @@ class Secret:
         The whole is not remembered for redaction, for its parts already are.
         """
         whole = cls("")
-        object.__setattr__(
-            whole, "_value", "".join(p.reveal() if isinstance(p, Secret) else p for p in parts)
-        )
+        whole._value = "".join(p.reveal() if isinstance(p, Secret) else p for p in parts)
+        whole._masked = "".join(p.masked if isinstance(p, Secret) else p for p in parts)
         return whole
+
+    @property
+    def masked(self) -> str:
+        """For a reader: the clear text that it was joined of, and ``***`` for each secret."""
+        return self._masked
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._value == self._value

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import shlex
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys
+from orchestrator import keys, recipe
 from orchestrator.errors import PreconditionError
 from orchestrator.facts import layout, preflight
 from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
-from orchestrator.models import Check, Place, Plan
+from orchestrator.models import Check, Plan
 from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from orchestrator.remote import Remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,52 @@ def make_plan(
         source=find_source(donor, options.source),
         coordinates=config.clone.coordinates,
     )
-    survey = survey_hosts(config, request)
+    vault = Vault.from_config(config.vault)
+    with ExitStack() as opened:
+
+        def open_door(name: str) -> SshRemote:
+            return opened.enter_context(closing(SshRemote(name, config.host(name), config.ssh)))
+
+        return plan_clone(
+            config,
+            vault,
+            open_door(donor),
+            open_door(recipient),
+            request,
+            source=open_door(request.source) if request.source else None,
+            options=options,
+        )
+
+
+def plan_clone(
+    config: Config,
+    vault: Vault,
+    donor: Remote,
+    recipient: Remote,
+    request: preflight.Request,
+    *,
+    source: Remote | None = None,
+    options: CloneOptions,
+) -> tuple[Plan, tuple[Check, ...]]:
+    """Plan a clone over doors that are there; see `make_plan`.
+
+    Raises:
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    survey = read_survey(
+        config,
+        vault,
+        donor,
+        recipient,
+        run_id=request.run_id,
+        backup_id=request.backup_id,
+        source=source,
+    )
     checks = preflight.judge(survey, config, request)
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan(config, survey, request, options), checks
+    return _plan(config, survey, request, options, vault_url=vault.address), checks
 
 
 def find_source(donor: str, named: str | None) -> str:
@@ -95,32 +136,17 @@ def check_host(config: Config, name: str) -> tuple[Check, ...]:
         SecretError: No token for Vault.
     """
     with closing(SshRemote(name, config.host(name), config.ssh)) as remote:
-        side, ssh_ca, token_ok = read_one_host(
-            config, name, Vault.from_config(config.vault), remote
-        )
-    return preflight.judge_host(name, side, config.host(name), ssh_ca=ssh_ca, token_ok=token_ok)
-
-
-def survey_hosts(config: Config, request: preflight.Request) -> Survey:
-    """Read everything that preflight judges, over connections of its own."""
-    with ExitStack() as opened:
-
-        def open_door(name: str) -> SshRemote:
-            return opened.enter_context(closing(SshRemote(name, config.host(name), config.ssh)))
-
-        return read_survey(
-            config,
-            Vault.from_config(config.vault),
-            open_door(request.donor),
-            open_door(request.recipient),
-            run_id=request.run_id,
-            backup_id=request.backup_id,
-            source=open_door(request.source) if request.source else None,
-        )
+        side, found = read_one_host(config, name, Vault.from_config(config.vault), remote)
+    return preflight.judge_host(name, side, config.host(name), found)
 
 
 def _plan(
-    config: Config, survey: Survey, request: preflight.Request, options: CloneOptions
+    config: Config,
+    survey: Survey,
+    request: preflight.Request,
+    options: CloneOptions,
+    *,
+    vault_url: str,
 ) -> Plan:
     source, target = survey.donor.host, survey.recipient.host
     if source is None or target is None:  # make_plan has raised what was wrong
@@ -141,8 +167,8 @@ def _plan(
         old_datadir=found.old_datadir,
         places=found.places,
         subfolders=found.subfolders,
-        donor_mount=donor_config.vault_mount,
-        own_mount=config.host(request.recipient).vault_mount,
+        donor_mount=donor_config.key_mount,
+        own_mount=config.host(request.recipient).key_mount,
         source=request.source,
         source_version=followed.host.server_version if request.source and followed.host else "",
         source_is_replica=bool(followed.instance and followed.instance.replicates),
@@ -160,60 +186,5 @@ def _plan(
         keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
     )
-    return dataclasses.replace(plan, commands=_commands(config, plan))
-
-
-def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return the commands that will run, for the reader. Secrets are never in them."""
-    server = config.host(plan.donor).server
-    address = config.host(plan.recipient).address or plan.recipient
-    user = config.host(plan.recipient).receive_user
-    flavor = flavors.of(plan)
-    programs = flavor.programs(config.host(plan.recipient))
-    backup = flavor.backup_command(
-        flavor.programs(config.host(plan.donor)),
-        parallel=plan.parallel,
-        tmp_dir=f"{plan.run_dir}/scratch",
-        socket=server.socket,
-        defaults_file=server.defaults_file,
-        options_file=f"{plan.secret_dir}/backup.cnf",
-        slave_info=plan.is_sibling,
-    )
-    extract = flavor.extract_command(programs, parallel=plan.parallel, staging_dir=plan.staging_dir)
-    prepare = flavor.prepare_command(
-        programs,
-        staging_dir=plan.staging_dir,
-        memory_bytes=0,
-        options_file=f"{plan.secret_dir}/prepare.cnf",
-    )
-    move = flavor.restore_command(
-        programs,
-        staging_dir=plan.staging_dir,
-        new_datadir=plan.new_datadir,
-        parallel=plan.parallel,
-        rekey=flavors.tool_carries_keys(plan),
-        options_file=f"{plan.secret_dir}/restore.cnf",
-    )
-    return {
-        "stream-backup": (
-            f"{plan.donor}: {shlex.join(backup)} | pv | ssh {user}@{address} {plan.run_id}",
-            f"{plan.recipient}: pv | {shlex.join(extract)}",
-        ),
-        "prepare-backup-set": (
-            f"{plan.recipient}: {shlex.join(prepare).replace('=0', '=<from free memory>', 1)}",
-        ),
-        "move-backup-set": (f"{plan.recipient}: {shlex.join(move)}",),
-        "swap-datadir": tuple(
-            f"{plan.recipient}: {_move(place, source, target)}"
-            for source, target in (("path", "old"), ("new", "path"))
-            for place in plan.swap_places
-        ),
-    }
-
-
-def _move(place: Place, source: str, target: str) -> str:
-    source, target = getattr(place, source), getattr(place, target)
-    if place.is_whole:
-        return shlex.join(["mv", source, target])
-    names = "*" if place.patterns == ("*",) else " ".join(place.patterns)
-    return f"mv {shlex.quote(source)}/{{{names}}} {shlex.quote(target)}"
+    commands = recipe.list_commands(config, plan, survey, vault_url=vault_url)
+    return dataclasses.replace(plan, commands=commands)

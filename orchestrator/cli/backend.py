@@ -190,7 +190,10 @@ class Backend:
         sudoers = {host: sudo.sudoers_text(config, host) for host in config.hosts}
         return {
             "policies": vault.policies(config),
-            "grants": database.grants_text(),
+            "grants": "\n".join(
+                database.grants_text(flavor)
+                for flavor in sorted({host.flavor for host in config.hosts.values()})
+            ),
             "sudoers": {host: text for host, text in sudoers.items() if text},
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -126,9 +127,13 @@ def format_plan(document: dict[str, Any]) -> Iterator[str]:
     yield output.format_table(("vault path", ""), list(document["vault_paths"].items()))
     yield ""
     total = len(document["steps"])
+    indent = " " * (len(str(total)) * 2 + 4)
     for number, step in enumerate(document["steps"], 1):
         yield f"[{number:{len(str(total))}}/{total}] {step['name']} ({step['role']}): {step['summary']}"
-        yield from (f"{'':{len(str(total)) * 2 + 4}}$ {command}" for command in step["commands"])
+        yield from (
+            textwrap.indent(f"$ {command}", indent, lambda _line: True)
+            for command in step["commands"]
+        )
 
 
 def _show(value: Any) -> str:

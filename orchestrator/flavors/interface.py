@@ -438,6 +438,10 @@ class Flavor(abc.ABC):
         """Return the options that keep a server from logging what it replicates."""
 
     @abc.abstractmethod
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether a running server's variables say that its sets will have a GTID position."""
+
+    @abc.abstractmethod
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
 
@@ -452,6 +456,10 @@ class Flavor(abc.ABC):
     @abc.abstractmethod
     def judge_versions(self, donor: str, recipient: str) -> str:
         """Return why the recipient's server cannot take the donor's data; empty if it can."""
+
+    @abc.abstractmethod
+    def judge_tools(self, donor: str, recipient: str) -> str:
+        """Return why the recipient's backup tool cannot take the set of the donor's; empty if it can."""
 
     @abc.abstractmethod
     def set_files(self, version: str) -> SetFiles:

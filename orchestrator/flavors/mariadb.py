@@ -227,6 +227,10 @@ class MariaDB(Flavor):
             f"{name}={options.get(name, 'off')}" for name in wanted if not _is_set(options, name)
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether anything was logged: there are always GTIDs."""
+        return bool(variables.get("gtid_binlog_pos"))
+
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
         return parse_program_version(text)
@@ -248,6 +252,10 @@ class MariaDB(Flavor):
             if donor and donor == recipient
             else "install the donor's server version on the recipient"
         )
+
+    def judge_tools(self, donor: str, recipient: str) -> str:
+        """Return nothing: each tool is its server's, and the servers must be of one version."""
+        return ""
 
     def set_files(self, version: str) -> SetFiles:
         """Return the names that mariadb-backup of this series gives.

@@ -68,9 +68,11 @@ class MySQLDialect(Dialect):
         self.logs_updates = words.logs_updates
         self.fresh_logs_sql = mysql_sql.fresh_logs_sql(words)
         self.encrypted_files_sql = (
-            "SELECT HEX(spaces.NAME) AS name, HEX(files.PATH) AS path "
+            # The server does not list the file of the tablespace `mysql`, which it alone makes.
+            "SELECT HEX(spaces.NAME) AS name, HEX(COALESCE(files.PATH, 'mysql.ibd')) AS path "
             f"FROM (SELECT SPACE, NAME FROM {words.tablespaces} WHERE {words.is_encrypted}) "
-            f"AS spaces JOIN {words.datafiles} AS files ON files.SPACE = spaces.SPACE"
+            f"AS spaces LEFT JOIN {words.datafiles} AS files ON files.SPACE = spaces.SPACE "
+            "WHERE files.PATH IS NOT NULL OR spaces.NAME = 'mysql'"
         )
         self.keys_sql = mysql_sql.KEYS_SQL if words.has_keyring_keys else ""
 
@@ -173,6 +175,10 @@ class MySQL(Flavor):
             if options.get(name, default).upper() in off
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether GTIDs are on."""
+        return variables.get("gtid_mode") == "ON"
+
     def dialect(self, version: str) -> MySQLDialect:
         """Return the SQL of a version."""
         return MySQLDialect(version)
@@ -196,6 +202,12 @@ class MySQL(Flavor):
         if not donor or not recipient:
             return "install the donor's server version on the recipient"
         return mysql_versions.judge_restore(donor, recipient)
+
+    def judge_tools(self, donor: str, recipient: str) -> str:
+        """Return why the recipient's XtraBackup cannot take the set of the donor's."""
+        if not donor or not recipient:
+            return "install the backup tool on both hosts"
+        return mysql_versions.judge_tools(donor, recipient)
 
     def set_files(self, version: str) -> SetFiles:
         """Return the names that XtraBackup gives; they are the same in every version."""

@@ -50,7 +50,6 @@ VARIABLES: Final = (
     "gtid_mode",
     "expire_logs_days",
     "binlog_expire_logs_seconds",
-    "have_ssl",
     "ssl_ca",
     "ssl_cert",
     "skip_name_resolve",
@@ -83,7 +82,9 @@ VARIABLES_SQL: Final = (
     "SELECT LOWER(VARIABLE_NAME) AS name, COALESCE(VARIABLE_VALUE, '') AS value "
     "FROM performance_schema.global_variables WHERE VARIABLE_NAME IN ("
     + ", ".join(f"'{name}'" for name in VARIABLES)
-    + ")"
+    # The variable have_ssl was removed in 8.4; a server without TLS has no certificate that ends.
+    + ") UNION ALL SELECT 'have_ssl', IF(VARIABLE_VALUE = '', 'DISABLED', 'YES') "
+    "FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Ssl_server_not_after'"
 )
 
 _SYSTEM: Final = ", ".join(f"'{schema}'" for schema in SYSTEM_SCHEMAS)

@@ -102,7 +102,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     sql.execute(
         tools.source,
         tools.config.host(plan.source_host),
-        Secret.join(_quiet(plan), before, spoken, after),
+        Secret.join(quiet_sql(plan), before, spoken, after),
     )
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
@@ -294,11 +294,11 @@ def drop_accounts(tools: Tools, plan: Plan, *, user: str, path: str) -> None:
     )
     for row in rows:
         account = f"{quote_plain(user)}@{quote_plain(unhex(row['host']))}"
-        sql.execute(tools.source, source, f"{_quiet(plan)}DROP USER IF EXISTS {account}")
+        sql.execute(tools.source, source, f"{quiet_sql(plan)}DROP USER IF EXISTS {account}")
     tools.vault.remove_secret(tools.config.vault.mount, path)
 
 
-def _quiet(plan: Plan) -> str:
+def quiet_sql(plan: Plan) -> str:
     """Return what keeps the statements that follow out of the binary log, where it must."""
     return "SET SESSION sql_log_bin = 0;\n" if plan.source_is_replica else ""
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import product
+from lab import model, product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,11 @@ class CloneLab:
         """The configuration with root logins."""
         return self.directory / "xbvault.toml"
 
+    @property
+    def flavor(self) -> str:
+        """The kind of its servers; the client has the same name."""
+        return model.load(self.directory).flavor
+
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
         """Run a command of the laboratory, such as ``power-off replica``."""
         return _run(
@@ -53,7 +58,7 @@ class CloneLab:
         output = _run(
             [
                 *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *("exec", host, "mariadb --batch --binary-mode --skip-column-names"),
+                *("exec", host, f"{self.flavor} --batch --binary-mode --skip-column-names"),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,
@@ -91,16 +96,19 @@ class CloneLab:
 
 
 @contextmanager
-def running_lab(directory: Path, *options: str, size: float = 0.05) -> Iterator[CloneLab]:
+def running_lab(
+    directory: Path, *options: str, size: float = 0.05, flavor: str = "mariadb"
+) -> Iterator[CloneLab]:
     """Bring a lab up with a free id, and take it down.
 
     Args:
         directory: Where its folder goes.
         options: Further options of ``lab up``, such as ``--replicas 2``.
         size: Data in GB.
+        flavor: Kind of its servers, which is also the name of their client.
     """
     lab = CloneLab(directory=directory)
-    lab.lab("up", "--size", str(size), *options, timeout=180)
+    lab.lab("up", "--flavor", flavor, "--size", str(size), *options, timeout=180)
     try:
         yield lab
     finally:

@@ -387,10 +387,12 @@ class Recorder:
     Args:
         lab: The laboratory.
         directory: A folder for strace's output and for temporary files of what is recorded.
+        trace: Whether to trace every process, too, which costs time.
     """
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
+    def __init__(self, lab: Lab, directory: Path, *, trace: bool = True) -> None:
         self._lab = lab
+        self._traces = trace
         self._directory = directory
         self._firsts = {
             host.name: first
@@ -419,13 +421,13 @@ class Recorder:
 
     def __enter__(self) -> Self:
         self.temporary.mkdir(parents=True)
-        for name, first in self._firsts.items():
+        for name, first in self._firsts.items() if self._traces else ():
             output = str(self._directory / f"{name}.strace")
             self._straces.append(
                 subprocess.Popen([*STRACE, "-o", output, "-p", str(first)], stderr=subprocess.PIPE)
             )
         end = time.monotonic() + 20
-        while not all(self._is_traced(first) for first in self._firsts.values()):
+        while self._traces and not all(map(self._is_traced, self._firsts.values())):
             if time.monotonic() > end:
                 self._stop_straces()
                 raise AssertionError("strace did not attach to every sshd")

@@ -98,7 +98,9 @@ def restart(lab: CloneLab, host: str) -> None:
 
 def read_pid(lab: CloneLab, host: str = "replica") -> str:
     """Return the process of a host's server, with its start time; empty if none runs."""
-    return lab.on(host, "pgrep -x mariadbd | xargs -r ps -o pid=,lstart= -p", check=False).strip()
+    return lab.on(
+        host, "pgrep -x 'mariadbd|mysqld' | xargs -r ps -o pid=,lstart= -p", check=False
+    ).strip()
 
 
 def read_inode(lab: CloneLab, path: str = DATADIR, host: str = "replica") -> str:
@@ -116,6 +118,7 @@ def list_leftovers(lab: CloneLab, run_id: str) -> list[str]:
     """Return what of a run is still on the hosts: processes, jobs, staging, secrets."""
     script = (
         "pgrep -x 'mariadb-backup|mbstream' | sed 's/^/process /'; "
+        "pgrep -f '[s]imulators/|/xtra[b]ackup|/xb[s]tream' | sed 's/^/process /'; "
         f"ls -1d /var/lib/xbvault/jobs/{run_id}* /run/xbvault/{run_id}* /run/xbvault/server.env "
         f"{DATADIR}.xbvault-staging-{run_id} {DATADIR}.xbvault-new-{run_id} 2>/dev/null; true"
     )

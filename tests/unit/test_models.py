@@ -178,6 +178,15 @@ def test_it_has_no_attributes_to_walk_through() -> None:
         secret.other = 1  # type: ignore[attr-defined]  # that is what must fail
 
 
+def test_a_reader_sees_the_clear_text_around_it() -> None:
+    """Each secret in what was joined is masked, however deep, and one by itself is masked whole."""
+    inner = Secret.join("key=", Secret(VALUE), "\n")
+    whole = Secret.join("[tool]\n", inner, "port=1\n")
+    assert whole.masked == "[tool]\nkey=***\nport=1\n"
+    assert whole.reveal() == f"[tool]\nkey={VALUE}\nport=1\n"
+    assert Secret(VALUE).masked == "***"
+
+
 def test_it_compares_by_value() -> None:
     """Equal values are equal secrets, and a text is none."""
     assert Secret(VALUE) == Secret(VALUE)

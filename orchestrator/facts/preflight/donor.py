@@ -62,6 +62,16 @@ def judge_donor(
     )
     if not request.source:
         yield "donor-binlog", judge_binlog(instance, "the donor")
+    tls = instance.variables.get("have_ssl", "")
+    yield (
+        "donor-tls",
+        (
+            tls not in ("NO", "DISABLED"),
+            f"TLS is off: have_ssl={tls}" if tls in ("NO", "DISABLED") else "TLS is on",
+            "set ssl_ca, ssl_cert and ssl_key on the donor, and let no option put TLS off: "
+            "replication is always encrypted",
+        ),
+    )
     yield from judge_replication(instance, request, flavor)
     unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (

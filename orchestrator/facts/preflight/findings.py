@@ -12,7 +12,6 @@ from orchestrator.models import Check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.config import Config
     from orchestrator.facts.survey import Survey
 
 Found = tuple[bool, str, str]
@@ -53,11 +52,6 @@ def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:
 def has_keyring(survey: Survey) -> bool:
     """Return whether the donor's server has an encryption plugin."""
     return survey.donor.instance is not None and survey.donor.instance.has_keyring
-
-
-def keys_are_in_vault(config: Config, request: Request) -> bool:
-    """Return whether the recipient's server reads its keys from Vault itself."""
-    return not config.host(request.recipient).keyring.is_file
 
 
 def number(text: str) -> float:

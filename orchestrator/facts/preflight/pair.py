@@ -42,6 +42,16 @@ def judge_pair(
             reason,
         ),
     )
+    if flavor.carries_keys:
+        unfit = flavor.judge_tools(donor.tool_version, recipient.tool_version)
+        yield (
+            "tools-match",
+            (
+                not unfit,
+                f"donor {donor.tool_version or '?'}, recipient {recipient.tool_version or '?'}",
+                unfit,
+            ),
+        )
     donor_id = _server_id(survey.donor)
     recipient_id = _server_id(survey.recipient)
     source_id = _server_id(survey.source) if survey.source else ""

@@ -109,6 +109,8 @@ def judge_tool_keyring(host: HostFacts, config: HostConfig) -> Found:
             "hosts.*.keyring of the recipient says no kind",
             "name the keyring that the recipient's server has, such as component_keyring_file",
         )
+    if not host.server_version or not host.tool_version:
+        return False, "the versions of server and backup tool are not known", "see `programs`"
     kind = KeyringKind(config.keyring.kind)
     reason = mysql_keyrings.judge_keyring(
         kind,
