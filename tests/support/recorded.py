@@ -219,6 +219,7 @@ def _statements(config: Config, name: str, cell: str) -> dict[str, str]:
         "keyring": dialect.keyring_sql,
         "replicas": dialect.replicas_sql,
         "status": dialect.status_sql,
+        "sources": dialect.sources_sql,
         "unquoted": dialect.unquoted_sql or "never asked",
         "datafiles": dialect.datafiles_sql or "never asked either",
     }
