@@ -220,6 +220,7 @@ def _statements(config: Config, name: str, cell: str) -> dict[str, str]:
         "replicas": dialect.replicas_sql,
         "sources": dialect.sources_sql,
         "status": dialect.status_sql,
+        "sources": dialect.sources_sql,
         "unquoted": dialect.unquoted_sql or "never asked",
         "datafiles": dialect.datafiles_sql or "never asked either",
     }
