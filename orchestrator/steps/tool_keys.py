@@ -65,6 +65,19 @@ xargs -0 sh -c 'for f do [ -s "$f" ] || printf "%s\\0" "$f"; done' list-absent
 """
 
 
+PLACE_KEYRING = """\
+set -eu
+if [ "$1" != "$2" ] && [ -e "$1" ]; then
+    mkdir -p -- "${2%/*}"
+    mv -f -T -- "$1" "$2"
+fi
+[ -e "$2" ] || exit 0
+chown -- "$3" "$2"
+chmod 0640 -- "$2"
+"""
+"""A keyring that the tool had nothing to put into is made by the server."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KeysFile:
     """The tool's file of sealed keys in a set.
@@ -125,13 +138,16 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     """Write the options of the restore on the recipient; return the file, empty if it needs none.
 
     Where the keyring is a file, the restored server gets one of its own, which waits beside the
-    earlier one for the swap, and holds what that holds.
+    earlier one for the swap, and holds what that holds; also where the donor has no keyring, for
+    the recipient's own options may want one.
 
     Raises:
         SecretError: There is no transition key in Vault, or no token of the host's.
     """
     if not flavors.of(plan).carries_keys:
         return ""
+    if tools.config.host(plan.recipient).keyring.is_file:
+        _begin_keyring(tools, plan)
     text = mysql_commands.restore_options(
         tool_version=hosts.read_host(
             tools.recipient, tools.config.host(plan.recipient)
@@ -206,21 +222,14 @@ def finish_restore(
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     left = mysql_files.list_leftovers(coordinates)
     remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
-    if not plan.has_keyring:
+    if plan.has_keyring:
+        _check_headers(tools, plan, words)
+    if not plan.keyring:
         return
-    keys_file = read_keys_file(tools, plan)
-    rewritten = mysql_output.count_rewritten_headers(words)
-    if rewritten < keys_file.count:
-        raise VerificationError(
-            f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
-            host=plan.recipient,
-            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
-        )
     kind = KeyringKind(plan.keyring)
     if host.keyring.is_file:
-        file = new_keyring_path(tools, plan)
-        remote.run(["chown", owner, "--", file])
-        remote.run(["chmod", "0640", "--", file])
+        places = (_waiting_keyring_path(tools, plan), new_keyring_path(tools, plan), owner)
+        remote.run(["sh", "-c", PLACE_KEYRING, "place-keyring", *places])
     if kind.is_component and not host.keyring.config_file:
         text = keyring_config(tools, plan, data_file=host.keyring.data_file)
         path = f"{plan.new_datadir}/{kind.config_name}"
@@ -424,9 +433,32 @@ def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
     return [name for name, path in inside.items() if path in absent]
 
 
-def _begin_keyring(tools: Tools, plan: Plan, path: str) -> None:
+def _check_headers(tools: Tools, plan: Plan, words: str) -> None:
+    """See that the tool gave every tablespace the new master key.
+
+    Raises:
+        VerificationError: It has not rewritten as many headers as the set has keys.
+    """
+    keys_file = read_keys_file(tools, plan)
+    rewritten = mysql_output.count_rewritten_headers(words)
+    if rewritten < keys_file.count:
+        raise VerificationError(
+            f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
+            host=plan.recipient,
+            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
+        )
+
+
+def _waiting_keyring_path(tools: Tools, plan: Plan) -> str:
+    """Return the file of keys that the tool writes to; it restores into an empty directory only."""
+    path = new_keyring_path(tools, plan)
+    return f"{plan.run_dir}/keyring.new" if path.startswith(f"{plan.new_datadir}/") else path
+
+
+def _begin_keyring(tools: Tools, plan: Plan) -> None:
     """Begin the restored server's file of keys with what the earlier server's holds."""
     remote, earlier = tools.recipient, tools.config.host(plan.recipient).keyring.data_file
+    path = _waiting_keyring_path(tools, plan)
     remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(path)])
     remote.run(["rm", "-f", "--", path])
     if remote.run(["test", "-s", earlier], check=False).status == 0:
@@ -434,11 +466,9 @@ def _begin_keyring(tools: Tools, plan: Plan, path: str) -> None:
 
 
 def _make_target(tools: Tools, plan: Plan) -> TargetKeyring:
-    """Make ready on the recipient where the tool puts the new master key."""
+    """Return where the tool puts the new master key, and write its configuration."""
     host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
-    file = new_keyring_path(tools, plan) if host.keyring.is_file else ""
-    if file:
-        _begin_keyring(tools, plan, file)
+    file = _waiting_keyring_path(tools, plan) if host.keyring.is_file else ""
     if kind is not KeyringKind.FILE_PLUGIN:
         name = kind.config_name if kind.is_component else f"{kind.value}.conf"
         file = _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
