@@ -59,6 +59,16 @@ _CLASSES: dict[ToolCause, type[OrchestratorError]] = {
 }
 """Causes that are not the host's: who must act is told by the exit status."""
 
+_BAD_SETS = (
+    ToolCause.WRONG_TRANSITION_KEY,
+    ToolCause.NO_TRANSITION_KEY,
+    ToolCause.NO_KEYS_FILE,
+    ToolCause.STREAM_CUT,
+)
+"""Causes that are in the set, so that the same set will never do."""
+
+_NEW_RUN = "`xbvault runs cancel`, then begin a new run; the earlier data was not touched"
+
 LIST_ABSENT = """\
 cd -- "$1"
 xargs -0 sh -c 'for f do [ -s "$f" ] || printf "%s\\0" "$f"; done' list-absent
@@ -300,10 +310,11 @@ def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorEr
     cls = _CLASSES.get(found.cause)
     if cls is None:
         return None
+    then = _NEW_RUN if found.cause in _BAD_SETS else "then `xbvault runs resume`"
     return cls(
         f"{flavors.of(plan).own.backup} failed: {log.redact_text(found.words)}",
         host=host,
-        hint=f"{found.hint}; then `xbvault runs resume`",
+        hint=f"{found.hint}; {then}",
     )
 
 
@@ -445,7 +456,7 @@ def _check_headers(tools: Tools, plan: Plan, words: str) -> None:
         raise VerificationError(
             f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
             host=plan.recipient,
-            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
+            hint=_NEW_RUN,
         )
 
 
