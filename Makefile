@@ -70,16 +70,24 @@ check: install  ## Lint, format, types, layers.
 test: check  ## Everything that must hold before a push.
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
+.PHONY: golden
+golden: install  ## Write the approved texts anew; read what has changed with git diff.
+	XBVAULT_GOLDEN=write $(BIN)/pytest -q tests/unit/flavors tests/contract/test_recorded_plans.py
+
 # The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
-# written if nothing failed and nothing was left out.
-FAULT_PAGE := $(if $(POINT)$(NEMESIS),,docs/reference/faults.md)
+# written if nothing failed and nothing was left out. On MySQL, what differs there: the tools, and what
+# is killed around them.
+FAULT_PAGE := $(if $(POINT)$(NEMESIS)$(filter mysql,$(FLAVOR)),,docs/reference/faults.md)
 NEMESES := $(wildcard tests/fault/test_nemeses_*.py)
-FAULT_TESTS := $(if $(NEMESIS),$(NEMESES),$(if $(POINT),tests/fault/test_kill_points.py $(NEMESES),tests/fault))
+KILLS := tests/fault/test_kill_points.py tests/fault/test_kill_points_undo.py
+FAULTS := $(if $(filter mysql,$(FLAVOR)),$(KILLS) tests/fault/test_nemeses_stream.py \
+    tests/fault/test_nemeses_restore.py tests/fault/test_nemeses_disks.py,tests/fault)
+FAULT_TESTS := $(if $(NEMESIS),$(NEMESES),$(if $(POINT),tests/fault/test_kill_points.py $(NEMESES),$(FAULTS)))
 
 .PHONY: fault
-fault: install  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
+fault: install $(if $(filter mysql,$(FLAVOR)),mysql-server)  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
 	XBVAULT_FAULT=full XBVAULT_FAULT_POINT=$(POINT) XBVAULT_FAULT_NEMESIS=$(NEMESIS) \
-	    XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
+	    XBVAULT_FAULT_FLAVOR=$(FLAVOR) XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
 	    $(BIN)/pytest -n 2 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
 
 # One shell word, whatever is in it.

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, PreconditionError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
@@ -247,6 +248,13 @@ class KeyringConfig(_Model):
     plugin_dir: HostPath = Field(
         "", description="plugins and components of the backup tool; else its own"
     )
+    kv_version: int = Field(
+        0,
+        ge=0,
+        le=2,
+        description="version of the KV engine at vault_mount; 0 for that of the kind: 1 of "
+        "keyring_vault, 2 of its component",
+    )
 
     @pydantic.model_validator(mode="after")
     def _check_files(self) -> KeyringConfig:
@@ -254,12 +262,19 @@ class KeyringConfig(_Model):
             raise ValueError("data_file is where this kind keeps its keys: name it")
         if self.kind == "keyring_vault" and not self.config_file:
             raise ValueError("config_file is what this kind reads: name it")
+        if self.kv_version and not self.uses_vault:
+            raise ValueError("kv_version is for a keyring in Vault")
         return self
 
     @property
     def is_file(self) -> bool:
         """Whether the keys lie in a file of the host."""
         return self.kind.endswith("keyring_file")
+
+    @property
+    def uses_vault(self) -> bool:
+        """Whether the keys lie in Vault."""
+        return self.kind.endswith("keyring_vault")
 
 
 class HostConfig(_Model):
@@ -271,7 +286,12 @@ class HostConfig(_Model):
     become: bool = Field(False, description="run commands with `sudo -n`")
     receive_user: Account = Field("root", description="login that takes the stream, as recipient")
     flavor: Literal["mariadb", "mysql"] = Field("mariadb", description="kind of server")
-    vault_mount: VaultMount = Field(description="the host's own KV version 2 mount")
+    keyring: KeyringConfig = Field(default_factory=KeyringConfig)
+    vault_mount: str = Field(
+        "",
+        validate_default=True,
+        description="the host's own KV mount; needed where its keys are in Vault",
+    )
     vault_address: Url = Field("", description="Vault as the host reaches it; else vault.address")
     vault_ca_file: HostPath = Field("", description="Vault's CA certificate on the host")
     vault_env_file: HostPath = Field(
@@ -280,13 +300,43 @@ class HostConfig(_Model):
     server: ServerConfig = Field(default_factory=ServerConfig)
     service: ServiceConfig = Field(default_factory=ServiceConfig)
     programs: ProgramsConfig = Field(default_factory=ProgramsConfig)
-    keyring: KeyringConfig = Field(default_factory=KeyringConfig)
 
     @pydantic.model_validator(mode="after")
     def _check_keyring(self) -> HostConfig:
         if self.keyring.kind and self.flavor != "mysql":
             raise ValueError("keyring is for flavor mysql")
         return self
+
+    @pydantic.field_validator("vault_mount")
+    @classmethod
+    def _check_vault_mount(cls, value: str, info: pydantic.ValidationInfo) -> str:
+        if value:
+            return _check_mount(value)
+        keyring = info.data.get("keyring")
+        if info.data.get("flavor") != "mysql" or (keyring and keyring.uses_vault):
+            raise PydanticCustomError("missing", "its keys are in Vault")
+        return value
+
+    @property
+    def has_keys_in_vault(self) -> bool:
+        """Whether its server reads its keys from Vault itself."""
+        return self.flavor == "mariadb" or self.keyring.uses_vault
+
+    @property
+    def key_mount(self) -> str:
+        """The mount of its keys; empty where they are not in Vault."""
+        return self.vault_mount if self.has_keys_in_vault else ""
+
+    @property
+    def kv_version(self) -> int:
+        """Version of the KV engine that this mount has; 0 where there is none.
+
+        The plugin keyring_vault has version 1 by default: older ones know no other, and store keys
+        nowhere in a mount of version 2, without an error.
+        """
+        if not self.has_keys_in_vault:
+            return 0
+        return self.keyring.kv_version or (1 if self.keyring.kind == "keyring_vault" else 2)
 
 
 class CloneConfig(_Model):
@@ -335,7 +385,7 @@ class Config(_Model):
                 raise ValueError(f"{name!r} is no host name")
         mounts: dict[str, str] = {}
         for name, host in hosts.items():
-            other = mounts.setdefault(host.vault_mount, name)
+            other = mounts.setdefault(host.vault_mount, name) if host.vault_mount else name
             if other != name:
                 raise ValueError(f"{name} and {other} share the vault_mount {host.vault_mount!r}")
         return hosts
@@ -352,6 +402,30 @@ class Config(_Model):
                 f"unknown host {name!r}", hint=f"add [hosts.{name}] to xbvault.toml; known: {known}"
             )
         return self.hosts[name]
+
+    def check_roles(self, donor: str, recipient: str, source: str | None) -> None:
+        """See that the hosts of a clone can go together, without asking them.
+
+        Raises:
+            ConfigError: One is not in the configuration, or the source is of another flavor.
+            PreconditionError: The recipient is one of the others.
+        """
+        followed = source or donor
+        for name in (donor, recipient, followed):
+            self.host(name)
+        for name, role in ((donor, "donor"), (followed, "source")):
+            if name == recipient:
+                raise PreconditionError(
+                    f"{recipient} is {role} and recipient at once",
+                    host=recipient,
+                    hint="name two different hosts; nothing was contacted",
+                )
+        ours, theirs = self.host(donor).flavor, self.host(followed).flavor
+        if ours != theirs:
+            raise ConfigError(
+                f"{donor} is {ours}, and {followed} is {theirs}",
+                hint="a replica and its source are of one flavor; nothing was contacted",
+            )
 
     @property
     def state_directory(self) -> Path:

@@ -52,7 +52,6 @@ EVENTS = (
 _SECRET_NAME = re.compile(
     r"(?i)(token|password|passwd|secret|private_key|key_data|transition_key)$"
 )
-_MASK = "***"
 _VAULT_TOKEN = re.compile(r"\b(?:hv[sb]|[sbr])\.[A-Za-z0-9_-]{20,}")
 
 _listeners: list[Listener] = []
@@ -65,8 +64,8 @@ def redact_text(text: str) -> str:
     # The longest first: of a value that begins like another one, no end may be left over.
     for value in sorted(models.known_secret_values(), key=len, reverse=True):
         if value in text:
-            text = text.replace(value, _MASK)
-    return _VAULT_TOKEN.sub(_MASK, text)
+            text = text.replace(value, models.MASK)
+    return _VAULT_TOKEN.sub(models.MASK, text)
 
 
 def redact(value: Any) -> Any:
@@ -74,10 +73,10 @@ def redact(value: Any) -> Any:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, models.Secret):
-        return _MASK
+        return models.MASK
     if isinstance(value, dict):
         return {
-            key: _MASK if _SECRET_NAME.search(str(key)) and item else redact(item)
+            key: models.MASK if _SECRET_NAME.search(str(key)) and item else redact(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

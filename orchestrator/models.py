@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self, TypeVar
 T = TypeVar("T")
 
 _KNOWN_VALUES: set[str] = set()
+MASK = "***"
 _SHORTEST_KNOWN = 6
 """Shorter values are not redacted by value: they would blot out ordinary words."""
 
@@ -29,10 +30,11 @@ class Secret:
         value: The clear value.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_masked", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._masked = MASK
         if len(value) >= _SHORTEST_KNOWN:
             _KNOWN_VALUES.add(value)
 
@@ -47,10 +49,14 @@ class Secret:
         The whole is not remembered for redaction, for its parts already are.
         """
         whole = cls("")
-        object.__setattr__(
-            whole, "_value", "".join(p.reveal() if isinstance(p, Secret) else p for p in parts)
-        )
+        whole._value = "".join(p.reveal() if isinstance(p, Secret) else p for p in parts)
+        whole._masked = "".join(p.masked if isinstance(p, Secret) else p for p in parts)
         return whole
+
+    @property
+    def masked(self) -> str:
+        """For a reader: the clear text that it was joined of, and ``***`` for each secret."""
+        return self._masked
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._value == self._value
@@ -244,6 +250,10 @@ class Plan:
         old_datadir: Where the recipient's earlier datadir stands after the swap.
         donor_mount: The donor's KV mount.
         own_mount: The recipient's KV mount.
+        source: Host that the replica follows, where that is the donor's own source; empty where it
+            is the donor.
+        source_version: That host's version, where it is not the donor.
+        source_is_replica: Whether the host that the replica follows replicates itself.
         source_address: Name or address that the replica connects to.
         source_port: Port that the replica connects to.
         parallel: Copy threads.
@@ -285,6 +295,19 @@ class Plan:
     commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     places: tuple[Place, ...] = ()
     subfolders: tuple[Place, ...] = ()
+    source: str = ""
+    source_version: str = ""
+    source_is_replica: bool = False
+
+    @property
+    def source_host(self) -> str:
+        """The host that the replica follows: the donor, or the donor's own source."""
+        return self.source or self.donor
+
+    @property
+    def is_sibling(self) -> bool:
+        """Whether the replica follows what its donor follows."""
+        return bool(self.source)
 
     @property
     def swap_places(self) -> tuple[Place, ...]:
@@ -317,7 +340,7 @@ class Plan:
     @property
     def account_path(self) -> str:
         """Path of the replication account of this run, below the mount of our own records."""
-        return f"replication/{self.donor}/{self.recipient}/{self.run_id}"
+        return f"replication/{self.source_host}/{self.recipient}/{self.run_id}"
 
     def job_name(self, step: str, attempt: int = 1) -> str:
         """Return the name of the remote job of a step."""

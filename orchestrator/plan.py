@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import shlex
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys
+from orchestrator import keys, recipe
 from orchestrator.errors import PreconditionError
 from orchestrator.facts import layout, preflight
-from orchestrator.facts.survey import Survey, read_one_host, read_survey
-from orchestrator.models import Check, Place, Plan
+from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
+from orchestrator.models import Check, Plan
 from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
+    from orchestrator.remote import Remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,14 @@ class CloneOptions:
         replace: Set aside whatever datadir the recipient has.
         require_encryption: Refuse a donor without a keyring.
         checksums: ``all``, ``sample`` or ``none``.
+        source: Host that the new replica follows: the donor's own source, or the donor.
     """
 
     parallel: int | None = None
     replace: bool = False
     require_encryption: bool = False
     checksums: str | None = None
+    source: str | None = None
 
 
 def make_plan(
@@ -57,18 +59,11 @@ def make_plan(
 
     Raises:
         ConfigError: A host is not in the configuration; nothing was contacted.
-        PreconditionError: The recipient is the donor; nothing was contacted.
+        PreconditionError: Hosts that must be different are the same; nothing was contacted.
         RemoteError: A host cannot be read.
         SecretError: Vault cannot be read.
     """
-    config.host(donor)
-    config.host(recipient)
-    if donor == recipient:
-        raise PreconditionError(
-            f"the recipient is the donor: {donor}",
-            host=donor,
-            hint="name two hosts: xbvault clone DONOR RECIPIENT",
-        )
+    config.check_roles(donor, recipient, options.source)
     now = dt.datetime.now(dt.UTC)
     request = preflight.Request(
         donor=donor,
@@ -77,12 +72,60 @@ def make_plan(
         backup_id=keys.new_backup_id(donor, now),
         replace=options.replace,
         require_encryption=options.require_encryption,
+        source=find_source(donor, options.source),
+        coordinates=config.clone.coordinates,
     )
-    survey = survey_hosts(config, request)
+    vault = Vault.from_config(config.vault)
+    with ExitStack() as opened:
+
+        def open_door(name: str) -> SshRemote:
+            return opened.enter_context(closing(SshRemote(name, config.host(name), config.ssh)))
+
+        return plan_clone(
+            config,
+            vault,
+            open_door(donor),
+            open_door(recipient),
+            request,
+            source=open_door(request.source) if request.source else None,
+            options=options,
+        )
+
+
+def plan_clone(
+    config: Config,
+    vault: Vault,
+    donor: Remote,
+    recipient: Remote,
+    request: preflight.Request,
+    *,
+    source: Remote | None = None,
+    options: CloneOptions,
+) -> tuple[Plan, tuple[Check, ...]]:
+    """Plan a clone over doors that are there; see `make_plan`.
+
+    Raises:
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    survey = read_survey(
+        config,
+        vault,
+        donor,
+        recipient,
+        run_id=request.run_id,
+        backup_id=request.backup_id,
+        source=source,
+    )
     checks = preflight.judge(survey, config, request)
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan(config, survey, request, options), checks
+    return _plan(config, survey, request, options, vault_url=vault.address), checks
+
+
+def find_source(donor: str, named: str | None) -> str:
+    """Return the host that a new replica follows where it is not its donor; else nothing."""
+    return "" if named in (None, donor) else str(named)
 
 
 def check_host(config: Config, name: str) -> tuple[Check, ...]:
@@ -93,35 +136,23 @@ def check_host(config: Config, name: str) -> tuple[Check, ...]:
         SecretError: No token for Vault.
     """
     with closing(SshRemote(name, config.host(name), config.ssh)) as remote:
-        side, ssh_ca, token_ok = read_one_host(
-            config, name, Vault.from_config(config.vault), remote
-        )
-    return preflight.judge_host(name, side, config.host(name), ssh_ca=ssh_ca, token_ok=token_ok)
-
-
-def survey_hosts(config: Config, request: preflight.Request) -> Survey:
-    """Read everything that preflight judges, over connections of its own."""
-    with (
-        closing(SshRemote(request.donor, config.host(request.donor), config.ssh)) as donor,
-        closing(SshRemote(request.recipient, config.host(request.recipient), config.ssh)) as other,
-    ):
-        return read_survey(
-            config,
-            Vault.from_config(config.vault),
-            donor,
-            other,
-            run_id=request.run_id,
-            backup_id=request.backup_id,
-        )
+        side, found = read_one_host(config, name, Vault.from_config(config.vault), remote)
+    return preflight.judge_host(name, side, config.host(name), found)
 
 
 def _plan(
-    config: Config, survey: Survey, request: preflight.Request, options: CloneOptions
+    config: Config,
+    survey: Survey,
+    request: preflight.Request,
+    options: CloneOptions,
+    *,
+    vault_url: str,
 ) -> Plan:
     source, target = survey.donor.host, survey.recipient.host
     if source is None or target is None:  # make_plan has raised what was wrong
         raise PreconditionError("a host could not be read")
     donor_config = config.host(request.donor)
+    followed = survey.source or survey.donor
     found = layout.make_layout(target, survey.recipient.places, request.run_id)
     plan = Plan(
         run_id=request.run_id,
@@ -136,12 +167,13 @@ def _plan(
         old_datadir=found.old_datadir,
         places=found.places,
         subfolders=found.subfolders,
-        donor_mount=donor_config.vault_mount,
-        own_mount=config.host(request.recipient).vault_mount,
-        source_address=(
-            donor_config.server.replication_address or donor_config.address or request.donor
-        ),
-        source_port=donor_config.server.port,
+        donor_mount=donor_config.key_mount,
+        own_mount=config.host(request.recipient).key_mount,
+        source=request.source,
+        source_version=followed.host.server_version if request.source and followed.host else "",
+        source_is_replica=bool(followed.instance and followed.instance.replicates),
+        source_address=source_address(config, request.source or request.donor),
+        source_port=config.host(request.source or request.donor).server.port,
         parallel=options.parallel or config.clone.parallel,
         replace=request.replace,
         require_encryption=request.require_encryption,
@@ -154,59 +186,5 @@ def _plan(
         keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
     )
-    return dataclasses.replace(plan, commands=_commands(config, plan))
-
-
-def _commands(config: Config, plan: Plan) -> dict[str, tuple[str, ...]]:
-    """Return the commands that will run, for the reader. Secrets are never in them."""
-    server = config.host(plan.donor).server
-    address = config.host(plan.recipient).address or plan.recipient
-    user = config.host(plan.recipient).receive_user
-    flavor = flavors.of(plan)
-    programs = flavor.programs(config.host(plan.recipient))
-    backup = flavor.backup_command(
-        flavor.programs(config.host(plan.donor)),
-        parallel=plan.parallel,
-        tmp_dir=f"{plan.run_dir}/scratch",
-        socket=server.socket,
-        defaults_file=server.defaults_file,
-        options_file=f"{plan.secret_dir}/backup.cnf",
-    )
-    extract = flavor.extract_command(programs, parallel=plan.parallel, staging_dir=plan.staging_dir)
-    prepare = flavor.prepare_command(
-        programs,
-        staging_dir=plan.staging_dir,
-        memory_bytes=0,
-        options_file=f"{plan.secret_dir}/prepare.cnf",
-    )
-    move = flavor.restore_command(
-        programs,
-        staging_dir=plan.staging_dir,
-        new_datadir=plan.new_datadir,
-        parallel=plan.parallel,
-        rekey=flavors.tool_carries_keys(plan),
-        options_file=f"{plan.secret_dir}/restore.cnf",
-    )
-    return {
-        "stream-backup": (
-            f"{plan.donor}: {shlex.join(backup)} | pv | ssh {user}@{address} {plan.run_id}",
-            f"{plan.recipient}: pv | {shlex.join(extract)}",
-        ),
-        "prepare-backup-set": (
-            f"{plan.recipient}: {shlex.join(prepare).replace('=0', '=<from free memory>', 1)}",
-        ),
-        "move-backup-set": (f"{plan.recipient}: {shlex.join(move)}",),
-        "swap-datadir": tuple(
-            f"{plan.recipient}: {_move(place, source, target)}"
-            for source, target in (("path", "old"), ("new", "path"))
-            for place in plan.swap_places
-        ),
-    }
-
-
-def _move(place: Place, source: str, target: str) -> str:
-    source, target = getattr(place, source), getattr(place, target)
-    if place.is_whole:
-        return shlex.join(["mv", source, target])
-    names = "*" if place.patterns == ("*",) else " ".join(place.patterns)
-    return f"mv {shlex.quote(source)}/{{{names}}} {shlex.quote(target)}"
+    commands = recipe.list_commands(config, plan, survey, vault_url=vault_url)
+    return dataclasses.replace(plan, commands=commands)

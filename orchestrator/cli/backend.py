@@ -86,6 +86,7 @@ class Backend:
         replace: bool,
         require_encryption: bool,
         checksums: str | None,
+        source: str | None,
     ) -> tuple[Plan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a clone, and what the preflight found."""
         from orchestrator import plan
@@ -95,6 +96,7 @@ class Backend:
             replace=replace,
             require_encryption=require_encryption,
             checksums=checksums,
+            source=source,
         )
         return plan.make_plan(config, donor, recipient, options=options)
 
@@ -188,7 +190,10 @@ class Backend:
         sudoers = {host: sudo.sudoers_text(config, host) for host in config.hosts}
         return {
             "policies": vault.policies(config),
-            "grants": database.grants_text(),
+            "grants": "\n".join(
+                database.grants_text(flavor)
+                for flavor in sorted({host.flavor for host in config.hosts.values()})
+            ),
             "sudoers": {host: text for host, text in sudoers.items() if text},
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,6 @@ from orchestrator import models, summary
 from orchestrator.cli import follow, output
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.playbook import describe_steps
-from orchestrator.errors import PreconditionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +43,11 @@ PLAYBOOK = "clone"
     type=click.Choice(["all", "sample", "none"]),
     help="InnoDB tables compared at the end; else clone.checksums of the configuration.",
 )
+@click.option(
+    "--source",
+    metavar="HOST",
+    help="Host that the new replica follows: DONOR itself, as without this, or DONOR's own source.",
+)
 @json_option
 @verbose_option
 @yes_option
@@ -53,14 +58,7 @@ def clone(
     """Clone the server of DONOR to the host RECIPIENT, as a replica under keys of its own."""
     config = call.load_config()
     call.document = summary.build_empty_document()
-    config.host(donor)
-    config.host(recipient)
-    if donor == recipient:
-        raise PreconditionError(
-            f"{recipient} is donor and recipient at once",
-            host=recipient,
-            hint="name two different hosts; nothing was contacted",
-        )
+    config.check_roles(donor, recipient, options["source"])
     if not only_plan:
         output.require_consent(call, yes=yes)
     playbook = call.backend.load_playbook(PLAYBOOK)
@@ -89,6 +87,8 @@ def describe_change(plan: Plan) -> str:
         f"donor      {plan.donor} ({plan.flavor} {plan.server_version}), only read",
         f"recipient  {plan.recipient}, datadir {plan.datadir}",
     ]
+    if plan.is_sibling:
+        lines.append(f"source     {plan.source}, which the recipient will follow as the donor does")
     if plan.replace:
         lines.append(f"replace    whatever datadir is there is set aside as {plan.old_datadir}")
         lines.append("           nothing of it is deleted; `xbvault runs undo` brings it back")
@@ -127,9 +127,13 @@ def format_plan(document: dict[str, Any]) -> Iterator[str]:
     yield output.format_table(("vault path", ""), list(document["vault_paths"].items()))
     yield ""
     total = len(document["steps"])
+    indent = " " * (len(str(total)) * 2 + 4)
     for number, step in enumerate(document["steps"], 1):
         yield f"[{number:{len(str(total))}}/{total}] {step['name']} ({step['role']}): {step['summary']}"
-        yield from (f"{'':{len(str(total)) * 2 + 4}}$ {command}" for command in step["commands"])
+        yield from (
+            textwrap.indent(f"$ {command}", indent, lambda _line: True)
+            for command in step["commands"]
+        )
 
 
 def _show(value: Any) -> str:

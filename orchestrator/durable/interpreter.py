@@ -107,7 +107,8 @@ class Interpreter:
 def _name_host(plan: Plan, role: str) -> str:
     if role == "both":
         return f"{plan.donor},{plan.recipient}"
-    return plan.donor if role == "donor" else plan.recipient
+    named = {"donor": plan.donor, "source": plan.source_host}
+    return named.get(role, plan.recipient)
 
 
 def _make_fault(info: StepInfo, error: Exception) -> OrchestratorError:

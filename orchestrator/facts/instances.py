@@ -29,6 +29,7 @@ class InstanceFacts:
         encryption_plugins: Status by name.
         replicas: Hosts that read its binary log now.
         is_replica: Whether it replicates from another server.
+        sources: What it says of each server that it replicates from, running or not.
         outside_files: Data files outside of the data directory; at most 20.
         unquoted_tables: Tables whose names the backup tool would not quote; at most 20.
     """
@@ -39,6 +40,7 @@ class InstanceFacts:
     encryption_plugins: dict[str, str]
     replicas: tuple[str, ...]
     is_replica: bool
+    sources: tuple[ReplicationStatus, ...] = ()
     unquoted_tables: tuple[str, ...] = ()
     outside_files: tuple[str, ...] = ()
 
@@ -50,6 +52,11 @@ class InstanceFacts:
     def server_version(self) -> str:
         """The version's numbers, such as ``10.11.19``."""
         return ".".join(map(str, versions.read_numbers(self.variables.get("version", ""))))
+
+    @property
+    def replicates(self) -> bool:
+        """Whether events of another server arrive, or would if its connection were better."""
+        return any(not status.is_off for status in self.sources)
 
     @property
     def has_keyring(self) -> bool:
@@ -126,8 +133,10 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
         if dialect.datafiles_sql
         else []
     )
+    sources = sql.query(remote, config, dialect.sources_sql)
     return InstanceFacts(
         variables=variables,
+        sources=tuple(dialect.read_status(row) for row in sources),
         outside_files=dialect.list_outside(
             [unhex(row["path"]) for row in outside], datadir=variables.get("datadir", "")
         )[:MOST_SHOWN],

@@ -7,10 +7,11 @@ once instead of the first.
 from __future__ import annotations
 
 import dataclasses
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from orchestrator import lock
+from orchestrator import flavors, lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import accounts, hosts, instances, places
 from orchestrator.privileges import vault as vault_rights
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from orchestrator.vault import Health, TokenInfo, Vault
 
 
+_NO_SERVER = re.compile(r"^ERROR (?:2002|2003|2005|2013)\b", re.MULTILINE)
+"""The client's own errors: no connection, no such name, no answer."""
 A_KEY = "1"
-"""A page key that every mount has, to ask for rights with."""
+"""A page key that every mount of MariaDB's has, to ask for rights with."""
+KEPT_IN = 2
+"""Version of the KV engine that keeps versions of a secret."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,21 @@ class VaultSurvey:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UpstreamSurvey:
+    """How donor and recipient reach the host that the new replica is to follow.
+
+    Attributes:
+        donor_address: Address of the donor's own source, as the donor resolves it.
+        source_address: Address of that host, as the donor resolves it.
+        refusal: Why the recipient cannot connect to its server; empty if it can.
+    """
+
+    donor_address: str
+    source_address: str
+    refusal: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Survey:
     """Everything that preflight judges.
 
@@ -102,6 +122,8 @@ class Survey:
         lock: Who holds the recipient; None if that could not be read.
         arriving: The account on the donor that works on the recipient once its data is there; None
             if that could not be read.
+        source: What the host told that the new replica follows, where it is not the donor.
+        upstream: How the donor reaches its own source, where that is to be followed.
     """
 
     donor: HostSurvey
@@ -109,11 +131,14 @@ class Survey:
     vault: VaultSurvey
     lock: lock.LockState | None
     arriving: Account | None = None
+    source: HostSurvey | None = None
+    upstream: UpstreamSurvey | None = None
 
     @property
     def errors(self) -> tuple[OrchestratorError, ...]:
         """All that could not be read."""
-        return self.donor.errors + self.recipient.errors + self.vault.errors
+        source = self.source.errors if self.source else ()
+        return self.donor.errors + self.recipient.errors + source + self.vault.errors
 
 
 def needed_capabilities(
@@ -147,17 +172,36 @@ def read_survey(
     *,
     run_id: str,
     backup_id: str,
+    source: Remote | None = None,
 ) -> Survey:
-    """Ask both hosts and Vault. It raises nothing that a host or Vault is the cause of."""
-    with ThreadPoolExecutor(2) as pool:
+    """Ask the hosts and Vault. It raises nothing that a host or Vault is the cause of.
+
+    Args:
+        config: The configuration.
+        vault: The door to Vault.
+        donor: The door to the donor.
+        recipient: The door to the recipient.
+        run_id: Name of the run.
+        backup_id: Name of the backup set.
+        source: The door to the host that the new replica follows, where it is not the donor.
+    """
+    with ThreadPoolExecutor(3) as pool:
         donor_future = pool.submit(_read_host, donor, config, peer=recipient.name)
         recipient_future = pool.submit(_read_host, recipient, config, peer=donor.name)
+        source_future = source and pool.submit(_read_host, source, config, peer=recipient.name)
+        source_survey = source_future.result() if source_future else None
         surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
     errors = list(surveys[recipient.name].errors)
     state = None
     if not errors:
         try:
             state = lock.read_lock(recipient)
+        except OrchestratorError as error:
+            errors.append(error)
+    upstream = None
+    if source is not None and not errors and not surveys[donor.name].errors:
+        try:
+            upstream = _read_upstream(config, donor, recipient, source.name, surveys[donor.name])
         except OrchestratorError as error:
             errors.append(error)
     arriving = None
@@ -181,6 +225,8 @@ def read_survey(
         ),
         lock=state,
         arriving=arriving,
+        source=source_survey,
+        upstream=upstream,
     )
 
 
@@ -221,6 +267,37 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
     )
 
 
+def source_address(config: Config, host: str) -> str:
+    """Return the name or address at which replicas reach a host's server."""
+    return config.host(host).server.replication_address or config.host(host).address or host
+
+
+def _read_upstream(
+    config: Config, donor: Remote, recipient: Remote, source: str, side: HostSurvey
+) -> UpstreamSurvey:
+    address, port = source_address(config, source), config.host(source).server.port
+    sources = side.instance.sources if side.instance else ()
+    return UpstreamSurvey(
+        donor_address=_resolve(donor, sources[0].host) if sources else "",
+        source_address=_resolve(donor, address),
+        refusal=_try_connection(recipient, config.host(recipient.name), address, port),
+    )
+
+
+def _try_connection(remote: Remote, host: HostConfig, address: str, port: int) -> str:
+    """Return why a host's client cannot connect to another server; empty if that one answers.
+
+    It has no account there, and that server's refusal is an answer.
+    """
+    command = [flavors.of(host).programs(host).client, "--no-defaults", "--protocol=tcp"]
+    command += [f"--host={address}", f"--port={port}", "--user=xbvault", "--connect-timeout=5"]
+    result = remote.run(
+        ["timeout", "20", *command], check=False, stdin="SELECT 1;\n", timeout_seconds=60
+    )
+    words = result.stderr.strip()
+    return words[:200] if _NO_SERVER.search(words) else ""
+
+
 def _resolve(remote: Remote, name: str) -> str:
     found = remote.run(
         ["timeout", "5", "getent", "ahosts", name], check=False, timeout_seconds=20
@@ -259,16 +336,17 @@ def _read_vault(
         else:
             token = vault.lookup_token()
             capabilities = vault.read_capabilities(list(needed))
-            for mount in (config.vault.mount, *(config.host(n).vault_mount for n in surveys)):
+            asked = list_token_holders(config, donor, recipient)
+            for mount in (config.vault.mount, *(config.host(name).key_mount for name in asked)):
                 kv_versions[mount] = vault.read_kv_version(mount) if vault.has_mount(mount) else 0
             ssh_ca = vault.read_ssh_ca(config.vault.ssh_mount)
-            if kv_versions[config.host(donor).vault_mount]:
-                key_ids = vault.list_secrets(config.host(donor).vault_mount)
-            own = config.host(recipient).vault_mount
-            if kv_versions[own] == 2:  # noqa: PLR2004 - the KV engine's version, not a magic number
+            if donor in asked and kv_versions[config.host(donor).key_mount]:
+                key_ids = vault.list_secrets(config.host(donor).key_mount)
+            own = config.host(recipient).key_mount
+            if keeps_versions(config, recipient) and kv_versions[own] == KEPT_IN:
                 max_versions[own] = vault.read_mount_config(own)
             for name, survey in surveys.items():
-                if survey.token is None:
+                if survey.token is None or name not in asked:
                     continue
                 try:
                     as_host = vault.with_token(survey.token)
@@ -276,9 +354,9 @@ def _read_vault(
                         list(needed_by_host(config, name))
                     )
                     host_tokens[name] = as_host.lookup_token()
-                    reads_own[name] = _may_read(as_host, config.host(name).vault_mount)
-                    if name == recipient:
-                        recipient_reads_donor = _may_read(as_host, config.host(donor).vault_mount)
+                    reads_own[name] = _reads_own(as_host, config, name)
+                    if name == recipient and config.host(donor).key_mount:
+                        recipient_reads_donor = _may_read(as_host, config, donor)
                 except OrchestratorError as error:
                     errors.append(make_token_error(error, name, config.host(name).vault_env_file))
     except OrchestratorError as error:
@@ -312,9 +390,31 @@ def make_token_error(error: OrchestratorError, name: str, path: str) -> SecretEr
     )
 
 
-def _may_read(vault: Vault, mount: str) -> bool:
+def list_token_holders(config: Config, donor: str, recipient: str) -> tuple[str, ...]:
+    """Return the hosts of a clone whose own tokens it depends on.
+
+    A donor with MySQL is not among them: its backup tool uses its server's keyring by itself.
+    """
+    return tuple(
+        name
+        for name in (donor, recipient)
+        if config.host(name).has_keys_in_vault
+        and (name == recipient or keeps_versions(config, name))
+    )
+
+
+def keeps_versions(config: Config, host: str) -> bool:
+    """Return whether the keys of a host have many versions each, as MariaDB's page keys have."""
+    return vault_rights.needs_transition(config, host)
+
+
+def _reads_own(vault: Vault, config: Config, name: str) -> bool:
+    """Return whether a host's own token does in its own mount what its server begins with."""
+    if keeps_versions(config, name):
+        return _may_read(vault, config, name)
+    host = config.host(name)
     try:
-        vault.read_secret(mount, "1")
+        vault.list_secrets(host.key_mount, kv_version=host.kv_version)
     except SecretError as error:
         if error.transient:
             raise
@@ -322,23 +422,46 @@ def _may_read(vault: Vault, mount: str) -> bool:
     return True
 
 
+def _may_read(vault: Vault, config: Config, name: str) -> bool:
+    host = config.host(name)
+    inner = "" if host.kv_version == 1 else "data/"
+    try:
+        return vault.can_read(f"{host.key_mount}/{inner}{A_KEY}")
+    except SecretError as error:
+        if error.transient:
+            raise
+        return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnVault:
+    """What Vault told about one host by itself.
+
+    Attributes:
+        ssh_ca: Public key of the CA that its SSH server must trust; empty if Vault does not say.
+        token_ok: Whether its own token reads its own mount; None if that could not be tried.
+        kv_version: Of its own mount; 0 if there is none, None if that could not be read, or its
+            keys are not in Vault.
+    """
+
+    ssh_ca: str = ""
+    token_ok: bool | None = None
+    kv_version: int | None = None
+
+
 def read_one_host(
     config: Config, name: str, vault: Vault, remote: Remote
-) -> tuple[HostSurvey, str, bool | None]:
-    """Read one host by itself.
-
-    Returns:
-        What it told, the CA that its SSH server must trust (empty if Vault does not say), and
-        whether its own token reads its own mount (None if that could not be tried).
-    """
+) -> tuple[HostSurvey, OwnVault]:
+    """Read one host by itself; what Vault does not tell is left out."""
     side = _read_host(remote, config, peer=name)
+    mount = config.host(name).key_mount
     try:
         ssh_ca = vault.read_ssh_ca(config.vault.ssh_mount)
-        token_ok = (
-            _may_read(vault.with_token(side.token), config.host(name).vault_mount)
-            if side.token
-            else None
-        )
+        kv_version = token_ok = None
+        if mount:
+            kv_version = vault.read_kv_version(mount) if vault.has_mount(mount) else 0
+        if mount and side.token:
+            token_ok = _reads_own(vault.with_token(side.token), config, name)
     except OrchestratorError:
-        return side, "", None
-    return side, ssh_ca, token_ok
+        return side, OwnVault()
+    return side, OwnVault(ssh_ca=ssh_ca, token_ok=token_ok, kv_version=kv_version)

@@ -25,6 +25,11 @@ def dialect_of(plan: Plan) -> Dialect:
     return of(plan).dialect(plan.server_version)
 
 
+def source_dialect_of(plan: Plan) -> Dialect:
+    """Return the SQL of the host that the replica of a run follows."""
+    return of(plan).dialect(plan.source_version or plan.server_version)
+
+
 def config_dir(host: HostConfig) -> str:
     """Return where a host's server reads drop-ins."""
     return host.server.config_dir or of(host).config_dir

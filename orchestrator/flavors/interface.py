@@ -9,22 +9,44 @@ from __future__ import annotations
 import abc
 import dataclasses
 import enum
+import itertools
 from typing import TYPE_CHECKING, ClassVar
 
 from orchestrator import numerals
+from orchestrator.models import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from orchestrator.config import HostConfig
     from orchestrator.flavors.file_sets import FileSet
-    from orchestrator.models import Coordinates, Plan
+    from orchestrator.models import Plan
 
 DROP_IN = "zz-xbvault.cnf"
 """Read last, because drop-ins are read in alphabetical order."""
 COMMON_PROGRAMS = ("pv", "flock")
 DONOR_PROGRAMS = ("ssh", "ssh-keygen")
 SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema")
+
+SNAPSHOT_LOCK_SECONDS = 30
+"""How long a server's writers may have to wait behind our waiting for a lock."""
+APPLIED_COLUMN = "xbvault_applied"
+
+
+def locked_snapshot_sql(position: str) -> tuple[str, ...]:
+    """Return the statements that open a consistent snapshot, with a query about its position.
+
+    Only under a lock do snapshot and position belong together; it is held for a moment. Waiting for
+    it is bounded, because everybody who writes waits behind it.
+    """
+    return (
+        f"SET SESSION lock_wait_timeout = {SNAPSHOT_LOCK_SECONDS}",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "FLUSH TABLES WITH READ LOCK",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+        position,
+        "UNLOCK TABLES",
+    )
 
 
 def account_name(run_id: str) -> str:
@@ -64,13 +86,30 @@ class SetFiles:
         info: Written last, so a stream without it was cut.
         checkpoints: Kind of the set and its log sequence numbers.
         binlog_info: Binary log coordinates.
+        slave_info: What the donor itself replicates from; written where it is asked for.
         keys: Keys that the tool has sealed under the transition key; empty where it has none.
     """
 
     info: str
     checkpoints: str
     binlog_info: str
+    slave_info: str
     keys: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """What the donor itself replicates from, and up to where the set has it.
+
+    Attributes:
+        channel: Name of the channel; empty for the default one.
+        coordinates: Where to go on; without a file where GTIDs say it.
+        uses_gtid: Whether the donor asks its source for GTIDs.
+    """
+
+    channel: str
+    coordinates: Coordinates
+    uses_gtid: bool
 
 
 class StartFailure(enum.Enum):
@@ -98,7 +137,7 @@ class FailedStart:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplicationStatus:
-    """What a replica says of its one source.
+    """What a replica says of a source.
 
     Attributes:
         host: The source's name or address.
@@ -114,6 +153,10 @@ class ReplicationStatus:
         uses_tls: Whether the connection is encrypted and the certificate verified.
         applied_file: The source's binary log up to which events are applied.
         applied_position: Position in it.
+        channel: Name of the channel; empty for the default one.
+        source_id: The source's server_id; ``0`` before it ever answered.
+        source_uuid: The source's server_uuid; empty where there is none, or it is not known.
+        delay_seconds: How long events are held back on purpose.
     """
 
     host: str
@@ -129,6 +172,20 @@ class ReplicationStatus:
     uses_tls: bool
     applied_file: str
     applied_position: str
+    channel: str = ""
+    source_id: str = ""
+    source_uuid: str = ""
+    delay_seconds: int = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing is fetched, or nothing applied, until somebody starts it."""
+        return "No" in (self.io, self.sql)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether all of it is stopped, as on a server that is no replica any more."""
+        return self.io == self.sql == "No"
 
 
 class Dialect(abc.ABC):
@@ -153,9 +210,13 @@ class Dialect(abc.ABC):
             the backup tool takes such along.
         events_sql: event_schema, event_name, definer (HEX), status.
         position_sql: The donor's position of now; `read_position` takes the answer's row.
+        binlog_sql: File: the binary log that is being written.
         applied_sql: pos: what the replica has applied.
         disable_event: What disables an event on a replica.
         fresh_logs_sql: Stops replication and begins the binary logs anew.
+        logs_updates: The variable that says whether a replica logs what it applies.
+        upstream_gtid_sql: xbvault_applied: the GTID position up to which a snapshot that is open has
+            what was replicated.
     """
 
     source_word: str
@@ -172,14 +233,27 @@ class Dialect(abc.ABC):
     datafiles_sql: str
     events_sql: str
     position_sql: str
+    binlog_sql: str
     applied_sql: str
     disable_event: str
     fresh_logs_sql: str
+    logs_updates: str
+    upstream_gtid_sql: str
 
     @property
     def status_sql(self) -> str:
         """The state of replication, one row a source."""
         return f"SHOW {self.replica_word.upper()} STATUS"
+
+    @property
+    def sources_sql(self) -> str:
+        """The state of replication, one row for each channel."""
+        return self.status_sql
+
+    @property
+    def stop_sql(self) -> str:
+        """Stops replication."""
+        return f"STOP {self.replica_word.upper()}"
 
     @property
     def start_sql(self) -> str:
@@ -206,6 +280,41 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def until_sql(self, file: str, position: int) -> str:
         """Return the statement that applies events up to a position of the source."""
+
+    @abc.abstractmethod
+    def until_gtid_sql(self, gtid: str) -> str:
+        """Return the statement that applies events up to a GTID position; both threads must stand."""
+
+    @abc.abstractmethod
+    def reach_sql(self, position: Coordinates) -> str:
+        """Return the query that waits a second until a replica has applied a source's position.
+
+        It goes by GTID where the position has one; ``reached`` is 0 when it is.
+        """
+
+    def upstream_snapshot_sql(self, *, by_gtid: bool) -> tuple[str, ...]:
+        """Return the statements that open a replica's snapshot and say where it stands.
+
+        Args:
+            by_gtid: Whether that is to be a GTID; otherwise it is a position of its source, which
+                belongs to the snapshot only under a lock.
+        """
+        if by_gtid:
+            return ("START TRANSACTION WITH CONSISTENT SNAPSHOT", self.upstream_gtid_sql)
+        return locked_snapshot_sql(self.status_sql)
+
+    def read_upstream_snapshot(self, text: str, *, by_gtid: bool) -> Coordinates:
+        """Return the position in the client's output; an empty one if it is not there."""
+        lines = text.split("\n")
+        for head, line in itertools.pairwise(lines):
+            if by_gtid and head == APPLIED_COLUMN:
+                return Coordinates(file="", position=0, gtid="" if line == "NULL" else line)
+            row = dict(zip(head.split("\t"), line.split("\t"), strict=False))
+            file = row.get(f"Relay_{self.source_word}_Log_File", "")
+            position = row.get(f"Exec_{self.source_word}_Log_Pos", "")
+            if not by_gtid and file and numerals.is_whole(position):
+                return Coordinates(file=file, position=numerals.parse_whole(position), gtid="")
+        return Coordinates(file="", position=0, gtid="")
 
     @abc.abstractmethod
     def snapshot_sql(self) -> tuple[str, ...]:
@@ -241,6 +350,7 @@ class Dialect(abc.ABC):
         """
         source, replica = self.source_word, self.replica_word
         behind = row.get(f"Seconds_Behind_{source}", "NULL")
+        delay = row.get("SQL_Delay", "0")
         return ReplicationStatus(
             host=row[f"{source}_Host"],
             port=row[f"{source}_Port"],
@@ -256,6 +366,10 @@ class Dialect(abc.ABC):
             and row.get(f"{source}_SSL_Verify_Server_Cert") == "Yes",
             applied_file=row.get(f"Relay_{source}_Log_File", ""),
             applied_position=row.get(f"Exec_{source}_Log_Pos", ""),
+            channel=row.get("Channel_Name") or row.get("Connection_name") or "",
+            source_id=row.get(f"{source}_Server_Id", ""),
+            source_uuid=row.get(f"{source}_UUID", ""),
+            delay_seconds=numerals.parse_whole(delay) if numerals.is_whole(delay) else 0,
         )
 
 
@@ -324,6 +438,10 @@ class Flavor(abc.ABC):
         """Return the options that keep a server from logging what it replicates."""
 
     @abc.abstractmethod
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether a running server's variables say that its sets will have a GTID position."""
+
+    @abc.abstractmethod
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
 
@@ -356,6 +474,14 @@ class Flavor(abc.ABC):
         """
 
     @abc.abstractmethod
+    def read_upstreams(self, text: str) -> tuple[Upstream, ...]:
+        """Return what the set's file of them says of the donor's own sources.
+
+        Raises:
+            VerificationError: It is not of this form, was cut, or names no source.
+        """
+
+    @abc.abstractmethod
     def backup_command(
         self,
         programs: Programs,
@@ -365,6 +491,7 @@ class Flavor(abc.ABC):
         socket: str,
         defaults_file: str,
         options_file: str,
+        slave_info: bool,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as a stream to stdout.
 
@@ -376,6 +503,7 @@ class Flavor(abc.ABC):
             defaults_file: The administrator's client options; empty for none.
             options_file: Options that a run has written, with the transition key; empty where the
                 tool takes none.
+            slave_info: Whether to record what the donor itself replicates from, and up to where.
         """
 
     @abc.abstractmethod

@@ -18,6 +18,7 @@ from orchestrator.flavors.interface import (
     Programs,
     SetFiles,
     StartFailure,
+    Upstream,
 )
 from orchestrator.flavors.option_files import is_on
 from orchestrator.flavors.quoting import quote_option
@@ -44,15 +45,23 @@ _FIRST_POSITION = 4
 """Every binary log begins with four bytes that are no event."""
 _BINLOG = re.compile(r"[^\\\ufffd]+\.[0-9]{6,10}")
 _GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-[0-9]{1,20}")
+_SLAVE_POS = re.compile(r"SET GLOBAL gtid_slave_pos = '([^'\n]*)';\n")
+_CHANGE = re.compile(
+    r"CHANGE MASTER (?:'([^\n]*)' )?TO "
+    r"(?:(master_use_gtid = slave_pos)"
+    r"|MASTER_LOG_FILE='([^'\n]*)', MASTER_LOG_POS=([0-9]{1,20}));\n"
+)
 _OLD_NAMES = SetFiles(
     info="xtrabackup_info",
     checkpoints="xtrabackup_checkpoints",
     binlog_info="xtrabackup_binlog_info",
+    slave_info="xtrabackup_slave_info",
 )
 _NEW_NAMES = SetFiles(
     info="mariadb_backup_info",
     checkpoints="mariadb_backup_checkpoints",
     binlog_info="mariadb_backup_binlog_info",
+    slave_info="mariadb_backup_slave_info",
 )
 
 
@@ -94,16 +103,58 @@ def parse_binlog_info(text: str) -> Coordinates:
     """
     file, _, rest = text.removesuffix("\n").replace(",\n", ",").partition("\t")
     position, _, gtid = rest.partition("\t")
-    is_file = _BINLOG.fullmatch(file) and file.isprintable()
-    if not text.endswith("\n") or not is_file or not numerals.is_whole(position):
+    if not text.endswith("\n"):
         raise VerificationError(f"no binary log coordinates in {text[:80]!r}")
+    return _need_coordinates(file, position, _need_gtid(gtid))
+
+
+def parse_slave_info(text: str) -> tuple[Upstream, ...]:
+    """Return what a ``…_slave_info`` file says, a channel each.
+
+    Statements as the server takes them: first, where GTIDs are used, the position that is there
+    already; then a CHANGE MASTER for each channel, without address and account. Names of channels
+    are not escaped.
+
+    Raises:
+        VerificationError: It is not of this form, was cut, or names no source.
+    """
+    gtid, at = "", 0
+    if there := _SLAVE_POS.match(text):
+        gtid, at = _need_gtid(there.group(1)), there.end()
+    found = []
+    while change := _CHANGE.match(text, at):
+        channel, by_gtid, file, position = change.groups()
+        if by_gtid and not gtid:
+            raise VerificationError("a source of the donor goes by GTID, and no position is told")
+        coordinates = (
+            Coordinates(file="", position=0, gtid=gtid)
+            if by_gtid
+            else _need_coordinates(file, position, "")
+        )
+        found.append(
+            Upstream(channel=channel or "", coordinates=coordinates, uses_gtid=bool(by_gtid))
+        )
+        at = change.end()
+    if not found or text[at:].strip():
+        raise VerificationError(f"no source of the donor in {text[at:][:80]!r}")
+    return tuple(found)
+
+
+def _need_coordinates(file: str, position: str, gtid: str) -> Coordinates:
+    is_file = _BINLOG.fullmatch(file) and file.isprintable()
+    if not is_file or not numerals.is_whole(position):
+        raise VerificationError(f"no binary log coordinates: {file[:80]!r} {position[:20]!r}")
     if int(position) < _FIRST_POSITION:
         raise VerificationError(f"{position} is no position in a binary log")
-    found = [_GTID.fullmatch(part) for part in gtid.split(",")] if gtid else []
+    return Coordinates(file=file, position=int(position), gtid=gtid)
+
+
+def _need_gtid(text: str) -> str:
+    found = [_GTID.fullmatch(part) for part in text.split(",")] if text else []
     domains = [one.group(1) for one in found if one]
     if len(domains) != len(found) or len(set(domains)) != len(domains):
-        raise VerificationError(f"no GTID position in {gtid[:80]!r}")
-    return Coordinates(file=file, position=int(position), gtid=gtid)
+        raise VerificationError(f"no GTID position in {text[:80]!r}")
+    return text
 
 
 def retarget_options(text: str, *, vault_url: str, vault_ca: str) -> str:
@@ -176,6 +227,10 @@ class MariaDB(Flavor):
             f"{name}={options.get(name, 'off')}" for name in wanted if not _is_set(options, name)
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether anything was logged: there are always GTIDs."""
+        return bool(variables.get("gtid_binlog_pos"))
+
     def read_server_version(self, text: str) -> str:
         """Return the version that the server's ``--version`` names; empty if none."""
         return parse_program_version(text)
@@ -213,6 +268,10 @@ class MariaDB(Flavor):
         """Return the coordinates in the set's file of them; see `parse_binlog_info`."""
         return parse_binlog_info(text)
 
+    def read_upstreams(self, text: str) -> tuple[Upstream, ...]:
+        """Return the donor's own sources in the set's file of them; see `parse_slave_info`."""
+        return parse_slave_info(text)
+
     def backup_command(
         self,
         programs: Programs,
@@ -222,6 +281,7 @@ class MariaDB(Flavor):
         socket: str,
         defaults_file: str,
         options_file: str,
+        slave_info: bool,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an mbstream to stdout."""
         command = [programs.backup]
@@ -233,6 +293,8 @@ class MariaDB(Flavor):
             f"--target-dir={tmp_dir}",
             f"--parallel={parallel}",
         ]
+        if slave_info:
+            command.append("--slave-info")
         if socket:
             command.append(f"--socket={socket}")
         return tuple(command)

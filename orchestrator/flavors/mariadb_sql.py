@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator import numerals
-from orchestrator.flavors.interface import SYSTEM_SCHEMAS, Dialect
+from orchestrator.flavors.interface import APPLIED_COLUMN, SYSTEM_SCHEMAS, Dialect
 from orchestrator.flavors.quoting import quote_plain, quote_text
 
 if TYPE_CHECKING:
@@ -119,6 +119,17 @@ EVENTS_SQL = (
 )
 
 
+UPSTREAM_GTID_SQL = (
+    "SELECT GROUP_CONCAT(CONCAT(domain_id, '-', server_id, '-', seq_no) ORDER BY domain_id) "
+    f"AS {APPLIED_COLUMN} FROM mysql.gtid_slave_pos AS applied "
+    "WHERE sub_id = (SELECT MAX(sub_id) FROM mysql.gtid_slave_pos AS same "
+    "WHERE same.domain_id = applied.domain_id) AND EXISTS (SELECT 1 FROM information_schema.TABLES "
+    "WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'gtid_slave_pos' AND ENGINE = 'InnoDB')"
+)
+"""A replica writes its position in the transaction that it applies, so a snapshot has both, and needs
+no lock; but only where the table of positions has transactions."""
+
+
 def rotation_sql(*, threads: int) -> str:
     """Return the statements that let the server re-encrypt its pages as fast as it can."""
     return (
@@ -145,8 +156,12 @@ class MariaDBDialect(Dialect):
     datafiles_sql = ""
     events_sql = EVENTS_SQL
     position_sql = "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
+    binlog_sql = "SHOW MASTER STATUS"
     applied_sql = "SELECT @@GLOBAL.gtid_slave_pos AS pos"
     disable_event = "DISABLE ON SLAVE"
+    logs_updates = "log_slave_updates"
+    sources_sql = "SHOW ALL SLAVES STATUS"
+    upstream_gtid_sql = UPSTREAM_GTID_SQL
     fresh_logs_sql = "STOP SLAVE; FLUSH BINARY LOGS; RESET MASTER"
 
     def read_position(self, row: Mapping[str, str]) -> str:
@@ -166,6 +181,17 @@ class MariaDBDialect(Dialect):
         return (
             f"START SLAVE UNTIL MASTER_LOG_FILE = {quote_plain(file)}, MASTER_LOG_POS = {position}"
         )
+
+    def until_gtid_sql(self, gtid: str) -> str:
+        """Return the statement that applies events up to a GTID position."""
+        return f"START SLAVE UNTIL master_gtid_pos = {quote_plain(gtid)}"
+
+    def reach_sql(self, position: Coordinates) -> str:
+        """Return the query that waits a second for a position of the source."""
+        if position.gtid:
+            return self.wait_sql(position.gtid)
+        at = f"{quote_plain(position.file)}, {position.position}"
+        return f"SELECT IF(MASTER_POS_WAIT({at}, 1) >= 0, 0, 1) AS reached"
 
     def snapshot_sql(self) -> tuple[str, ...]:
         """Return the statements that open a snapshot; the server knows its position."""

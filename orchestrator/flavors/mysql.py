@@ -18,7 +18,15 @@ from orchestrator.flavors import (
     mysql_versions,
     versions,
 )
-from orchestrator.flavors.interface import Dialect, FailedStart, Flavor, Programs, SetFiles
+from orchestrator.flavors.interface import (
+    Dialect,
+    FailedStart,
+    Flavor,
+    Programs,
+    SetFiles,
+    Upstream,
+    locked_snapshot_sql,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,6 +51,7 @@ class MySQLDialect(Dialect):
     unquoted_sql = ""
     events_sql = mysql_sql.EVENTS_SQL
     applied_sql = mysql_sql.APPLIED_SQL
+    upstream_gtid_sql = mysql_sql.UPSTREAM_GTID_SQL
 
     def __init__(self, version: str) -> None:
         words = mysql_versions.choose_words(version)
@@ -54,7 +63,9 @@ class MySQLDialect(Dialect):
         self.datafiles_sql = mysql_sql.datafiles_sql(words)
         self.keyring_sql = mysql_sql.keyring_sql(words)
         self.position_sql = words.binlog_status
+        self.binlog_sql = words.binlog_status
         self.disable_event = words.disable_event
+        self.logs_updates = words.logs_updates
         self.fresh_logs_sql = mysql_sql.fresh_logs_sql(words)
         self.encrypted_files_sql = (
             # The server does not list the file of the tablespace `mysql`, which it alone makes.
@@ -80,6 +91,20 @@ class MySQLDialect(Dialect):
     def until_sql(self, file: str, position: int) -> str:
         """Return the statement that applies events up to a position of the source."""
         return mysql_sql.until_sql(self._words, file, position)
+
+    def until_gtid_sql(self, gtid: str) -> str:
+        """Return the statement that applies events up to a GTID set."""
+        return mysql_sql.until_gtid_sql(self._words, gtid)
+
+    def reach_sql(self, position: Coordinates) -> str:
+        """Return the query that waits a second for a position of the source."""
+        return mysql_sql.reach_sql(self._words, position)
+
+    def upstream_snapshot_sql(self, *, by_gtid: bool) -> tuple[str, ...]:
+        """Return the statements that open a snapshot; its GTID set, too, belongs to it by a lock."""
+        if by_gtid:
+            return locked_snapshot_sql(self.upstream_gtid_sql)
+        return super().upstream_snapshot_sql(by_gtid=by_gtid)
 
     def snapshot_sql(self) -> tuple[str, ...]:
         """Return the statements that open a snapshot under a lock that is held for a moment."""
@@ -150,6 +175,10 @@ class MySQL(Flavor):
             if options.get(name, default).upper() in off
         ]
 
+    def has_gtid(self, variables: Mapping[str, str]) -> bool:
+        """Return whether GTIDs are on."""
+        return variables.get("gtid_mode") == "ON"
+
     def dialect(self, version: str) -> MySQLDialect:
         """Return the SQL of a version."""
         return MySQLDialect(version)
@@ -188,6 +217,10 @@ class MySQL(Flavor):
         """Return the coordinates in the set's file of them."""
         return mysql_sets.parse_binlog_info(text)
 
+    def read_upstreams(self, text: str) -> tuple[Upstream, ...]:
+        """Return the donor's own sources in the set's file of them."""
+        return mysql_sets.parse_slave_info(text)
+
     def backup_command(
         self,
         programs: Programs,
@@ -197,6 +230,7 @@ class MySQL(Flavor):
         socket: str,
         defaults_file: str,
         options_file: str,
+        slave_info: bool,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an xbstream to stdout."""
         return mysql_commands.backup_command(
@@ -205,7 +239,7 @@ class MySQL(Flavor):
             parallel=parallel,
             tmp_dir=tmp_dir,
             socket=socket,
-            slave_info=False,
+            slave_info=slave_info,
         )
 
     def extract_command(

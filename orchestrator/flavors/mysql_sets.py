@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from orchestrator import numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors.interface import SetFiles
+from orchestrator.flavors.interface import SetFiles, Upstream
 from orchestrator.models import Coordinates
 
 FILES: Final = SetFiles(
     info="xtrabackup_info",
     checkpoints="xtrabackup_checkpoints",
     binlog_info="xtrabackup_binlog_info",
+    slave_info="xtrabackup_slave_info",
     keys="xtrabackup_keys",
 )
-SLAVE_INFO: Final = "xtrabackup_slave_info"
 TABLESPACES: Final = "xtrabackup_tablespaces"
 """Files outside of the datadir; tools of series 2.4 write none."""
 CARRIED_CONFIGS: Final = (
@@ -90,21 +90,6 @@ def _need_coordinates(file: str, position: str, gtid: str) -> Coordinates:
     if int(position) < _FIRST_POSITION:
         raise VerificationError(f"{position} is no position in a binary log")
     return Coordinates(file=file, position=int(position), gtid=gtid)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Upstream:
-    """What the donor itself replicates from, and up to where the set has it.
-
-    Attributes:
-        channel: Name of the channel; empty for the default one.
-        coordinates: Where to go on; without a file where GTIDs say it.
-        uses_gtid: Whether the donor asks its source for GTIDs.
-    """
-
-    channel: str
-    coordinates: Coordinates
-    uses_gtid: bool
 
 
 _PURGED: Final = re.compile(r"\s*SET GLOBAL gtid_purged='([^']*)';?\s*")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from orchestrator import numerals
 from orchestrator.errors import VerificationError
+from orchestrator.flavors.interface import APPLIED_COLUMN, locked_snapshot_sql
 from orchestrator.flavors.quoting import quote_plain, quote_text
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 ACCOUNTS_TABLE: Final = "mysql.user"
 SYSTEM_SCHEMAS: Final = ("mysql", "sys", "information_schema", "performance_schema")
-SNAPSHOT_LOCK_SECONDS: Final = 30
-"""How long the donor's writers may have to wait behind our waiting for a lock."""
 RETRY_COUNT: Final = 86_400
 """How often a replica tries to connect; from 8.4 on a server gives up after ten times by itself."""
 
@@ -126,6 +125,10 @@ EVENTS_SQL: Final = (
 
 APPLIED_SQL: Final = "SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '') AS pos"
 """The GTID set of a server; it has a line break behind each comma."""
+
+UPSTREAM_GTID_SQL: Final = (
+    f"SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '') AS {APPLIED_COLUMN}"
+)
 
 COMPONENT_SQL: Final = (
     "SELECT STATUS_KEY AS name, HEX(STATUS_VALUE) AS value "
@@ -236,6 +239,20 @@ def wait_sql(words: Words, position: str) -> str:
     return f"SELECT IF(@@GLOBAL.gtid_mode = 'ON', {by_gtid}, {by_file}) AS reached"
 
 
+def until_gtid_sql(words: Words, gtid: str) -> str:
+    """Return the statement that applies events until all of a GTID set are applied."""
+    return f"START {words.replica} UNTIL SQL_AFTER_GTIDS = {quote_plain(gtid)}"
+
+
+def reach_sql(words: Words, position: Coordinates) -> str:
+    """Return the query that waits a second until a replica has applied a source's position."""
+    if position.gtid:
+        by_gtid = f"WAIT_FOR_EXECUTED_GTID_SET({quote_plain(position.gtid)}, 1)"
+        return f"SELECT {by_gtid} AS reached"
+    at = f"{quote_plain(position.file)}, {position.position}"
+    return f"SELECT IF({words.wait_for_position}({at}, 1) >= 0, 0, 1) AS reached"
+
+
 def until_sql(words: Words, file: str, position: int) -> str:
     """Return the statement that applies events up to a position of the source."""
     prefix = words.source_prefix
@@ -246,19 +263,8 @@ def until_sql(words: Words, file: str, position: int) -> str:
 
 
 def snapshot_sql(words: Words) -> tuple[str, ...]:
-    """Return the statements that open a consistent snapshot and say its position.
-
-    Only under a lock do snapshot and position belong together; it is held for a moment. Waiting for
-    it is bounded, because everybody who writes waits behind it.
-    """
-    return (
-        f"SET SESSION lock_wait_timeout = {SNAPSHOT_LOCK_SECONDS}",
-        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        "FLUSH TABLES WITH READ LOCK",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
-        words.binlog_status,
-        "UNLOCK TABLES",
-    )
+    """Return the statements that open a consistent snapshot and say its position."""
+    return locked_snapshot_sql(words.binlog_status)
 
 
 def read_snapshot(text: str) -> tuple[str, int]:

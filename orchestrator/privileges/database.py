@@ -56,8 +56,6 @@ REASONS = {
 }
 """Why each is needed."""
 PASSWORD = "PASSWORD"  # noqa: S105 - stands where the administrator puts one
-ACCOUNTS = {"xbvault_donor": DONOR, "xbvault_recipient": RECIPIENT}
-"""Names that we suggest; the accounts are those of the client option files on the hosts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,19 +66,33 @@ class Wanted:
         reading: What looking at a server takes.
         donor: Of the account that works on a donor.
         recipient: Of the account that works on a recipient.
+        source: Of the account that works on a host that the new replica follows.
+        quiet: Beside those, where that host is a replica itself: it takes no writes, and the account
+            that is made there stays out of its binary log.
     """
 
     reading: tuple[str, ...]
     donor: tuple[str, ...]
     recipient: tuple[str, ...]
+    source: tuple[str, ...]
+    quiet: tuple[str, ...]
 
 
-MARIADB = Wanted(reading=READING, donor=DONOR, recipient=RECIPIENT)
+MARIADB = Wanted(
+    reading=READING,
+    donor=DONOR,
+    recipient=RECIPIENT,
+    source=(*READING, "CREATE USER", "REPLICATION SLAVE", GRANT_OPTION),
+    quiet=("BINLOG ADMIN", "BINLOG MONITOR", "READ_ONLY ADMIN", "RELOAD"),
+)
 _MYSQL_READING = ("PROCESS", "SELECT", "REPLICATION CLIENT")
 _MYSQL_DONOR = (*_MYSQL_READING, "CREATE USER", "LOCK TABLES", "RELOAD", "REPLICATION SLAVE")
+_MYSQL_SOURCE = (*_MYSQL_READING, "CREATE USER", "REPLICATION SLAVE", GRANT_OPTION)
 _MYSQL_RECIPIENT = (*_MYSQL_READING, "EVENT", "RELOAD", "SUPER")
 _MYSQL_8 = (8, 0)
 _ONE_DEFINER = (8, 2)
+_SYSTEM_USERS = (8, 0, 16)
+"""From here on only such an account makes another such one the definer of an event."""
 
 
 def wanted_privileges(flavor: str, version: str) -> Wanted:
@@ -102,6 +114,8 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
             reading=_MYSQL_READING,
             donor=(*_MYSQL_DONOR, GRANT_OPTION),
             recipient=_MYSQL_RECIPIENT,
+            source=_MYSQL_SOURCE,
+            quiet=("RELOAD", "SUPER"),
         )
     definer = "SET_ANY_DEFINER" if read_numbers(version)[:2] >= _ONE_DEFINER else "SET_USER_ID"
     return Wanted(
@@ -113,7 +127,10 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
             "REPLICATION_SLAVE_ADMIN",
             "SYSTEM_VARIABLES_ADMIN",
             definer,
+            *(("SYSTEM_USER",) if read_numbers(version) >= _SYSTEM_USERS else ()),
         ),
+        source=_MYSQL_SOURCE,
+        quiet=("CONNECTION_ADMIN", "RELOAD", "SYSTEM_VARIABLES_ADMIN"),
     )
 
 
@@ -124,10 +141,34 @@ def grant_sql(user: str, host: str, privileges: tuple[str, ...]) -> str:
     return f"GRANT {named} ON *.* TO {quote_plain(user)}@{quote_plain(host)}{option};"
 
 
-def grants_text() -> str:
-    """Return the statements that make both accounts, for the donor's server."""
-    lines = ["-- xbvault: run these on the donor; a clone carries both accounts to the recipient"]
-    for user, privileges in ACCOUNTS.items():
+MYSQL_SERIES = {"8.2 and later": "8.2.0", "8.0 and 8.1": "8.0.16", "5.7": "5.7.0"}
+"""The first version of each series that wants other privileges."""
+
+
+def grants_text(flavor: str = "mariadb") -> str:
+    """Return the statements that make both accounts, for the donor's server.
+
+    The names are those that we suggest; the accounts are those of the client option files.
+
+    Args:
+        flavor: ``mariadb`` or ``mysql``; of the latter, those for each series that wants others.
+    """
+    if flavor == "mariadb":
+        return _grants_text("", MARIADB)
+    return "\n".join(
+        _grants_text(f" (MySQL {series})", wanted_privileges(flavor, version))
+        for series, version in MYSQL_SERIES.items()
+    )
+
+
+def _grants_text(what: str, wanted: Wanted) -> str:
+    lines = [
+        f"-- xbvault{what}: run these on the donor; a clone carries both accounts to the recipient"
+    ]
+    for user, privileges in (
+        ("xbvault_donor", wanted.donor),
+        ("xbvault_recipient", wanted.recipient),
+    ):
         account = f"{quote_plain(user)}@'localhost'"
         lines += [
             f"CREATE USER {account} IDENTIFIED BY {quote_plain(PASSWORD)};",

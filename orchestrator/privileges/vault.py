@@ -68,14 +68,35 @@ def policy_name(role: str) -> str:
     return role.lower()
 
 
+def needs_transition(config: Config, host: str) -> bool:
+    """Return whether keys come to a host through a transition mount, which a MariaDB reads."""
+    return config.host(host).flavor == "mariadb"
+
+
 def host_rights(config: Config, host: str, names: Names = PATTERNS) -> Rights:
-    """Return what a host's own token may: read its own keys, nothing else."""
-    mount = config.host(host).vault_mount
-    return {
-        f"{mount}/data/{names.key_id}": ("read",),
-        f"sys/mounts/{mount}/tune": ("read",),
-        **SELF_RIGHTS,
-    }
+    """Return what a host's own token may in its own mount, and nowhere else.
+
+    The key plugin of MariaDB reads keys. A keyring of MySQL makes them as well, removes them, and
+    asks for their names; it looks at the configuration of a version 2 mount to know it as one.
+    """
+    found = config.host(host)
+    mount = found.key_mount
+    if not mount:
+        return dict(SELF_RIGHTS)
+    if found.flavor == "mariadb":
+        own: Rights = {
+            f"{mount}/data/{names.key_id}": ("read",),
+            f"sys/mounts/{mount}/tune": ("read",),
+        }
+    elif found.kv_version == 1:
+        own = {f"{mount}/{names.key_id}": ("create", "read", "update", "delete", "list")}
+    else:
+        own = {
+            f"{mount}/data/{names.key_id}": ("create", "read", "update", "delete"),
+            f"{mount}/metadata/{names.key_id}": ("delete", "list"),
+            f"{mount}/config": ("read",),
+        }
+    return {**own, **SELF_RIGHTS}
 
 
 def transition_rights(config: Config, host: str, names: Names = PATTERNS) -> Rights:
@@ -89,8 +110,13 @@ def transition_rights(config: Config, host: str, names: Names = PATTERNS) -> Rig
 
 
 def donor_rights(config: Config, host: str, names: Names = PATTERNS) -> Rights:
-    """Return what the orchestrator needs on the mount of a host whose data it copies."""
-    mount = config.host(host).vault_mount
+    """Return what the orchestrator needs on the mount of a host whose data it copies.
+
+    Nothing of MySQL, whose backup tool carries the keys itself.
+    """
+    mount = config.host(host).key_mount
+    if not needs_transition(config, host):
+        return {}
     return {
         f"{mount}/data/{names.key_id}": ("read",),
         f"{mount}/metadata/{names.key_id}": ("read", "list"),
@@ -101,32 +127,39 @@ def recipient_rights(config: Config, host: str, names: Names = PATTERNS) -> Righ
     """Return what the orchestrator needs for a host that it clones to.
 
     In the host's own mount it adds versions and deletes nothing. It can destroy single versions,
-    because `runs forget` destroys those that no datadir needs any more; nothing else does.
+    because `runs forget` destroys those that no datadir needs any more; nothing else does. Where a
+    keyring of MySQL keeps its keys, it sees their names and nothing more.
     """
-    mount = config.host(host).vault_mount
+    found = config.host(host)
+    mount = found.key_mount
+    sign: Rights = {f"{config.vault.ssh_mount}/sign/{receive_role(host)}": ("update",)}
+    if not mount:
+        return sign
+    if not needs_transition(config, host):
+        return {f"{mount}/{'' if found.kv_version == 1 else 'metadata/'}": ("list",), **sign}
     return {
         f"{mount}/data/{names.key_id}": ("create", "read", "update"),
         f"{mount}/destroy/{names.key_id}": ("update",),
         f"{mount}/metadata/{names.key_id}": ("read", "list"),
         f"{mount}/config": ("read",),
         f"auth/token/create/{transition_role(host)}": ("update",),
-        f"{config.vault.ssh_mount}/sign/{receive_role(host)}": ("update",),
+        **sign,
     }
 
 
 def check_rights(config: Config, host: str) -> Rights:
     """Return what `vault check` reads of a host's roles, and no clone needs."""
-    return {
-        f"auth/token/roles/{transition_role(host)}": ("read",),
-        f"{config.vault.ssh_mount}/roles/{receive_role(host)}": ("read",),
-    }
+    ssh_role: Rights = {f"{config.vault.ssh_mount}/roles/{receive_role(host)}": ("read",)}
+    if not needs_transition(config, host):
+        return ssh_role
+    return {f"auth/token/roles/{transition_role(host)}": ("read",), **ssh_role}
 
 
 def shared_rights(config: Config, names: Names = PATTERNS) -> Rights:
     """Return what the orchestrator needs for every clone, whichever hosts it is of."""
     own, ssh = config.vault.mount, config.vault.ssh_mount
     transition = f"{config.vault.transition_mount}/{names.recipient}/{names.run_id}"
-    return {
+    rights: Rights = {
         # The record beside a transition key is written before the key, so the key is an update.
         f"{own}/data/transition-keys/{names.transition_key}": ("read", "update"),
         f"{own}/metadata/transition-keys/{names.transition_key}": ("create", "read", "update"),
@@ -143,6 +176,13 @@ def shared_rights(config: Config, names: Names = PATTERNS) -> Rights:
         "auth/token/renew-accessor": ("update",),
         "auth/token/revoke-accessor": ("update",),
         **SELF_RIGHTS,
+    }
+    if any(needs_transition(config, host) for host in config.hosts):
+        return rights
+    return {
+        path: capabilities
+        for path, capabilities in rights.items()
+        if transition not in path and not path.endswith("-accessor")
     }
 
 
@@ -190,7 +230,8 @@ def policies(config: Config) -> dict[str, str]:
         found[policy_name(host_role(host))] = policy_text(
             host_rights(config, host), f"the database server of {host}"
         )
-        found[policy_name(transition_role(host))] = policy_text(
-            transition_rights(config, host), f"{host} while it is being cloned"
-        )
+        if needs_transition(config, host):
+            found[policy_name(transition_role(host))] = policy_text(
+                transition_rights(config, host), f"{host} while it is being cloned"
+            )
     return found

@@ -123,19 +123,19 @@ def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     return DestroyedVersions(versions=destroyed, kept_because="")
 
 
-@step("drop-earlier-accounts", role="donor", repeat=Repeat.SAFE, after_others=True)
+@step("drop-earlier-accounts", role="source", repeat=Repeat.SAFE, after_others=True)
 def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
-    """Drop the accounts on the donor that earlier clones of this recipient replicated with.
+    """Drop the accounts on the source that earlier clones of this recipient replicated with.
 
     Args:
-        tools: The doors to the donor and to Vault.
+        tools: The doors to the source and to Vault.
         plan: The run's plan.
 
     Returns:
         Their names.
 
     Raises:
-        CommandError: The donor refuses.
+        CommandError: The source refuses.
 
     Repeat:
         What is gone is no error.

@@ -49,6 +49,8 @@ def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
         backup_id=plan.backup_id,
         replace=plan.replace,
         require_encryption=plan.require_encryption,
+        source=plan.source,
+        coordinates=plan.coordinates,
     )
     seen = survey.read_survey(
         tools.config,
@@ -57,6 +59,7 @@ def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
         tools.recipient,
         run_id=plan.run_id,
         backup_id=plan.backup_id,
+        source=tools.upstream,
     )
     findings = preflight.judge(seen, tools.config, request)
     preflight.raise_for(findings, seen.errors)

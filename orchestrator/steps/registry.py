@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 StepFunction = Callable[..., Any]
 F = TypeVar("F", bound=StepFunction)
 
-ROLES = ("donor", "recipient", "both")
+ROLES = ("donor", "recipient", "both", "source")
+"""The source is the donor, unless the new replica follows another host."""
 
 
 class Repeat(enum.Enum):
@@ -82,7 +83,7 @@ def step(
 
     Args:
         name: The function's name with hyphens.
-        role: ``donor``, ``recipient`` or ``both``.
+        role: ``donor``, ``recipient``, ``both`` or ``source``.
         repeat: What running it again does.
         back_to: With `Repeat.BACK`: the step that the run goes back to.
         deadline_seconds: Longest time it may take.
@@ -124,6 +125,7 @@ class Tools:
         vault: The door to Vault.
         donor: The door to the donor.
         recipient: The door to the recipient.
+        upstream: The door to the host that the replica follows, where it is not the donor.
         attempt: How often the run went back to the stream, plus one; names what must be new then.
         fence: Fencing number of the recipient lock that this process holds; 0 before it is taken.
         check_cancelled: Raises `CancelledError` or `LockHeldError` when the run must end now.
@@ -134,10 +136,16 @@ class Tools:
     vault: Vault
     donor: Remote
     recipient: Remote
+    upstream: Remote | None = None
     attempt: int = 1
     fence: int = 0
     check_cancelled: Callable[[], None] = lambda: None
     seconds_left: Callable[[], float] = lambda: 600.0
+
+    @property
+    def source(self) -> Remote:
+        """The door to the host that the replica follows."""
+        return self.upstream or self.donor
 
     def on(self, plan: Plan, host: str) -> Remote:
         """Return the door to a host of the plan by its name."""

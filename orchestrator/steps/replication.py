@@ -1,4 +1,4 @@
-"""Steps that make the recipient a replica of the donor."""
+"""Steps that make the recipient a replica: of the donor, or of the donor's own source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 60
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReplicationAccount:
-    """The account on the donor for this run alone.
+    """The account on the source for this run alone.
 
     Attributes:
         user: Its name.
@@ -64,12 +64,15 @@ class Replication:
     uses_tls: bool
 
 
-@step("create-replication-account", role="donor", repeat=Repeat.SAFE)
+@step("create-replication-account", role="source", repeat=Repeat.SAFE)
 def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
-    """Create an account on the donor for this run alone, by hash, with TLS required.
+    """Create an account on the source for this run alone, by hash, with TLS required.
+
+    On a source that is a replica itself it is kept out of the binary log: there a transaction of its
+    own could stop its replication, and would be in the way of a later failover.
 
     Args:
-        tools: The doors to the donor and to Vault.
+        tools: The doors to the source and to Vault.
         plan: The clone.
 
     Returns:
@@ -77,7 +80,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
 
     Raises:
         SecretError: The password cannot be stored.
-        CommandError: The donor refuses.
+        CommandError: The source refuses.
 
     Repeat:
         The password that Vault holds is kept, and the account is created if it is not there.
@@ -93,10 +96,14 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
             cas=0,
         )
     password = read_password(tools, plan)
-    dialect = flavors.dialect_of(plan)
+    dialect = flavors.source_dialect_of(plan)
     before, after = dialect.account_sql(user, host)
     spoken = keys.native_password_hash(password) if dialect.takes_password_hash else password
-    sql.execute(tools.donor, tools.config.host(plan.donor), Secret.join(before, spoken, after))
+    sql.execute(
+        tools.source,
+        tools.config.host(plan.source_host),
+        Secret.join(quiet_sql(plan), before, spoken, after),
+    )
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
 
@@ -112,8 +119,8 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
         What the replica reports.
 
     Raises:
-        PreconditionError: GTIDs were asked for, and the donor has none.
-        CommandError: The server refuses, or cannot connect to the donor.
+        PreconditionError: The set tells no position of the kind that was asked for.
+        CommandError: The server refuses, or cannot connect to the source.
 
     Repeat:
         Already wired with this run's account: it is started if it is not running, and nothing is
@@ -146,10 +153,10 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
     needs_server=True,
 )
 def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
-    """Wait until the replica has applied all that the donor had when the waiting began.
+    """Wait until the replica has applied all that the source had when the waiting began.
 
     Args:
-        tools: The doors to both hosts.
+        tools: The doors to the source and to the recipient.
         plan: The clone.
 
     Returns:
@@ -166,11 +173,11 @@ def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
 
 
 def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
-    """Wait until the replica has applied the donor's position of now; return that position."""
+    """Wait until the replica has applied the source's position of now; return that position."""
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    dialect = flavors.dialect_of(plan)
-    wanted = dialect.read_position(
-        sql.query_row(tools.donor, tools.config.host(plan.donor), dialect.position_sql)
+    dialect, theirs = flavors.dialect_of(plan), flavors.source_dialect_of(plan)
+    wanted = theirs.read_position(
+        sql.query_row(tools.source, tools.config.host(plan.source_host), theirs.position_sql)
     )
     limit = min(tools.config.clone.catch_up_seconds, tools.seconds_left())
     end = time.monotonic() + limit
@@ -188,6 +195,24 @@ def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
                 host=plan.recipient,
                 hint="`xbvault runs resume` goes on waiting; see clone.catch_up_seconds",
             )
+
+
+def follow_rotation(tools: Tools, plan: Plan) -> str:
+    """Begin a new binary log on the source, and wait until the replica has come to it.
+
+    Returns:
+        What has arrived; empty if it did not within a minute.
+    """
+    theirs, source = flavors.source_dialect_of(plan), tools.config.host(plan.source_host)
+    sql.execute(tools.source, source, "FLUSH BINARY LOGS")
+    row = sql.query_row(tools.source, source, theirs.binlog_sql)
+    end = time.monotonic() + CONNECT_SECONDS
+    while read_status(tools, plan).applied_file != row["File"]:
+        tools.check_cancelled()
+        if time.monotonic() > end:
+            return ""
+        time.sleep(POLL_SECONDS)
+    return f"the binary log {row['File']}, begun after the backup,"
 
 
 def check_running(tools: Tools, plan: Plan) -> None:
@@ -215,9 +240,7 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     Raises:
         VerificationError: There is no replication.
     """
-    status = _read_status(tools, plan)
-    if status is None:
-        raise VerificationError("replication is not wired", host=plan.recipient)
+    status = read_status(tools, plan)
     host = tools.config.host(plan.recipient)
     applied = sql.query_row(tools.recipient, host, flavors.dialect_of(plan).applied_sql)["pos"]
     return Replication(
@@ -229,6 +252,18 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
         gtid_position="".join(applied.split()),
         uses_tls=status.uses_tls,
     )
+
+
+def read_status(tools: Tools, plan: Plan) -> ReplicationStatus:
+    """Return what the replica says of its source.
+
+    Raises:
+        VerificationError: There is no replication.
+    """
+    status = _read_status(tools, plan)
+    if status is None:
+        raise VerificationError("replication is not wired", host=plan.recipient)
+    return status
 
 
 def read_account(tools: Tools, plan: Plan) -> dict[str, Secret] | None:
@@ -250,34 +285,39 @@ def read_password(tools: Tools, plan: Plan) -> Secret:
 
 
 def drop_accounts(tools: Tools, plan: Plan, *, user: str, path: str) -> None:
-    """Drop an account of ours on the donor, wherever it may log in from, and its password."""
-    donor, table = tools.config.host(plan.donor), flavors.of(plan).accounts_table
+    """Drop an account of ours on the source, wherever it may log in from, and its password."""
+    source, table = tools.config.host(plan.source_host), flavors.of(plan).accounts_table
     rows = sql.query(
-        tools.donor,
-        donor,
+        tools.source,
+        source,
         f"SELECT HEX(Host) AS host FROM {table} WHERE User = {quote_plain(user)}",
     )
     for row in rows:
         account = f"{quote_plain(user)}@{quote_plain(unhex(row['host']))}"
-        sql.execute(tools.donor, donor, f"DROP USER IF EXISTS {account}")
+        sql.execute(tools.source, source, f"{quiet_sql(plan)}DROP USER IF EXISTS {account}")
     tools.vault.remove_secret(tools.config.vault.mount, path)
 
 
+def quiet_sql(plan: Plan) -> str:
+    """Return what keeps the statements that follow out of the binary log, where it must."""
+    return "SET SESSION sql_log_bin = 0;\n" if plan.source_is_replica else ""
+
+
 def _account_host(tools: Tools, plan: Plan) -> str:
-    """Return the address that the donor's server sees the replica come from."""
+    """Return the address that the source's server sees the replica come from."""
     named = tools.config.host(plan.recipient).server.account_host
     if named:
         return named
     address = tools.config.host(plan.recipient).address or plan.recipient
-    found = tools.donor.run(
+    found = tools.source.run(
         ["timeout", "10", "getent", "ahosts", address], check=False
     ).text.split()
     if not found:
         raise PreconditionError(
-            f"{plan.donor} cannot resolve {address}",
-            host=plan.donor,
-            hint="set hosts.*.server.account_host of the recipient to the address that the "
-            "donor sees",
+            f"{plan.source_host} cannot resolve {address}",
+            host=plan.source_host,
+            hint="set hosts.*.server.account_host of the recipient to the address that "
+            f"{plan.source_host} sees",
         )
     return found[0]
 
@@ -288,6 +328,12 @@ def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
             "the backup set has no GTID position",
             host=plan.donor,
             hint="set clone.coordinates to position or auto and begin a new run",
+        )
+    if plan.coordinates == "position" and not coordinates.file:
+        raise PreconditionError(
+            f"the backup set tells no file and position of {plan.source_host}, only a GTID position",
+            host=plan.donor,
+            hint="set clone.coordinates to gtid or auto and begin a new run",
         )
     return plan.coordinates != "position" and bool(coordinates.gtid)
 
@@ -308,7 +354,7 @@ def _wait_until_connected(tools: Tools, plan: Plan) -> None:
         if status and status.io_errno in _LOGS_ARE_GONE:
             raise PreconditionError(
                 f"the source has purged a binary log that the replica needs: {error[:300]}",
-                host=plan.donor,
+                host=plan.source_host,
                 hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
                 "longer (binlog_expire_logs_seconds), and clone again",
             )

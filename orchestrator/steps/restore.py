@@ -19,7 +19,16 @@ from orchestrator.facts import hosts, instances
 from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.interface import DROP_IN
 from orchestrator.flavors.mysql_output import Phase
-from orchestrator.steps import outcomes, places, records, servers, stream, tokens, tool_keys
+from orchestrator.steps import (
+    outcomes,
+    places,
+    records,
+    servers,
+    stream,
+    tokens,
+    tool_failures,
+    tool_keys,
+)
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -190,7 +199,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     _check_cut(state, plan.recipient)
     error = tokens.explain_missing_keys(
         tools, plan, plan.recipient, status=max(state.statuses, default=0), words=state.stderr
-    ) or tool_keys.explain_failure(plan, state, Phase.PREPARE)
+    ) or tool_failures.explain_failure(tools, plan, state, Phase.PREPARE)
     if flavor.carries_keys:
         tool_keys.remove_options(tools.recipient, plan)
     if error:
@@ -263,7 +272,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         )
         if flavor.carries_keys:
             tool_keys.remove_options(remote, plan)
-            if error := tool_keys.explain_failure(plan, state, Phase.RESTORE):
+            if error := tool_failures.explain_failure(tools, plan, state, Phase.RESTORE):
                 raise error
         _need_success(state, f"{flavor.own.backup}, putting the set in place,", plan.recipient)
         owner, mode = _owner_and_mode(tools, plan)

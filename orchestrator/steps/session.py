@@ -54,6 +54,11 @@ class Session:
         self._vault = Vault.from_config(config.vault)
         self._donor = SshRemote(plan.donor, config.host(plan.donor), config.ssh)
         self._recipient = SshRemote(plan.recipient, config.host(plan.recipient), config.ssh)
+        self._upstream = (
+            SshRemote(plan.source, config.host(plan.source), config.ssh)
+            if plan.is_sibling
+            else None
+        )
         self._fence = 0
         self._lost: LockHeldError | None = None
         self._ended = threading.Event()
@@ -92,6 +97,7 @@ class Session:
             vault=self._vault,
             donor=self._donor,
             recipient=self._recipient,
+            upstream=self._upstream,
             attempt=attempt,
             fence=self._fence,
             check_cancelled=check,
@@ -122,8 +128,9 @@ class Session:
             # Another process has it, or its lease runs out; what the run ended with matters more.
             log.get().info("notice", message=f"the lock was not released: {error.message}")
         finally:
-            self._donor.close()
-            self._recipient.close()
+            for remote in (self._donor, self._recipient, self._upstream):
+                if remote is not None:
+                    remote.close()
 
     @property
     def _holder(self) -> str:

@@ -200,7 +200,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
             Check(
                 name="coordinates",
                 ok=True,
-                evidence=f"{coordinates.file}:{coordinates.position} {coordinates.gtid}".strip(),
+                evidence=_describe_coordinates(plan, coordinates),
             ),
         ),
     )
@@ -209,16 +209,36 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
 def read_set_coordinates(tools: Tools, plan: Plan) -> Coordinates:
     """Read the coordinates, from the set or from the copy that outlives the move.
 
+    They are positions of the host that the replica follows: of the donor, or of its source.
+
     Raises:
-        VerificationError: They do not parse.
+        VerificationError: They do not parse, or the donor has several sources.
     """
-    kept = f"{plan.run_dir}/binlog_info.{tools.attempt}"
     flavor = flavors.of(plan)
-    source = f"{plan.staging_dir}/{flavor.set_files(plan.server_version).binlog_info}"
+    files = flavor.set_files(plan.server_version)
+    kept = _coordinates_copy(tools, plan)
+    source = f"{plan.staging_dir}/{files.slave_info if plan.is_sibling else files.binlog_info}"
     if tools.recipient.run(["test", "-s", kept], check=False).status != 0:
         text = tools.recipient.read_file(source)
         tools.recipient.write_file(kept, text)
-    return flavor.read_coordinates(tools.recipient.read_file(kept).decode("utf-8", "replace"))
+    told = tools.recipient.read_file(kept).decode("utf-8", "replace")
+    if not plan.is_sibling:
+        return flavor.read_coordinates(told)
+    upstreams = flavor.read_upstreams(told)
+    if len(upstreams) > 1:
+        raise VerificationError(
+            f"the donor replicates from {len(upstreams)} sources, so a position does not tell "
+            f"which is {plan.source}",
+            host=plan.donor,
+            hint=f"`xbvault runs cancel {plan.run_id}`, and clone from a donor with one source",
+        )
+    return upstreams[0].coordinates
+
+
+def _coordinates_copy(tools: Tools, plan: Plan) -> str:
+    """Return the file on the recipient that keeps the coordinates when the set has moved."""
+    name = "slave_info" if plan.is_sibling else "binlog_info"
+    return f"{plan.run_dir}/{name}.{tools.attempt}"
 
 
 def _compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
@@ -256,8 +276,7 @@ def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     for remote, name in ((tools.donor, send), (tools.recipient, receive)):
         jobs.remove_job(remote, name, fence=tools.fence)
     tools.recipient.run(["rm", "-rf", "--", plan.staging_dir], timeout_seconds=600)
-    kept = f"{plan.run_dir}/binlog_info.{tools.attempt}"
-    tools.recipient.run(["rm", "-f", "--", kept])
+    tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
 
 
 def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
@@ -356,6 +375,7 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
         socket=donor.server.socket,
         defaults_file=donor.server.defaults_file,
         options_file=tool_keys.write_backup_options(tools, plan),
+        slave_info=plan.is_sibling,
     )
     jobs.start_job(
         tools.donor,
@@ -466,6 +486,12 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
         host=lost,
         hint=_AGAIN,
     )
+
+
+def _describe_coordinates(plan: Plan, coordinates: Coordinates) -> str:
+    at = f"{coordinates.file}:{coordinates.position}" if coordinates.file else ""
+    whose = f"of {plan.source}" if plan.is_sibling else ""
+    return " ".join(filter(None, (at, coordinates.gtid, whose)))
 
 
 def _statuses(state: JobState) -> str:

@@ -11,14 +11,8 @@ import json
 import posixpath
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, log, sql
-from orchestrator.errors import (
-    OrchestratorError,
-    PreconditionError,
-    SecretError,
-    SecretStoreUnavailableError,
-    VerificationError,
-)
+from orchestrator import flavors, keys, sql
+from orchestrator.errors import VerificationError
 from orchestrator.facts import hosts
 from orchestrator.flavors import (
     backup_sets,
@@ -32,42 +26,22 @@ from orchestrator.flavors.file_sets import KEYRING
 from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_commands import TargetKeyring
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.flavors.mysql_output import Phase, ToolCause
 from orchestrator.flavors.quoting import describe_names, unhex
 from orchestrator.models import Check, Secret
-from orchestrator.steps import records
+from orchestrator.steps import records, tool_failures
 
 if TYPE_CHECKING:
-    from orchestrator.jobs import JobState
+    from collections.abc import Mapping
+
+    from orchestrator.config import Config
     from orchestrator.models import Coordinates, Plan
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
-_CLASSES: dict[ToolCause, type[OrchestratorError]] = {
-    ToolCause.WRONG_TRANSITION_KEY: VerificationError,
-    ToolCause.NO_TRANSITION_KEY: VerificationError,
-    ToolCause.NO_KEYS_FILE: VerificationError,
-    ToolCause.CRASHED: VerificationError,
-    ToolCause.STREAM_CUT: VerificationError,
-    ToolCause.VAULT_UNAVAILABLE: SecretStoreUnavailableError,
-    ToolCause.VAULT_CERTIFICATE: SecretError,
-    ToolCause.VAULT_DENIES: SecretError,
-    ToolCause.KEY_NOT_IN_KEYRING: SecretError,
-    ToolCause.KEYRING_CONFIG: PreconditionError,
-    ToolCause.KEYRING_MISSING: PreconditionError,
-    ToolCause.WRONG_TOOL: PreconditionError,
-}
-"""Causes that are not the host's: who must act is told by the exit status."""
-
-_BAD_SETS = (
-    ToolCause.WRONG_TRANSITION_KEY,
-    ToolCause.NO_TRANSITION_KEY,
-    ToolCause.NO_KEYS_FILE,
-    ToolCause.STREAM_CUT,
-)
-"""Causes that are in the set, so that the same set will never do."""
-
-_NEW_RUN = "`xbvault runs cancel`, then begin a new run; the earlier data was not touched"
+BACKUP_OPTIONS = "backup.cnf"
+PREPARE_OPTIONS = "prepare.cnf"
+RESTORE_OPTIONS = "restore.cnf"
+"""Names of the option files, in `Plan.secret_dir`."""
 
 LIST_ABSENT = """\
 cd -- "$1"
@@ -110,13 +84,33 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
     if not flavors.of(plan).carries_keys:
         return ""
     host = tools.config.host(plan.donor)
-    text = mysql_commands.backup_options(
-        server_version=plan.server_version,
+    text = make_backup_options(
+        tools.config,
+        plan,
         datadir=hosts.read_host(tools.donor, host).real_datadir,
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
-        includes=(host.server.defaults_file,) if host.server.defaults_file else (),
     )
-    return _write(tools.donor, plan, "backup.cnf", text)
+    return _write(tools.donor, plan, BACKUP_OPTIONS, text)
+
+
+def make_backup_options(
+    config: Config, plan: Plan, *, datadir: str, transition_key: Secret | None
+) -> Secret:
+    """Return the option file of the backup tool on the donor.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        datadir: Of the donor.
+        transition_key: Seals the tablespace keys; None where the donor has no keyring.
+    """
+    file = config.host(plan.donor).server.defaults_file
+    return mysql_commands.backup_options(
+        server_version=plan.server_version,
+        datadir=datadir,
+        transition_key=transition_key,
+        includes=(file,) if file else (),
+    )
 
 
 def write_prepare_options(tools: Tools, plan: Plan) -> str:
@@ -130,7 +124,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         return ""
     if not plan.has_keyring:
         text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
-        return _write(tools.recipient, plan, "prepare.cnf", text)
+        return _write(tools.recipient, plan, PREPARE_OPTIONS, text)
     key = records.read_transition_key(tools, plan)
     found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
@@ -141,7 +135,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
             hint="somebody changed the key in Vault; begin a new run",
         )
     text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=key)
-    return _write(tools.recipient, plan, "prepare.cnf", text)
+    return _write(tools.recipient, plan, PREPARE_OPTIONS, text)
 
 
 def write_restore_options(tools: Tools, plan: Plan) -> str:
@@ -158,16 +152,56 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
         return ""
     if tools.config.host(plan.recipient).keyring.is_file:
         _begin_keyring(tools, plan)
-    text = mysql_commands.restore_options(
+    if plan.has_keyring:
+        _prepare_target(tools, plan)
+    text = make_restore_options(
+        tools.config,
+        plan,
         tool_version=hosts.read_host(
             tools.recipient, tools.config.host(plan.recipient)
         ).tool_version,
-        new_datadir=plan.new_datadir,
         set_options=_read_set_options(tools, plan),
-        keyring=_make_target(tools, plan) if plan.has_keyring else None,
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
     )
-    return _write(tools.recipient, plan, "restore.cnf", text)
+    return _write(tools.recipient, plan, RESTORE_OPTIONS, text)
+
+
+def make_restore_options(
+    config: Config,
+    plan: Plan,
+    *,
+    tool_version: str,
+    set_options: Mapping[str, str],
+    transition_key: Secret | None,
+) -> Secret:
+    """Return the option file of the restore on the recipient.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        tool_version: Of the recipient.
+        set_options: Of the set's ``backup-my.cnf``.
+        transition_key: Opens the set's keys; None where it has none.
+    """
+    return mysql_commands.restore_options(
+        tool_version=tool_version,
+        new_datadir=plan.new_datadir,
+        set_options=set_options,
+        keyring=target_keyring(config, plan) if plan.has_keyring else None,
+        transition_key=transition_key,
+    )
+
+
+def target_keyring(config: Config, plan: Plan) -> TargetKeyring:
+    """Return where the tool puts the new master key."""
+    kind = KeyringKind(plan.keyring)
+    if kind is KeyringKind.FILE_PLUGIN:
+        file = waiting_keyring_path(config, plan)
+    else:
+        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
+        file = f"{plan.secret_dir}/{name}"
+    directory = config.host(plan.recipient).keyring.plugin_dir
+    return TargetKeyring(kind=kind, config=file, plugin_dir=directory)
 
 
 def remove_options(remote: Remote, plan: Plan) -> None:
@@ -186,7 +220,31 @@ def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
     Raises:
         SecretError: The host's own token cannot be read.
     """
-    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
+    file = tools.config.host(plan.recipient).vault_env_file
+    return make_keyring_config(
+        tools.config,
+        plan,
+        data_file=data_file,
+        vault_url=records.vault_address(tools, plan.recipient),
+        token=tools.recipient.read_secret(file, "VAULT_TOKEN")
+        if KeyringKind(plan.keyring).uses_vault
+        else Secret(""),
+    )
+
+
+def make_keyring_config(
+    config: Config, plan: Plan, *, data_file: str, vault_url: str, token: Secret
+) -> Secret:
+    """Return the configuration of the recipient's keyring.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        data_file: The file of its keys, where it keeps them in one.
+        vault_url: Vault as the recipient reaches it.
+        token: The recipient's own.
+    """
+    host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
     if not kind.uses_vault:
         return Secret.join(mysql_keyrings.component_keyring_file_conf(data_file))
     make = (
@@ -194,22 +252,23 @@ def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
         if kind.is_component
         else mysql_keyrings.keyring_vault_conf
     )
-    return make(
-        vault_url=records.vault_address(tools, plan.recipient),
-        mount=plan.own_mount,
-        token=tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN"),
-        ca_file=host.vault_ca_file,
-    )
+    return make(vault_url=vault_url, mount=plan.own_mount, token=token, ca_file=host.vault_ca_file)
 
 
-def new_keyring_path(tools: Tools, plan: Plan) -> str:
+def new_keyring_path(config: Config, plan: Plan) -> str:
     """Return where the restored server's file of keys waits for the swap."""
-    file = tools.config.host(plan.recipient).keyring.data_file
+    file = config.host(plan.recipient).keyring.data_file
     name = posixpath.basename(file)
     for place in (*plan.swap_places[1:], *plan.subfolders):
         if KEYRING in place.what.split(", "):
             return f"{place.new}/{name}"
     return f"{plan.new_datadir}/{name}"
+
+
+def waiting_keyring_path(config: Config, plan: Plan) -> str:
+    """Return the file of keys that the tool writes to; it restores into an empty directory only."""
+    path = new_keyring_path(config, plan)
+    return f"{plan.run_dir}/keyring.new" if path.startswith(f"{plan.new_datadir}/") else path
 
 
 def finish_restore(
@@ -238,8 +297,8 @@ def finish_restore(
         return
     kind = KeyringKind(plan.keyring)
     if host.keyring.is_file:
-        places = (_waiting_keyring_path(tools, plan), new_keyring_path(tools, plan), owner)
-        remote.run(["sh", "-c", PLACE_KEYRING, "place-keyring", *places])
+        paths = (waiting_keyring_path(tools.config, plan), new_keyring_path(tools.config, plan))
+        remote.run(["sh", "-c", PLACE_KEYRING, "place-keyring", *paths, owner])
     if kind.is_component and not host.keyring.config_file:
         text = keyring_config(tools, plan, data_file=host.keyring.data_file)
         path = f"{plan.new_datadir}/{kind.config_name}"
@@ -299,23 +358,6 @@ def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
         )
     found = mysql_sets.parse_keys(tools.recipient.read_file(path))
     return KeysFile(path=path, count=found.tablespaces)
-
-
-def explain_failure(plan: Plan, state: JobState, phase: Phase) -> OrchestratorError | None:
-    """Return what a tool's failure means, where its words tell who must act; None otherwise."""
-    if not flavors.of(plan).carries_keys or not any(state.statuses):
-        return None
-    found = mysql_output.explain_tool_failure(state.stderr, phase)
-    host = plan.donor if phase is Phase.BACKUP else plan.recipient
-    cls = _CLASSES.get(found.cause)
-    if cls is None:
-        return None
-    then = _NEW_RUN if found.cause in _BAD_SETS else "then `xbvault runs resume`"
-    return cls(
-        f"{flavors.of(plan).own.backup} failed: {log.redact_text(found.words)}",
-        host=host,
-        hint=f"{found.hint}; {then}",
-    )
 
 
 def record_set(tools: Tools, plan: Plan) -> None:
@@ -456,34 +498,28 @@ def _check_headers(tools: Tools, plan: Plan, words: str) -> None:
         raise VerificationError(
             f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
             host=plan.recipient,
-            hint=_NEW_RUN,
+            hint=tool_failures.NEW_RUN,
         )
-
-
-def _waiting_keyring_path(tools: Tools, plan: Plan) -> str:
-    """Return the file of keys that the tool writes to; it restores into an empty directory only."""
-    path = new_keyring_path(tools, plan)
-    return f"{plan.run_dir}/keyring.new" if path.startswith(f"{plan.new_datadir}/") else path
 
 
 def _begin_keyring(tools: Tools, plan: Plan) -> None:
     """Begin the restored server's file of keys with what the earlier server's holds."""
     remote, earlier = tools.recipient, tools.config.host(plan.recipient).keyring.data_file
-    path = _waiting_keyring_path(tools, plan)
+    path = waiting_keyring_path(tools.config, plan)
     remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(path)])
     remote.run(["rm", "-f", "--", path])
     if remote.run(["test", "-s", earlier], check=False).status == 0:
         remote.run(["cp", "-p", "--", earlier, path])
 
 
-def _make_target(tools: Tools, plan: Plan) -> TargetKeyring:
-    """Return where the tool puts the new master key, and write its configuration."""
-    host, kind = tools.config.host(plan.recipient), KeyringKind(plan.keyring)
-    file = _waiting_keyring_path(tools, plan) if host.keyring.is_file else ""
-    if kind is not KeyringKind.FILE_PLUGIN:
-        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
-        file = _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
-    return TargetKeyring(kind=kind, config=file, plugin_dir=host.keyring.plugin_dir)
+def _prepare_target(tools: Tools, plan: Plan) -> None:
+    """Write on the recipient where the tool puts the new master key."""
+    target, file = target_keyring(tools.config, plan), ""
+    if tools.config.host(plan.recipient).keyring.is_file:
+        file = waiting_keyring_path(tools.config, plan)
+    if target.config != file:
+        name = posixpath.basename(target.config)
+        _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
 
 
 def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:

@@ -150,19 +150,19 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     )
 
 
-@step("drop-replication-account", role="donor", repeat=Repeat.SAFE, after_others=True)
+@step("drop-replication-account", role="source", repeat=Repeat.SAFE, after_others=True)
 def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
-    """Drop the account that the run created on the donor, and its password in Vault.
+    """Drop the account that the run created on the source, and its password in Vault.
 
     Args:
-        tools: The doors to the donor and to Vault.
+        tools: The doors to the source and to Vault.
         plan: The run's plan.
 
     Returns:
         Its name.
 
     Raises:
-        CommandError: The donor refuses.
+        CommandError: The source refuses.
 
     Repeat:
         What is gone is no error.

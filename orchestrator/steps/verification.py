@@ -10,7 +10,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, sql
+from orchestrator import flavors, numerals, sql
 from orchestrator.errors import CommandError, SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors.interface import account_name
@@ -21,7 +21,7 @@ from orchestrator.flavors.quoting import (
     quote_text,
     show_name,
 )
-from orchestrator.models import Check, Secret
+from orchestrator.models import Check, Coordinates, Secret
 from orchestrator.steps import encryption, records, replication, tool_keys, transition
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import HostConfig
     from orchestrator.facts.instances import Table, Tablespace
-    from orchestrator.flavors.interface import Dialect
+    from orchestrator.flavors.interface import Dialect, ReplicationStatus
     from orchestrator.models import Plan
     from orchestrator.remote import Remote
 
@@ -39,6 +39,9 @@ COMPARED_ENGINES = ("InnoDB",)
 POLL_SECONDS = 0.25
 OPEN_TRIES = 20
 """A table that does not open in as many looks is not one that is being made anew."""
+_SUMS_MARK = "xbvault_sums"
+_SUMS_BEGIN = f"SELECT '' AS {_SUMS_MARK}"
+"""Divides what a server says of its snapshot from the checksums."""
 _SUM = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
 _ERROR_LINE = re.compile(r"^ERROR [0-9]+ .*? at line ([1-9][0-9]{0,8}): ", re.MULTILINE)
 
@@ -62,7 +65,7 @@ class Comparison:
         checks: The verdict.
         compared: How many tables are equal.
         not_compared: Tables that were left out, with the reason.
-        position: The donor's position at which both were read.
+        position: Where both were read: a position of the host that the replica follows.
     """
 
     checks: tuple[Check, ...]
@@ -166,7 +169,8 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     """Compare the InnoDB tables of both at one position, while the donor is being written.
 
     The replica stops; one session on the donor opens a snapshot, reads its position and checksums
-    there; the replica goes on until that position, stops, checksums, and goes on.
+    there; the replica goes on until that position, stops, checksums, and goes on. Where both follow
+    the same source, it is a position of that source, and the donor first comes up to the replica.
 
     Args:
         tools: The doors to both hosts.
@@ -177,7 +181,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
 
     Raises:
         VerificationError: Tables differ; they are named.
-        CommandError: A server refuses, or the replica does not reach the position.
+        CommandError: A server refuses, or a replica does not reach the position.
 
     Repeat:
         Compares again.
@@ -192,26 +196,34 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     if not chosen:
         return Comparison(checks=(), compared=0, not_compared=tuple(left_out), position="")
     columns = instances.read_base_columns(tools.donor, donor_host, dialect)
-    sql.execute(remote, host, dialect.stop_applier_sql)
+    by_gtid = plan.is_sibling and replication.read_status(tools, plan).uses_gtid
+    sql.execute(remote, host, dialect.stop_sql if by_gtid else dialect.stop_applier_sql)
     try:
-        script = checksum_sql(chosen, columns, begin=dialect.snapshot_sql())
+        if plan.is_sibling:
+            _bring_donor_up(tools, plan, by_gtid=by_gtid)
+        begin = (
+            dialect.upstream_snapshot_sql(by_gtid=by_gtid)
+            if plan.is_sibling
+            else dialect.snapshot_sql()
+        )
+        script = checksum_sql(chosen, columns, begin=(*begin, _SUMS_BEGIN))
         output = _checksum(tools, tools.donor, donor_host, script)
-        file, position = dialect.read_snapshot(output)
-        if not (file and position):
+        wanted = _read_snapshot(plan, output, by_gtid=by_gtid)
+        if not (wanted.gtid or (wanted.file and wanted.position)):
             raise VerificationError(
                 "the donor did not say at which position its snapshot stands",
                 host=plan.donor,
                 hint="`xbvault runs resume` compares again",
             )
-        theirs = parse_checksums(output)
-        _run_until(tools, plan, file, position)
+        theirs = parse_checksums(output.partition(f"\n{_SUMS_MARK}\n")[2])
+        _run_until(tools, plan, wanted)
         script = checksum_sql(chosen, columns)
         output = _checksum(tools, remote, host, script)
         ours = parse_checksums(output)
     finally:
         sql.execute(remote, host, dialect.start_sql)
     bad = find_differences(chosen, theirs, ours)
-    at = f"{file}:{position}"
+    at = _describe_position(wanted)
     check = Check(
         name="tables-equal",
         ok=not bad,
@@ -240,11 +252,12 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
 def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     """See that replication runs, advances, is encrypted, and has caught up.
 
-    The account that was created on the donor after the backup must have arrived on the replica:
-    that proves an advance even when nobody writes.
+    Something of the source must have arrived that is newer than the backup, even when nobody writes:
+    the account that was created there; or, where that is kept out of the binary log because the source
+    is a replica itself, the next file of its binary log.
 
     Args:
-        tools: The doors to both hosts.
+        tools: The doors to the source and to the recipient.
         plan: The clone.
 
     Returns:
@@ -257,14 +270,12 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
         Looks again.
     """
     wanted = replication.wait_until_caught_up(tools, plan)
+    arrived = (
+        replication.follow_rotation(tools, plan)
+        if plan.source_is_replica
+        else _find_account(tools, plan)
+    )
     state = replication.read_state(tools, plan)
-    user = account_name(plan.run_id)
-    arrived = sql.query_row(
-        tools.recipient,
-        tools.config.host(plan.recipient),
-        f"SELECT COUNT(*) AS n FROM {flavors.of(plan).accounts_table} "
-        f"WHERE User = {quote_plain(user)}",
-    )["n"]
     checks = [
         Check(
             name="replication-running",
@@ -275,10 +286,10 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
         Check(
             name="replication-advancing",
             host=plan.recipient,
-            ok=arrived != "0",
-            evidence=f"reached {wanted}; the account made after the backup has arrived"
-            if arrived != "0"
-            else "the account made on the donor after the backup has not arrived",
+            ok=bool(arrived),
+            evidence=f"reached {wanted}; {arrived} has arrived"
+            if arrived
+            else f"what is newer on {plan.source_host} than the backup has not arrived",
         ),
         Check(
             name="replication-encrypted",
@@ -288,6 +299,18 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
         ),
     ]
     return VerifiedReplication(checks=_all_good(plan, checks), replication=state)
+
+
+def _find_account(tools: Tools, plan: Plan) -> str:
+    """Return what has arrived, if the run's account has; else nothing."""
+    user = account_name(plan.run_id)
+    arrived = sql.query_row(
+        tools.recipient,
+        tools.config.host(plan.recipient),
+        f"SELECT COUNT(*) AS n FROM {flavors.of(plan).accounts_table} "
+        f"WHERE User = {quote_plain(user)}",
+    )["n"]
+    return "" if arrived == "0" else "the account made after the backup"
 
 
 @step("verify-key-separation", role="recipient", repeat=Repeat.SAFE, needs_server=True)
@@ -498,35 +521,107 @@ def _checksum(
     return result.stdout.decode("utf-8", "replace")
 
 
-def _run_until(tools: Tools, plan: Plan, file: str, position: int) -> None:
-    """Let the replica apply events up to the donor's position, and wait until it stops there."""
+def _read_snapshot(plan: Plan, output: str, *, by_gtid: bool) -> Coordinates:
+    """Return where the donor's snapshot stands, as the host that the replica follows counts."""
+    dialect = flavors.dialect_of(plan)
+    if plan.is_sibling:
+        found = dialect.read_upstream_snapshot(output, by_gtid=by_gtid)
+        return dataclasses.replace(found, gtid=_in_order(found.gtid))
+    file, position = dialect.read_snapshot(output)
+    return Coordinates(file=file, position=position, gtid="")
+
+
+def _bring_donor_up(tools: Tools, plan: Plan, *, by_gtid: bool) -> None:
+    """Wait until the donor has applied what its sibling has.
+
+    The sibling is stopped. From then on the donor is ahead of it or where it is, so the sibling can go
+    on to where the donor is.
+
+    Raises:
+        CommandError: It does not come up in time.
+    """
+    donor, dialect = tools.config.host(plan.donor), flavors.dialect_of(plan)
+    status = replication.read_status(tools, plan)
+    position = _read_applied(tools, plan, status, by_gtid=by_gtid)
+    end = time.monotonic() + min(tools.config.clone.catch_up_seconds, tools.seconds_left())
+    statement = dialect.reach_sql(position)
+    while sql.query_row(tools.donor, donor, statement)["reached"] != "0":
+        tools.check_cancelled()
+        if time.monotonic() > end:
+            raise CommandError(
+                f"the donor did not come up to its sibling at {_describe_position(position)}",
+                host=plan.donor,
+                hint="does its replication run? then `xbvault runs resume` compares again; see "
+                "clone.catch_up_seconds, and --checksums none for a donor that is delayed on purpose",
+            )
+
+
+def _run_until(tools: Tools, plan: Plan, wanted: Coordinates) -> None:
+    """Let the replica apply events up to a position of its source, and wait until it stops there.
+
+    Raises:
+        CommandError: Replication stopped, or did not come so far in time.
+        VerificationError: It stopped elsewhere.
+    """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     dialect = flavors.dialect_of(plan)
-    sql.execute(remote, host, dialect.until_sql(file, position))
+    by_gtid, again = bool(wanted.gtid), "`xbvault runs resume` compares again"
+    status = replication.read_status(tools, plan)
+    if by_gtid and _read_applied(tools, plan, status, by_gtid=True) == wanted:
+        return
+    until = (
+        dialect.until_gtid_sql(wanted.gtid)
+        if by_gtid
+        else dialect.until_sql(wanted.file, wanted.position)
+    )
+    sql.execute(remote, host, until)
     end = time.monotonic() + tools.config.clone.catch_up_seconds
     while True:
         tools.check_cancelled()
-        status = instances.read_replication(remote, host, dialect)
-        if status and status.sql == "No":
+        status = replication.read_status(tools, plan)
+        if status.sql == "No":
             if status.sql_error:
                 raise CommandError(
                     f"replication stopped: {status.sql_error[:300]}", host=plan.recipient
                 )
-            reached = (status.applied_file, status.applied_position)
-            if reached != (file, str(position)):
+            reached = _read_applied(tools, plan, status, by_gtid=by_gtid)
+            if reached != wanted:
                 raise VerificationError(
-                    f"the replica stopped at {reached[0]}:{reached[1]}, not at {file}:{position}",
+                    f"the replica stopped at {_describe_position(reached)}, "
+                    f"not at {_describe_position(wanted)}",
                     host=plan.recipient,
-                    hint="`xbvault runs resume` compares again",
+                    hint=again,
                 )
             return
         if time.monotonic() > end:
             raise CommandError(
-                f"the replica did not reach {file}:{position} in time",
+                f"the replica did not reach {_describe_position(wanted)} in time",
                 host=plan.recipient,
-                hint="`xbvault runs resume` compares again",
+                hint=again,
             )
         time.sleep(POLL_SECONDS)
+
+
+def _read_applied(
+    tools: Tools, plan: Plan, status: ReplicationStatus, *, by_gtid: bool
+) -> Coordinates:
+    """Return up to where the replica has applied its source's events."""
+    if not by_gtid:
+        file, position = status.applied_file, status.applied_position
+        whole = numerals.parse_whole(position) if numerals.is_whole(position) else 0
+        return Coordinates(file=file, position=whole, gtid="")
+    host, dialect = tools.config.host(plan.recipient), flavors.dialect_of(plan)
+    applied = sql.query_row(tools.recipient, host, dialect.applied_sql)["pos"]
+    return Coordinates(file="", position=0, gtid=_in_order(applied))
+
+
+def _in_order(gtid: str) -> str:
+    """Return a GTID position with its domains, or its servers, in order."""
+    return ",".join(sorted("".join(gtid.split()).split(",")))
+
+
+def _describe_position(position: Coordinates) -> str:
+    return position.gtid or f"{position.file}:{position.position}"
 
 
 def _open_all(

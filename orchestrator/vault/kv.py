@@ -1,4 +1,4 @@
-"""Secrets in KV version 2, their versions and metadata."""
+"""Secrets in KV version 2, their versions and metadata; and the names of those in version 1."""
 
 from __future__ import annotations
 
@@ -142,9 +142,16 @@ class Secrets(Connection):
         """Replace our own notes on a secret."""
         self._call("post", f"{mount}/metadata/{path}", body={"custom_metadata": dict(custom)})
 
-    def list_secrets(self, mount: str, path: str = "") -> tuple[str, ...]:
-        """Return the names below a path; those that end in ``/`` have names below them."""
-        answer = self._find("list", f"{mount}/metadata/{path}".rstrip("/"))
+    def list_secrets(self, mount: str, path: str = "", *, kv_version: int = 2) -> tuple[str, ...]:
+        """Return the names below a path; those that end in ``/`` have names below them.
+
+        Args:
+            mount: A KV mount.
+            path: Below it; empty for the mount itself.
+            kv_version: Of the mount.
+        """
+        base = mount if kv_version == 1 else f"{mount}/metadata"
+        answer = self._find("list", f"{base}/{path}".rstrip("/"))
         return take_words(take_part(answer, "data"), "keys") if answer else ()
 
     def destroy_versions(self, mount: str, path: str, versions: Sequence[int]) -> None:
@@ -153,9 +160,10 @@ class Secrets(Connection):
             body = {"versions": [int(v) for v in versions]}
             self._call("post", f"{mount}/destroy/{path}", body=body)
 
-    def remove_secret(self, mount: str, path: str) -> None:
+    def remove_secret(self, mount: str, path: str, *, kv_version: int = 2) -> None:
         """Remove a secret, all its versions and its metadata; nothing there is as good."""
-        self._call("delete", f"{mount}/metadata/{path}")
+        base = mount if kv_version == 1 else f"{mount}/metadata"
+        self._call("delete", f"{base}/{path}")
 
 
 def _take_version(number: str) -> int:

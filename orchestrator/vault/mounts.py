@@ -47,10 +47,22 @@ class Mounts(Connection):
             raise SecretError(f"{mount} in Vault is no KV engine but {data.get('type')!r}")
         return _kv_version(data)
 
-    def create_kv_mount(self, path: str, *, description: str = "", max_versions: int = 0) -> None:
-        """Enable KV version 2 at a path, and wait until it can be used."""
-        body = {"type": "kv", "description": description, "options": {"version": "2"}}
+    def create_kv_mount(
+        self, path: str, *, version: int = 2, description: str = "", max_versions: int = 0
+    ) -> None:
+        """Enable the KV engine at a path, and wait until it can be used.
+
+        Args:
+            path: The new mount.
+            version: Of the engine.
+            description: Shown in lists of mounts.
+            max_versions: Versions that it keeps of a secret; 0 for Vault's default. Version 1
+                keeps none.
+        """
+        body = {"type": "kv", "description": description, "options": {"version": str(version)}}
         self._call("post", f"sys/mounts/{path}", body=body, repeatable=False)
+        if version == 1:
+            return
         # For a moment it says "Upgrading from non-versioned…", which `_call` waits out.
         self.read_mount_config(path)
         if max_versions:

@@ -38,22 +38,23 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
     rights = vault_rights.orchestrator_rights(config)
     checks = [_check_health(vault), _check_token(vault), _check_capabilities(vault, rights)]
     mounts = vault.list_mounts() if vault.can_read("sys/mounts") else {}
-    for path in layout.kv_mounts(config):
+    for path, wanted in layout.kv_mounts(config).items():
         found, least = mounts.get(path), layout.least_versions(config, path)
-        ask = functools.partial(_ask_kv_mount, vault, path, found, least)
+        ask = functools.partial(_ask_kv_mount, vault, path, found, wanted.engine, least)
         checks.append(_tell("vault-mount", ask))
     ssh = config.vault.ssh_mount
     checks.append(_tell("vault-ssh-ca", functools.partial(_ask_ssh_ca, vault, ssh)))
     token_roles, ssh_roles = desired.token_roles(config), desired.ssh_roles(config)
     for host in config.hosts:
         name = vault_rights.transition_role(host)
-        ask = functools.partial(
-            _ask_role,
-            f"auth/token/roles/{name}",
-            token_roles[name],
-            functools.partial(vault.read_token_role, name),
-        )
-        checks.append(_tell("vault-token-role", ask, host))
+        if name in token_roles:
+            ask = functools.partial(
+                _ask_role,
+                f"auth/token/roles/{name}",
+                token_roles[name],
+                functools.partial(vault.read_token_role, name),
+            )
+            checks.append(_tell("vault-token-role", ask, host))
         name = vault_rights.receive_role(host)
         ask = functools.partial(
             _ask_role,
@@ -134,12 +135,14 @@ def _tell(name: str, ask: Callable[[], tuple[bool, str]], host: str = "") -> Che
     return Check(name=name, host=host, ok=ok, evidence=evidence, hint=hint)
 
 
-def _ask_kv_mount(vault: Vault, path: str, found: MountInfo | None, least: int) -> tuple[bool, str]:
+def _ask_kv_mount(
+    vault: Vault, path: str, found: MountInfo | None, wanted: str, least: int
+) -> tuple[bool, str]:
     if found is None:
         return False, f"{path}: no mount"
     engine = layout.name_engine(found)
-    if engine != layout.KV_ENGINE:
-        return False, f"{path}: {engine}, not {layout.KV_ENGINE}"
+    if engine != wanted:
+        return False, f"{path}: {engine}, not {wanted}"
     if not least:
         return True, f"{path}: {engine}"
     kept = vault.read_mount_config(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.privileges.vault import (
     ORCHESTRATOR,
     host_role,
+    needs_transition,
     policy_name,
     receive_role,
     transition_role,
@@ -26,9 +27,10 @@ def token_roles(config: Config) -> dict[str, dict[str, Any]]:
     roles = {ORCHESTRATOR: _token_role(ORCHESTRATOR, TOKEN_PERIOD_SECONDS)}
     for host in config.hosts:
         roles[host_role(host)] = _token_role(policy_name(host_role(host)), TOKEN_PERIOD_SECONDS)
-        roles[transition_role(host)] = _token_role(
-            policy_name(transition_role(host)), config.clone.transition_token_seconds
-        )
+        if needs_transition(config, host):
+            roles[transition_role(host)] = _token_role(
+                policy_name(transition_role(host)), config.clone.transition_token_seconds
+            )
     return roles
 
 

@@ -132,15 +132,21 @@ def _compare_kv_mounts(
     vault: Vault, config: Config, mounts: Mapping[str, MountInfo]
 ) -> list[_Item]:
     items = []
-    for path, purpose in layout.kv_mounts(config).items():
+    for path, wanted in layout.kv_mounts(config).items():
         least = layout.least_versions(config, path)
         if path not in mounts:
-            detail = f"{layout.KV_ENGINE}, max_versions {least}" if least else layout.KV_ENGINE
+            detail = f"{wanted.engine}, max_versions {least}" if least else wanted.engine
             write = functools.partial(
-                vault.create_kv_mount, path, description=purpose, max_versions=least
+                vault.create_kv_mount,
+                path,
+                version=wanted.version,
+                description=wanted.purpose,
+                max_versions=least,
             )
             items.append(_create("mount", path, detail, write))
             continue
+        if wanted.version == 1:
+            continue  # it keeps no versions, and has no configuration
         kept = vault.read_mount_config(path)
         if kept < least:
             write = functools.partial(vault.write_mount_config, path, max_versions=least)

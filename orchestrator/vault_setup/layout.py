@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigError
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 MAX_VERSIONS = 1000
 """Versions that a key mount keeps. Vault's default of 10 would drop page keys that are in use."""
-KV_ENGINE = "kv version 2"
+OWN_KV_VERSION = 2
+"""Of the mount of our own records."""
 SSH_ENGINE = "ssh"
 
 
@@ -29,7 +31,11 @@ def check_config(config: Config) -> None:
         ("vault.transition_mount", config.vault.transition_mount),
         ("vault.ssh_mount", config.vault.ssh_mount),
     ]
-    places += [(f"hosts.{name}.vault_mount", h.vault_mount) for name, h in config.hosts.items()]
+    places += [
+        (f"hosts.{name}.vault_mount", host.vault_mount)
+        for name, host in config.hosts.items()
+        if host.vault_mount
+    ]
     problems = []
     for index, (key, path) in enumerate(places):
         for other_key, other in places[:index]:
@@ -52,15 +58,39 @@ def check_config(config: Config) -> None:
 
 def least_versions(config: Config, mount: str) -> int:
     """Return how many versions a KV mount must keep of a secret; 0: no matter."""
-    # Our own records have one version each; only page keys need many.
-    return 0 if mount == config.vault.mount else MAX_VERSIONS
+    # Our own records and master keys have one version each; only page keys need many.
+    mounts = {host.key_mount for host in config.hosts.values() if host.flavor == "mariadb"}
+    return MAX_VERSIONS if mount in mounts else 0
 
 
-def kv_mounts(config: Config) -> dict[str, str]:
-    """Return the KV mounts with what each is for."""
-    found = {config.vault.mount: "xbvault: transition keys and records"}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KvMount:
+    """A KV mount that is to be.
+
+    Attributes:
+        purpose: What it is for.
+        version: Of the engine.
+    """
+
+    purpose: str
+    version: int
+
+    @property
+    def engine(self) -> str:
+        """The engine, as `name_engine` names the one that is there."""
+        return f"kv version {self.version}"
+
+
+def kv_mounts(config: Config) -> dict[str, KvMount]:
+    """Return the KV mounts that are to be, by path."""
+    purpose = "xbvault: transition keys and records"
+    found = {config.vault.mount: KvMount(purpose=purpose, version=OWN_KV_VERSION)}
     for name, host in config.hosts.items():
-        found[host.vault_mount] = f"xbvault: page keys of {name}"
+        if host.key_mount:
+            kind = "page" if host.flavor == "mariadb" else "master"
+            found[host.key_mount] = KvMount(
+                purpose=f"xbvault: {kind} keys of {name}", version=host.kv_version
+            )
     return found
 
 
@@ -76,7 +106,8 @@ def find_problems(mounts: Mapping[str, MountInfo], config: Config) -> list[str]:
         mounts: What Vault has, from `Vault.list_mounts`.
         config: The whole configuration.
     """
-    engines = {**dict.fromkeys(kv_mounts(config), KV_ENGINE), config.vault.ssh_mount: SSH_ENGINE}
+    engines = {path: mount.engine for path, mount in kv_mounts(config).items()}
+    engines[config.vault.ssh_mount] = SSH_ENGINE
     transition = config.vault.transition_mount
     problems = [
         f"{path}: is {name_engine(mounts[path])}, not {engine}"

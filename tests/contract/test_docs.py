@@ -234,6 +234,32 @@ def test_the_page_of_policies_is_what_vault_init_writes(example: config.Config) 
     assert f"max_versions={vault_setup.MAX_VERSIONS}" in page
 
 
+def test_the_page_of_policies_has_those_of_mysql() -> None:
+    """The policy of a host by its keyring, and the orchestrator's rights on its mount."""
+    page = read_page("reference/vault-policies.md").partition("\n## Hosts with MySQL\n")[2]
+    hosts: dict[str, dict[str, Any]] = {
+        "db3": {
+            "vault_mount": "mysql/db3",
+            "keyring": {"kind": "keyring_vault", "config_file": "/etc/mysql/keyring_vault.conf"},
+        },
+        "db4": {"vault_mount": "mysql/db4", "keyring": {"kind": "component_keyring_vault"}},
+        "db5": {"keyring": {"kind": "keyring_file", "data_file": "/var/lib/mysql-keyring/keyring"}},
+    }
+    document = {name: {"flavor": "mysql", **host} for name, host in hosts.items()}
+    found = config.parse({"hosts": document})
+    policies = vault_setup.policies(found)
+    for name, host in found.hosts.items():
+        policy = vault_setup.host_role(name)
+        assert f"### `{policy}`\n\n```hcl\n{policies[policy]}```\n" in page, name
+        made = f"vault secrets enable -path={host.key_mount} -version={host.kv_version} kv\n"
+        assert (made in page) is bool(host.key_mount)
+    blocks = vault_setup.policy_text(vault_setup.orchestrator_rights(found), "").split("\npath ")
+    of_hosts = [block.strip() for block in blocks if re.search(r"db[345]", block)]
+    assert len(of_hosts) == 8
+    for block in of_hosts:
+        assert f"path {block}\n" in page
+
+
 def test_the_page_of_privileges_and_the_guide_are_what_vault_init_prints() -> None:
     """Grants and sudo rules stand in both, word for word, and each privilege with its reason."""
     document = {"vault_mount": "m", "become": True, "ssh_user": "dba", "receive_user": "dba"}
@@ -242,6 +268,7 @@ def test_the_page_of_privileges_and_the_guide_are_what_vault_init_prints() -> No
     for text in (page, read_page("how-to/set-up-your-hosts.md")):
         assert f"```sql\n{database.grants_text()}```\n" in text
         assert f"```\n{sudo.sudoers_text(dba, 'db2')}```\n" in text
+    assert f"```sql\n{database.grants_text('mysql')}```\n" in page
     shown = re.findall(r"^\| `([A-Z_ ]+)` \| (\w*) *\| (\w*) *\| (.+) \|$", page, re.MULTILINE)
     assert shown == [
         (

@@ -11,6 +11,7 @@ import pytest
 import table
 from clone_lab import running_lab
 from stand import Stand, make_stand
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ nemeses.load()
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """Bring a laboratory up, with a server and data of its own on the replica, and small disks."""
     folder = tmp_path_factory.mktemp("nemeses")
-    with running_lab(folder / "lab", "--replica-server", size=0.03) as lab:
+    with running_lab(folder / "lab", "--replica-server", size=0.03, flavor=OURS.flavor) as lab:
         yield make_stand(lab, folder)
 
 

@@ -8,6 +8,7 @@ root token, so that a product that lies is found out.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import bao, hosts, model
 from lab.errors import LabError
+from ways import OURS
 
 from orchestrator.host import script
 
@@ -36,21 +38,20 @@ OWN_FOLDERS = {
 CATCH_UP_SECONDS = 60
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9]+-[0-9a-f]{8}")
 _ACCOUNT = re.compile(r"xbvault_[0-9a-f]{8}")
-_TOOLS = ("mariadb-backup", "mbstream", "pv", "ssh")
 _TABLES = """
 SELECT table_schema, table_name FROM information_schema.tables
 WHERE table_type IN ('BASE TABLE', 'SEQUENCE')
   AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
 """
 _DIGESTS = f"""
-mariadb -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
-    sum=$(mariadb-dump --skip-comments --order-by-primary -- "$schema" "$table" </dev/null |
-        sha256sum)
+{OURS.flavor} -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
+    sum=$({OURS.dump} "$schema" "$table" </dev/null |
+        sed 's/{OURS.unsaved}//' | sha256sum)
     printf '%s\\t%s\\t%s\\n' "$schema" "$table" "$sum"
 done
 """
-_SERVERS = """
-for pid in $(pgrep -x mariadbd); do
+_SERVERS = f"""
+for pid in $(pgrep -x {OURS.server}); do
     case $(tr '\\0' ' ' <"/proc/$pid/cmdline") in
     '' | *' --version '* | *' --help '*) ;;
     *) cut -d ' ' -f 1,22 "/proc/$pid/stat" ;;
@@ -59,14 +60,11 @@ done
 """
 """The server may be asked for its version meanwhile, by a process of the same name."""
 _REPLICATION = (
-    "Master_Host",
-    "Master_User",
-    "Master_Port",
-    "Slave_IO_Running",
-    "Slave_SQL_Running",
-    "Master_SSL_Allowed",
-    "Master_SSL_Verify_Server_Cert",
+    *(f"{OURS.source_word}_{name}" for name in ("Host", "User", "Port", "SSL_Allowed")),
+    f"{OURS.source_word}_SSL_Verify_Server_Cert",
+    *(f"{OURS.replica_word}_{name}_Running" for name in ("IO", "SQL")),
     "Using_Gtid",
+    "Auto_Position",
     "Last_IO_Error",
     "Last_SQL_Error",
     "Until_Condition",
@@ -84,6 +82,7 @@ class Before:
         donor_accounts: Its accounts, ``user@host``.
         datadir_inode: Of the recipient's datadir.
         datadir_files: Names of the tables' files in it.
+        keyring: Digest of the recipient's file of keys; empty where there is none.
         own_versions: Versions that can be read in the recipient's own mount, by key id.
     """
 
@@ -93,6 +92,7 @@ class Before:
     donor_accounts: frozenset[str]
     datadir_inode: int
     datadir_files: frozenset[str]
+    keyring: str
     own_versions: dict[str, frozenset[int]]
 
 
@@ -106,9 +106,10 @@ def note(lab: CloneLab) -> Before:
         donor_accounts=frozenset(_read_accounts(lab, DONOR)),
         datadir_inode=datadir.stat().st_ino,
         datadir_files=frozenset(_list_tables(datadir)),
+        keyring=_digest(_root(lab, RECIPIENT) / OURS.keyring) if OURS.keyring else "",
         own_versions={
-            key_id: _live_versions(lab, "mariadb-replica", key_id)
-            for key_id in _list_secrets(lab, "mariadb-replica")
+            key_id: _live_versions(lab, _own_mount(lab), key_id)
+            for key_id in _list_secrets(lab, _own_mount(lab))
         },
     )
 
@@ -174,8 +175,13 @@ def check_earlier_data(lab: CloneLab, before: Before) -> list[str]:
         return [f"the recipient's earlier datadir stands at {[path.name for path in at]}"]
     lost = before.datadir_files - set(_list_tables(at[0]))
     breaches = [f"the earlier datadir has lost {name}" for name in sorted(lost)]
+    if before.keyring:
+        file = _root(lab, RECIPIENT) / OURS.keyring
+        copies = [file, *file.parent.glob(f".xbvault/old-*/{file.name}")]
+        if before.keyring not in {_digest(path) for path in copies if path.exists()}:
+            breaches.append("the recipient's earlier file of keys is gone")
     for key_id, versions in before.own_versions.items():
-        gone = versions - _live_versions(lab, "mariadb-replica", key_id)
+        gone = versions - _live_versions(lab, _own_mount(lab), key_id)
         breaches += [f"version {number} of the recipient's key {key_id} is gone" for number in gone]
     return breaches
 
@@ -202,6 +208,8 @@ def check_nothing_outlives(lab: CloneLab, backup_id: str) -> None:
     for kind in ("staging", "new"):
         found = (_root(lab, RECIPIENT) / "var/lib").glob(f"mysql.xbvault-{kind}-*")
         breaches += [f"the recipient has {path.name}" for path in found]
+    keyrings = (_root(lab, RECIPIENT) / "var/lib/mysql-keyring").glob(".xbvault/new-*")
+    breaches += [f"the recipient has a keyring {path.name}" for path in keyrings]
     _raise_all(breaches)
 
 
@@ -222,7 +230,7 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
     if ours != {f"xbvault_{run_id.rpartition('-')[2]}"}:
         breaches.append(f"the donor has the accounts {sorted(ours)}")
     for key_id, versions in before.own_versions.items():
-        kept = _live_versions(lab, "mariadb-replica", key_id)
+        kept = _live_versions(lab, _own_mount(lab), key_id)
         if not kept < versions:
             breaches.append(f"of key {key_id}, {sorted(kept)} are left of {sorted(versions)}")
     _raise_all(breaches)
@@ -263,7 +271,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
     """
     library = _root(lab, RECIPIENT) / "var/lib"
     datadir = (library / "mysql").stat()
-    drop_ins = _root(lab, RECIPIENT) / "etc/mysql/mariadb.conf.d"
+    drop_ins = _root(lab, RECIPIENT) / OURS.config_dir
     account = f"xbvault_{run_id.rpartition('-')[2]}"
     replication = read_replication(lab)
     return {
@@ -277,7 +285,7 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
             if not name.startswith("gtid_")
         },
         "replication": {name: _blot(replication.get(name, "")) for name in _REPLICATION},
-        "follows with the run's account": replication.get("Master_User") == account,
+        "follows with the run's account": replication.get(f"{OURS.source_word}_User") == account,
         "events": lab.sql(
             RECIPIENT,
             "SELECT event_schema, event_name, status FROM information_schema.events ORDER BY 1, 2",
@@ -305,8 +313,8 @@ def revoke_lost_tokens(lab: CloneLab) -> int:
 
 
 def read_replication(lab: CloneLab) -> dict[str, str]:
-    """Return SHOW SLAVE STATUS of the recipient; empty where there is none."""
-    shown = _on(lab, RECIPIENT, "mariadb", "-e", r"SHOW SLAVE STATUS\G")
+    """Return the state of replication on the recipient; empty where there is none."""
+    shown = _on(lab, RECIPIENT, "sh", "-c", OURS.status)
     lines = (line.strip().partition(": ") for line in shown.splitlines())
     return {name.rstrip(":"): value for name, _, value in lines if name}
 
@@ -330,9 +338,9 @@ def read_lock_holder(lab: CloneLab) -> str:
 
 def wait_until_caught_up(lab: CloneLab) -> None:
     """Wait until the recipient has applied all that the donor has now."""
-    wanted = lab.sql(DONOR, "SELECT @@GLOBAL.gtid_binlog_pos")[0][0]
+    wanted = lab.sql(DONOR, OURS.position)[0][0]
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while lab.sql(RECIPIENT, f"SELECT MASTER_GTID_WAIT('{wanted}', 5)") != [["0"]]:
+    while lab.sql(RECIPIENT, OURS.wait.format(wanted)) != [["0"]]:
         assert time.monotonic() < deadline, f"the recipient does not reach {wanted}"
 
 
@@ -413,7 +421,9 @@ def _read_digests(lab: CloneLab, name: str) -> dict[str, str]:
 
 def _read_variables(lab: CloneLab, name: str) -> dict[str, str]:
     rows = lab.sql(name, "SHOW GLOBAL VARIABLES")
-    return {row[0].lower(): "\t".join(row[1:]) for row in rows}
+    found = {row[0].lower(): "\t".join(row[1:]) for row in rows}
+    found.pop("server_uuid", "")  # every new datadir gets one of its own
+    return found
 
 
 def _read_accounts(lab: CloneLab, name: str) -> list[str]:
@@ -435,7 +445,7 @@ def _find_tools(lab: CloneLab, name: str) -> list[str]:
     return [
         line
         for line in lines
-        if line.split()[0] in _TOOLS or (_RUN_ID.search(line) and "ps -e" not in line)
+        if line.split()[0] in OURS.tools or (_RUN_ID.search(line) and "ps -e" not in line)
     ]
 
 
@@ -453,5 +463,13 @@ def _list_files(lab: CloneLab, name: str) -> list[str]:
     return [path for path in paths if not path.startswith(("var/lib/mysql/", "var/log/"))]
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _own_mount(lab: CloneLab) -> str:
+    return model.load(lab.directory).host(RECIPIENT).vault_mount
+
+
 def _list_tables(datadir: Path) -> list[str]:
-    return [str(path.relative_to(datadir)) for path in datadir.rglob("*.frm")]
+    return [str(path.relative_to(datadir)) for path in datadir.rglob(OURS.table_files)]

@@ -65,6 +65,7 @@ class Nemesis:
         options: What the ``[clone]`` section of the configuration says, as TOML.
         environment: What the orchestrator's processes get set besides.
         sample: Whether it belongs to ``make test``.
+        flavors: Kinds of servers on which it strikes.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Nemesis:
     options: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     sample: bool = False
+    flavors: Sequence[str] = ("mariadb", "mysql")
 
 
 NEMESES: dict[str, Nemesis] = {}
@@ -97,6 +99,7 @@ def nemesis(
     options: str = "",
     environment: tuple[tuple[str, str], ...] = (),
     sample: bool = False,
+    flavors: Sequence[str] = ("mariadb", "mysql"),
 ) -> Callable[[Callable[[Stand], Iterator[None]]], None]:
     """Add a nemesis; its docstring says what happens."""
 
@@ -117,6 +120,7 @@ def nemesis(
             options=options,
             environment=environment,
             sample=sample,
+            flavors=tuple(flavors),
         )
 
     return add

@@ -15,6 +15,7 @@ import table
 from nemesis import GOES_ON, NEMESES, Moment, Nemesis
 from stand import Command, Gate, Stand, note, pause, wait_for
 from table import Row
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ def make_test(room: str) -> Callable[..., None]:
         name
         for name, found in NEMESES.items()
         if found.room == room
+        and OURS.flavor in found.flavors
         and only in ("", name)
         and (kills.is_full() or found.sample)
         and choose_moments(found)

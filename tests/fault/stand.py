@@ -20,6 +20,7 @@ import laws
 from clone_lab import REPOSITORY, CloneLab
 from lab import bao, hosts, model, product
 from lab.commands import run, wait_until
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,9 +48,10 @@ hold() {{
 """
 _PIPES = {"output": '{real} "$@" | hold', "input": 'hold | {real} "$@"', "start": '{real} "$@"'}
 GATES = {
-    "master:mariadb-backup": ("output", "--backup"),
-    "replica:mbstream": ("input", " -x "),
-    "replica:mariadb-backup": ("start", "--prepare"),
+    OURS.backup_gate: ("output", "--backup"),
+    OURS.extract_gate: ("input", " -x "),
+    OURS.prepare_gate: ("start", "--prepare"),
+    OURS.restore_gate: ("start", OURS.restore_word),
 }
 """What a gate holds: which side of the tool, and by which word of its command it is known."""
 
@@ -295,30 +297,43 @@ class Stand:
     @contextlib.contextmanager
     def gate(self, name: str, *, after_bytes: int) -> Iterator[Gate]:
         """Put a gate before a tool, see `GATES`."""
-        host, _, tool = name.partition(":")
+        host, _, command = name.partition(":")
+        tool = command.split()[0]
         side, word = GATES[name]
         gate = Gate(self.host(host), tool)
-        real = shutil.which(tool)
-        values = {
-            "tool": tool,
-            "side": side,
-            "word": shlex.quote(word),
-            "real": real,
-            "after_bytes": after_bytes,
-            "reached": gate.on_host / "reached",
-            "opened": gate.on_host / "opened",
-        }
         gate.folder.mkdir()
         hold = "(hold </dev/null >/dev/null)\n" if side == "start" else ""
-        pipe = hold + _PIPES[side].format(real=real)
-        gate.program.write_text(_GATE.format(**values, pipe=pipe), encoding="utf-8")
-        gate.program.chmod(0o755)
+        with self.in_place_of(host, tool) as (program, real):
+            text = _GATE.format(
+                tool=tool,
+                side=side,
+                word=shlex.quote(word),
+                real=real,
+                after_bytes=after_bytes,
+                reached=gate.on_host / "reached",
+                opened=gate.on_host / "opened",
+                pipe=hold + _PIPES[side].format(real=real),
+            )
+            program.write_text(text, encoding="utf-8")
+            program.chmod(0o755)
+            try:
+                yield gate
+            finally:
+                gate.open()
+        shutil.rmtree(gate.folder)
+
+    @contextlib.contextmanager
+    def in_place_of(self, name: str, tool: str) -> Iterator[tuple[Path, str]]:
+        """Give the path on a host at which another program stands before a tool, and the tool."""
+        program = self.host(name).root / "usr/local/sbin" / tool
+        link = str(program.readlink()) if program.is_symlink() else ""
+        program.unlink(missing_ok=True)
         try:
-            yield gate
+            yield program, link or str(shutil.which(tool))
         finally:
-            gate.open()
-            gate.program.unlink()
-            shutil.rmtree(gate.folder)
+            program.unlink(missing_ok=True)
+            if link:
+                program.symlink_to(link)
 
 
 def make_stand(lab: CloneLab, folder: Path) -> Stand:
@@ -337,7 +352,6 @@ class Gate:
     def __init__(self, host: model.Host, tool: str) -> None:
         self.on_host = Path("/var/log") / f"gate-{tool}"
         self.folder = host.root / str(self.on_host).lstrip("/")
-        self.program = host.root / "usr/local/sbin" / tool
 
     @property
     def is_reached(self) -> bool:

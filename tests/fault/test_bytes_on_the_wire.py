@@ -11,6 +11,7 @@ import kills
 import pytest
 from clone_lab import CloneLab, running_lab
 from stand import Stand, wait_for
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def test_killed_in_mid_stream_and_resumed(stand: Stand) -> None:
     whole = int(first["bytes_streamed"])
 
     before = read_sent(stand)
-    with stand.gate("master:mariadb-backup", after_bytes=whole // 2) as gate:
+    with stand.gate(OURS.backup_gate, after_bytes=whole // 2) as gate:
         killed = stand.start("clone", "master", "replica", "--yes", "--json")
         wait_for(lambda: gate.is_reached or killed.has_ended, "half of the stream")
         killed.end()

@@ -17,6 +17,7 @@ import table
 from clone_lab import CloneLab, running_lab
 from lab import bao, hosts, model
 from warm_cli import warm_cli
+from ways import OURS
 
 from orchestrator import steps
 from orchestrator.host import script
@@ -69,7 +70,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Two clones of one donor to one recipient: the first undisturbed, the second killed."""
-    with running_lab(tmp_path_factory.mktemp("kills") / "lab") as lab:
+    with running_lab(tmp_path_factory.mktemp("kills") / "lab", flavor=OURS.flavor) as lab:
         first = lab.clone()
         undisturbed = laws.read_state(lab, first["run_id"])
         before = laws.note(lab)
@@ -187,7 +188,7 @@ def planted_account(lab: CloneLab) -> Iterator[None]:
 def planted_loss(lab: CloneLab) -> Iterator[None]:
     """A table of the earlier datadir that is gone."""
     library = lab.directory / "hosts/replica/fs/var/lib"
-    path = max(library.glob("mysql.xbvault-old-*")) / "live/ledger.frm"
+    path = max(library.glob("mysql.xbvault-old-*")) / f"live/ledger{OURS.table_files[1:]}"
     path.rename(library / "lost")
     yield
     (library / "lost").rename(path)

@@ -12,6 +12,7 @@ import table
 from clone_lab import CloneLab, running_lab
 from replicas import check_arrival, restart
 from warm_cli import warm_cli
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
     """A lab whose replica was cloned once."""
-    with running_lab(tmp_path_factory.mktemp("undo") / "lab") as made:
+    with running_lab(tmp_path_factory.mktemp("undo") / "lab", flavor=OURS.flavor) as made:
         made.clone()
         yield made
 

@@ -21,6 +21,7 @@ from lab import product
 from nemesis import NEMESES
 from play import CLONE, play
 from stand import Stand, note, wait_for
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ def stream_goes_on_without_us(stand: Stand) -> None:
     """
     before = note(stand)
     try:
-        with stand.gate("master:mariadb-backup", after_bytes=4_000_000) as gate:
+        with stand.gate(OURS.backup_gate, after_bytes=4_000_000) as gate:
             killed = stand.start(*CLONE)
             wait_for(lambda: gate.is_reached or killed.has_ended, "the stream")
             killed.end()

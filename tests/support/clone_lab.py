@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import product
+from lab import model, product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +26,24 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
-        client: The client of its servers.
     """
 
     directory: Path
-    client: str = "mariadb"
 
     @property
     def config_file(self) -> Path:
         """The configuration with root logins."""
         return self.directory / "xbvault.toml"
+
+    @property
+    def flavor(self) -> str:
+        """The kind of its servers; the client has the same name."""
+        return model.load(self.directory).flavor
+
+    @property
+    def client(self) -> str:
+        """How a shell on a host calls the client."""
+        return self.flavor
 
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
         """Run a command of the laboratory, such as ``power-off replica``."""
@@ -104,7 +112,7 @@ def running_lab(
         size: Data in GB.
         flavor: Kind of its servers, which is also the name of their client.
     """
-    lab = CloneLab(directory=directory, client=flavor)
+    lab = CloneLab(directory=directory)
     lab.lab("up", "--flavor", flavor, "--size", str(size), *options, timeout=180)
     try:
         yield lab

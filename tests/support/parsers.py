@@ -308,6 +308,9 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.flavors.mariadb.parse_binlog_info": text(*BINLOG_INFO),
     "orchestrator.flavors.backup_sets.parse_checkpoints": text(*CHECKPOINTS),
     "orchestrator.flavors.mariadb.parse_failed_start": text(FAILED_START),
+    "orchestrator.flavors.mariadb.parse_slave_info": text(
+        *(samples.read(f"mariadb-backup/slave_info{s}") for s in ("", "-position", "-two"))
+    ),
     "orchestrator.flavors.backup_sets.parse_lsn": text(
         "12512819", call=lambda parse, value: parse({"to_lsn": value}, "to_lsn")
     ),

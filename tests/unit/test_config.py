@@ -199,7 +199,24 @@ def test_all_problems_at_once_with_their_paths() -> None:
         ),
         (with_host(vault_mount="a/../b"), "hosts.db1.vault_mount: must be a path"),
         (with_host(vault_mount="a//b"), "hosts.db1.vault_mount: must be a path"),
-        (with_host(vault_mount=""), "hosts.db1.vault_mount: must be a path"),
+        (with_host(vault_mount=""), "hosts.db1.vault_mount: is required"),
+        ({"hosts": {"db1": {}}}, "hosts.db1.vault_mount: is required"),
+        (
+            with_host(
+                vault_mount="",
+                flavor="mysql",
+                keyring={"kind": "keyring_vault", "config_file": "/etc/mysql/keyring_vault.conf"},
+            ),
+            "hosts.db1.vault_mount: is required",
+        ),
+        (
+            with_host(flavor="mysql", keyring={"kind": "component_keyring_vault", "kv_version": 3}),
+            "hosts.db1.keyring.kv_version: input should be less than or equal to 2, is 3",
+        ),
+        (
+            with_host(flavor="mysql", keyring={"kv_version": 1}),
+            "hosts.db1.keyring: kv_version is for a keyring in Vault",
+        ),
         (
             {**LEAST, "clone": {"clock_skew_seconds": 0}},
             "clone.clock_skew_seconds: input should be",
@@ -290,3 +307,65 @@ def test_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert config.parse(LEAST).state_directory == Path("/srv/state/xbvault")
     named = config.parse({**LEAST, "journal": {"directory": "~/runs"}})
     assert named.state_directory == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("host", "mount", "kv_version"),
+    [
+        ({"vault_mount": "k"}, "k", 2),
+        ({"vault_mount": "k", "flavor": "mysql"}, "", 0),
+        ({"flavor": "mysql"}, "", 0),
+        (
+            {
+                "flavor": "mysql",
+                "keyring": {"kind": "component_keyring_file", "data_file": "/var/lib/k/keyring"},
+            },
+            "",
+            0,
+        ),
+        (
+            {
+                "vault_mount": "k",
+                "flavor": "mysql",
+                "keyring": {"kind": "keyring_vault", "config_file": "/etc/k.conf"},
+            },
+            "k",
+            1,
+        ),
+        (
+            {
+                "vault_mount": "k",
+                "flavor": "mysql",
+                "keyring": {
+                    "kind": "keyring_vault",
+                    "config_file": "/etc/k.conf",
+                    "kv_version": 2,
+                },
+            },
+            "k",
+            2,
+        ),
+        (
+            {
+                "vault_mount": "k",
+                "flavor": "mysql",
+                "keyring": {"kind": "component_keyring_vault"},
+            },
+            "k",
+            2,
+        ),
+        (
+            {
+                "vault_mount": "k",
+                "flavor": "mysql",
+                "keyring": {"kind": "component_keyring_vault", "kv_version": 1},
+            },
+            "k",
+            1,
+        ),
+    ],
+)
+def test_a_mount_is_for_keys_in_vault(host: dict[str, Any], mount: str, kv_version: int) -> None:
+    """Its KV version is what the kind of keyring can use, where the configuration says no other."""
+    found = config.parse({"hosts": {"db1": host, "db2": {"flavor": "mysql"}}}).host("db1")
+    assert (found.key_mount, found.kv_version) == (mount, kv_version)

@@ -10,11 +10,12 @@ import pickle
 from typing import Any
 
 import pytest
+from cli_lab import make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import models
-from orchestrator.models import Check, Coordinates, KeyVersions, Secret
+from orchestrator.models import Check, Coordinates, KeyVersions, Plan, Secret
 
 VALUE = "s.aTokenThatNobodyMaySee0001"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -109,6 +110,25 @@ def test_new_key_versions_stand_above_both_mounts(
     assert (versions.padded, versions.first_new) == (padded, first_new)
 
 
+def test_an_older_plan_follows_its_donor() -> None:
+    """A plan that was stored before there were siblings is that of a child."""
+    stored = models.as_json(make_plan())
+    for name in ("source", "source_version", "source_is_replica"):
+        del stored[name]
+    plan = models.from_json(Plan, stored)
+    assert plan == make_plan()
+    assert not plan.is_sibling
+    assert plan.source_host == plan.donor
+    assert plan.account_path.startswith(f"replication/{plan.donor}/{plan.recipient}/")
+
+
+def test_the_account_of_a_sibling_is_kept_under_its_source() -> None:
+    """The account is made there, and found there again by forget."""
+    plan = dataclasses.replace(make_plan(), source="primary")
+    assert plan.is_sibling
+    assert plan.account_path.startswith(f"replication/primary/{plan.recipient}/")
+
+
 # Secret.
 
 
@@ -156,6 +176,15 @@ def test_it_has_no_attributes_to_walk_through() -> None:
         vars(secret)
     with pytest.raises(AttributeError):
         secret.other = 1  # type: ignore[attr-defined]  # that is what must fail
+
+
+def test_a_reader_sees_the_clear_text_around_it() -> None:
+    """Each secret in what was joined is masked, however deep, and one by itself is masked whole."""
+    inner = Secret.join("key=", Secret(VALUE), "\n")
+    whole = Secret.join("[tool]\n", inner, "port=1\n")
+    assert whole.masked == "[tool]\nkey=***\nport=1\n"
+    assert whole.reveal() == f"[tool]\nkey={VALUE}\nport=1\n"
+    assert Secret(VALUE).masked == "***"
 
 
 def test_it_compares_by_value() -> None:

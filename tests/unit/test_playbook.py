@@ -66,11 +66,11 @@ def test_cleanup_may_be_left_out() -> None:
         ),
         (
             with_steps("use: engine-two, on: master"),
-            "steps[0].on: must be one of donor, recipient, both, is 'master'",
+            "steps[0].on: must be one of donor, recipient, both, source, is 'master'",
         ),
         (
             with_steps("use: engine-two"),
-            "steps[0].on: must be one of donor, recipient, both, is None",
+            "steps[0].on: must be one of donor, recipient, both, source, is None",
         ),
         (
             with_steps("use: engine-one, on: donor, with: {texd: a}"),

@@ -54,11 +54,78 @@ def test_nobody_may_delete_a_hosts_keys() -> None:
     assert not [path for path in vault.orchestrator_rights(CONFIG) if "policies" in path]
 
 
-def test_grants_are_statements_for_both_accounts() -> None:
+MYSQL = config.parse(
+    {
+        "hosts": {
+            "plugin": {
+                "flavor": "mysql",
+                "vault_mount": "keys/plugin",
+                "keyring": {"kind": "keyring_vault", "config_file": "/etc/keyring_vault.conf"},
+            },
+            "component": {
+                "flavor": "mysql",
+                "vault_mount": "keys/component",
+                "keyring": {"kind": "component_keyring_vault"},
+            },
+            "file": {
+                "flavor": "mysql",
+                "vault_mount": "keys/file",
+                "keyring": {"kind": "component_keyring_file", "data_file": "/var/lib/k/keyring"},
+            },
+        }
+    }
+)
+
+
+def test_of_a_keyring_of_mysql_the_orchestrator_sees_names_only() -> None:
+    """On a recipient's mount it lists, and on a donor's it may nothing."""
+    assert vault.donor_rights(MYSQL, "plugin") == {}
+    on_mounts = {
+        path: one for path, one in vault.orchestrator_rights(MYSQL).items() if "keys/" in path
+    }
+    assert {path: one for path, one in on_mounts.items() if path.startswith("keys/")} == {
+        "keys/plugin/": ("list",),
+        "keys/component/metadata/": ("list",),
+    }
+
+
+def test_a_keyring_of_mysql_makes_and_removes_its_keys() -> None:
+    """In the form of the mount's KV version; one in a file has rights on its token alone."""
+    own = {
+        host: {path: set(one) for path, one in vault.host_rights(MYSQL, host).items()}
+        for host in MYSQL.hosts
+    }
+    on_self = {path: set(one) for path, one in vault.SELF_RIGHTS.items()}
+    assert own["file"] == on_self
+    assert own["plugin"] == {
+        "keys/plugin/*": {"create", "read", "update", "delete", "list"},
+        **on_self,
+    }
+    assert own["component"] == {
+        "keys/component/data/*": {"create", "read", "update", "delete"},
+        "keys/component/metadata/*": {"delete", "list"},
+        "keys/component/config": {"read"},
+        **on_self,
+    }
+    assert not [name for name in vault.policies(MYSQL) if "transition" in name]
+
+
+@pytest.mark.parametrize(
+    ("flavor", "version"),
+    [("mariadb", "10.11.19"), ("mysql", "9.7.4"), ("mysql", "8.0.36"), ("mysql", "5.7.44")],
+)
+def test_grants_are_statements_for_both_accounts(flavor: str, version: str) -> None:
     """All privileges on one line, and the grant option where it is needed."""
-    text = database.grants_text()
+    wanted = database.wanted_privileges(flavor, version)
+    series = {"8.0": "8.0 and 8.1", "5.7": "5.7"}.get(version[:3], "8.2 and later")
+    text = database.grants_text(flavor)
+    if flavor == "mysql":
+        (text,) = [part for part in text.split("\n\n") if f"(MySQL {series})" in part]
     assert len(re.findall("^CREATE USER '", text, re.MULTILINE)) == 2
-    for user, privileges in database.ACCOUNTS.items():
+    for user, privileges in (
+        ("xbvault_donor", wanted.donor),
+        ("xbvault_recipient", wanted.recipient),
+    ):
         (line,) = re.findall(
             rf"^GRANT (.+) ON \*\.\* TO '{user}'@'localhost'(.*);$", text, re.MULTILINE
         )

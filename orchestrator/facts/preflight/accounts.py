@@ -14,13 +14,23 @@ if TYPE_CHECKING:
     from orchestrator.privileges.database import Wanted
 
 
-def judge_donor_account(account: Account, wanted: Wanted) -> Found:
+def judge_donor_account(account: Account, wanted: tuple[str, ...]) -> Found:
     """Judge the account that works on the donor."""
-    lacking = find_lacking(account, wanted.donor)
+    lacking = find_lacking(account, wanted)
     return (
         not lacking,
         _describe(account, lacking, "has all that a donor takes"),
         _grant_hint(account, lacking, "the donor"),
+    )
+
+
+def judge_source_account(account: Account, wanted: tuple[str, ...]) -> Found:
+    """Judge the account that works on the donor's own source."""
+    lacking = find_lacking(account, wanted)
+    return (
+        not lacking,
+        _describe(account, lacking, "has all that a source takes"),
+        _grant_hint(account, lacking, "the donor's source"),
     )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_donor_account
 from orchestrator.facts.preflight.findings import number
+from orchestrator.facts.preflight.followed import (
+    judge_binlog,
+    judge_name_resolution,
+    judge_retention,
+    judge_tls,
+)
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
+from orchestrator.facts.preflight.replication import judge_replication, takes_quiet_account
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.interface import DONOR_PROGRAMS
-from orchestrator.flavors.quoting import describe_names, is_plain
+from orchestrator.flavors.quoting import describe_names
 from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
@@ -22,10 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey
-
-LEAST_BINLOG_SECONDS = 3_600
-ASSUMED_BYTES_PER_SECOND = 20_000_000
-"""A slow wire, for the estimate of how long the binary logs must be kept."""
 
 
 def judge_donor(
@@ -46,12 +48,9 @@ def judge_donor(
         ),
     )
     if side.account is not None:
-        yield (
-            "donor-privileges",
-            judge_donor_account(
-                side.account, wanted_privileges(config.flavor, host.server_version)
-            ),
-        )
+        wanted = wanted_privileges(config.flavor, host.server_version)
+        names = wanted.donor + (wanted.quiet if takes_quiet_account(side, request) else ())
+        yield "donor-privileges", judge_donor_account(side.account, names)
     if instance is None:
         return
     yield (
@@ -62,28 +61,10 @@ def judge_donor(
             f"load {flavor.keyrings} on the donor, or leave --require-encryption out",
         ),
     )
-    basename = instance.variables.get("log_bin_basename", "")
-    yield (
-        "donor-binlog",
-        (
-            instance.is_on("log_bin") and is_plain(basename),
-            f"log_bin={instance.variables.get('log_bin', '?')}, "
-            f"binlog_format={instance.variables.get('binlog_format', '?')}"
-            + ("" if is_plain(basename) else f", log_bin_basename={basename!r}"),
-            "set log_bin on the donor, to a name without backslashes: without it no replica can "
-            "follow",
-        ),
-    )
-    tls = instance.variables.get("have_ssl", "")
-    yield (
-        "donor-tls",
-        (
-            tls not in ("NO", "DISABLED"),
-            f"TLS is off: have_ssl={tls}" if tls in ("NO", "DISABLED") else "TLS is on",
-            "set ssl_ca, ssl_cert and ssl_key on the donor, and let no option put TLS off: "
-            "replication is always encrypted",
-        ),
-    )
+    if not request.source:
+        yield "donor-binlog", judge_binlog(instance, "the donor")
+        yield "donor-tls", judge_tls(instance, "the donor")
+    yield from judge_replication(instance, request, flavor)
     unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (
         "donor-table-names",
@@ -110,31 +91,14 @@ def judge_donor(
             ),
         )
     expected = max(host.datadir_bytes, instance.data_bytes)
-    need = max(LEAST_BINLOG_SECONDS, 3 * expected / ASSUMED_BYTES_PER_SECOND)
-    kept = instance.binlog_kept_seconds
-    shown = "for ever" if math.isinf(kept) else f"{kept:.0f} s"
-    yield (
-        "binlog-retention",
-        (
-            kept >= need,
-            f"kept {shown}, wanted {need:.0f} s",
-            "raise binlog_expire_logs_seconds on the donor for the time of the clone",
-        ),
-    )
+    if not request.source:
+        retention = judge_retention(instance, "the donor", expected_bytes=expected)
+        yield "binlog-retention", retention
     if instance.has_keyring and not flavor.carries_keys:
         yield "key-cache", _judge_key_cache(instance)
-    skips = instance.is_on("skip_name_resolve")
-    yield (
-        "name-resolution",
-        (
-            skips or bool(side.peer_address),
-            "skip_name_resolve is on"
-            if skips
-            else f"{request.recipient} is {side.peer_address or 'not resolved within 5 s'}",
-            "set skip_name_resolve=ON on the donor, or give it a name service that answers: each "
-            "connection of the replica would wait for it",
-        ),
-    )
+    if not request.source:
+        resolution = judge_name_resolution(instance, side, "the donor", request.recipient)
+        yield "name-resolution", resolution
 
 
 def _judge_key_cache(instance: InstanceFacts) -> Found:

@@ -12,7 +12,6 @@ from orchestrator.models import Check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.config import Config
     from orchestrator.facts.survey import Survey
 
 Found = tuple[bool, str, str]
@@ -30,6 +29,8 @@ class Request:
         backup_id: Name of the backup set.
         replace: Set aside whatever datadir the recipient has.
         require_encryption: Refuse a donor without a keyring.
+        source: Host that the new replica follows, where that is the donor's own source.
+        coordinates: ``gtid`` or ``position`` or ``auto``.
     """
 
     donor: str
@@ -38,6 +39,8 @@ class Request:
     backup_id: str
     replace: bool
     require_encryption: bool
+    source: str = ""
+    coordinates: str = "auto"
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:
@@ -49,11 +52,6 @@ def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:
 def has_keyring(survey: Survey) -> bool:
     """Return whether the donor's server has an encryption plugin."""
     return survey.donor.instance is not None and survey.donor.instance.has_keyring
-
-
-def keys_are_in_vault(config: Config, request: Request) -> bool:
-    """Return whether the recipient's server reads its keys from Vault itself."""
-    return not config.host(request.recipient).keyring.is_file
 
 
 def number(text: str) -> float:

@@ -21,7 +21,8 @@ from orchestrator.facts.preflight.recipient import (
     judge_recipient_keyring,
     judge_tool_keyring,
 )
-from orchestrator.facts.preflight.vault import judge_vault
+from orchestrator.facts.preflight.replication import judge_source
+from orchestrator.facts.preflight.vault import judge_kv_version, judge_mount, judge_vault
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.models import Check
 from orchestrator.privileges.database import wanted_privileges
@@ -29,13 +30,16 @@ from orchestrator.privileges.database import wanted_privileges
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
     from orchestrator.facts.preflight.findings import Found, Request
-    from orchestrator.facts.survey import HostSurvey, Survey
+    from orchestrator.facts.survey import HostSurvey, OwnVault, Survey
 
 
 def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]:
     """Return every finding, good and bad, in a fixed order."""
     found: list[Check] = []
-    for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+    sides = [(request.donor, survey.donor), (request.recipient, survey.recipient)]
+    if survey.source is not None:
+        sides.append((request.source, survey.source))
+    for name, side in sides:
         reason = side.errors[0] if side.errors else None
         found.append(
             Check(
@@ -53,6 +57,8 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
             judge_donor(donor, survey.donor, request, config=config.host(request.donor)),
         )
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
+    if request.source:
+        found += named(request.source, judge_source(survey, config, request))
     if recipient:
         recipient_config = config.host(request.recipient)
         wanted = wanted_privileges(recipient_config.flavor, recipient.server_version)
@@ -67,7 +73,7 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
                 judge_tool_keyring(recipient, survey.recipient.places, recipient_config)
                 if flavors.of(recipient_config).carries_keys
                 else judge_recipient_keyring(
-                    recipient, recipient_config.vault_mount, config.vault.transition_mount
+                    recipient, recipient_config.key_mount, config.vault.transition_mount
                 )
             )
             found += named(request.recipient, iter([("recipient-keyring", keyring)]))
@@ -81,7 +87,7 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
 
 
 def judge_host(
-    name: str, side: HostSurvey, config: HostConfig, *, ssh_ca: str, token_ok: bool | None
+    name: str, side: HostSurvey, config: HostConfig, vault: OwnVault
 ) -> tuple[Check, ...]:
     """Return the findings about one host by itself, for ``hosts check``.
 
@@ -89,8 +95,7 @@ def judge_host(
         name: The host.
         side: What it told.
         config: Its configuration.
-        ssh_ca: Public key of the CA that its SSH server must trust; empty if not known.
-        token_ok: Whether its own Vault token reads its own mount; None if that was not tried.
+        vault: What Vault told of it.
     """
     reason = side.errors[0] if side.errors else None
     found: list[tuple[str, Found]] = [
@@ -109,7 +114,7 @@ def judge_host(
             ("programs", judge_programs(host, config, DONOR_PROGRAMS)),
             ("tool-version", judge_tool(host, config)),
             ("ssh-keepalive", judge_keepalive(host)),
-            ("receiver", judge_receiver(host, name, ssh_ca)),
+            ("receiver", judge_receiver(host, name, vault.ssh_ca)),
             (
                 "server",
                 (
@@ -120,14 +125,18 @@ def judge_host(
                 ),
             ),
         ]
-    if token_ok is not None:
+    if vault.kv_version is not None:
+        found.append(("vault-mounts", judge_mount(config, vault.kv_version)))
+        if host and host.server_version and vault.kv_version and config.keyring.uses_vault:
+            found.append(("vault-keyring-mount", judge_kv_version(host, config, vault.kv_version)))
+    if vault.token_ok is not None:
         found.append(
             (
                 "vault-host-token",
                 (
-                    token_ok,
+                    vault.token_ok,
                     "its own token reads its own mount"
-                    if token_ok
+                    if vault.token_ok
                     else "its own token does not read its own mount",
                     "issue a token for the host again, see `xbvault vault init --help`",
                 ),

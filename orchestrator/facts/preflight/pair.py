@@ -54,11 +54,13 @@ def judge_pair(
         )
     donor_id = _server_id(survey.donor)
     recipient_id = _server_id(survey.recipient)
+    source_id = _server_id(survey.source) if survey.source else ""
     yield (
         "server-ids",
         (
-            donor_id != recipient_id,
-            f"donor {donor_id}, recipient {recipient_id}",
+            recipient_id not in (donor_id, source_id),
+            f"donor {donor_id}, recipient {recipient_id}"
+            + (f", source {source_id}" if source_id else ""),
             "give the recipient a server_id of its own",
         ),
     )

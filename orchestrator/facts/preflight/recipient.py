@@ -111,6 +111,8 @@ def judge_tool_keyring(host: HostFacts, found: Places | None, config: HostConfig
             "hosts.*.keyring of the recipient says no kind",
             "name the keyring that the recipient's server has, such as component_keyring_file",
         )
+    if not host.server_version or not host.tool_version:
+        return False, "the versions of server and backup tool are not known", "see `programs`"
     left = [f for f in found.files if f.what == KEYRING_BACKUP and f.bytes] if found else []
     if left:
         return (

@@ -5,18 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors
-from orchestrator.facts.preflight.findings import has_keyring, keys_are_in_vault
-from orchestrator.facts.survey import needed_by_host, needed_capabilities
+from orchestrator.facts.preflight.findings import has_keyring
+from orchestrator.facts.survey import (
+    keeps_versions,
+    list_token_holders,
+    needed_by_host,
+    needed_capabilities,
+)
+from orchestrator.flavors import mysql_keyrings
+from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.privileges import vault as vault_rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.config import Config
+    from orchestrator.config import Config, HostConfig
+    from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
 
-KV_VERSION = 2
+OWN_KV_VERSION = 2
+"""Of the mount of our own records."""
 
 
 def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
@@ -50,26 +59,61 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
             "give the orchestrator a periodic token",
         ),
     )
-    for mount, kv_version in vault.kv_versions.items():
+    yield from _judge_mounts(survey, config, request)
+    yield from _judge_host_tokens(survey, config, request)
+    donor_mount = config.host(request.donor).key_mount
+    if donor_mount and config.host(request.recipient).key_mount:
+        reads = "reads" if vault.recipient_reads_donor else "is refused on"
         yield (
-            "vault-mounts",
+            "vault-recipient-separate",
             (
-                kv_version == KV_VERSION,
-                f"{mount} is {f'KV version {kv_version}' if kv_version else 'not there'}",
-                "make it with `xbvault vault init`",
+                not vault.recipient_reads_donor,
+                f"{request.recipient}'s token {reads} {donor_mount}",
+                "give each host a policy for its own mount only",
             ),
         )
-    kept = next(iter(vault.max_versions.values()), 0) or 10
-    yield (
-        "vault-max-versions",
-        (
-            kept >= 100,  # noqa: PLR2004 - fifty clones at two versions each
-            f"the recipient's mount keeps {kept} versions",
-            "raise max_versions to 1000 with `xbvault vault init`: a pruned key is lost data",
-        ),
-    )
-    if has_keyring(survey) and keys_are_in_vault(config, request):
-        for name, side in ((request.donor, survey.donor), (request.recipient, survey.recipient)):
+    instance = survey.donor.instance
+    carries_keys = flavors.of(config.host(request.donor)).carries_keys
+    if instance is not None and instance.has_keyring and not carries_keys:
+        yield (
+            "vault-donor-keys",
+            (
+                bool(vault.donor_key_ids),
+                f"{len(vault.donor_key_ids)} key ids in {donor_mount}",
+                "is hosts.*.vault_mount the mount that the donor's server uses?",
+            ),
+        )
+
+
+def _judge_mounts(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
+    vault = survey.vault
+    for mount, kv_version in vault.kv_versions.items():
+        yield "vault-mounts", _judge_version(mount, kv_version, _wanted_version(config, mount))
+    recipient = config.host(request.recipient)
+    own_version = vault.kv_versions.get(recipient.key_mount, 0)
+    host = survey.recipient.host
+    if recipient.keyring.uses_vault and host and host.server_version and own_version:
+        yield "vault-keyring-mount", judge_kv_version(host, recipient, own_version)
+    if keeps_versions(config, request.recipient):
+        kept = next(iter(vault.max_versions.values()), 0) or 10
+        yield (
+            "vault-max-versions",
+            (
+                kept >= 100,  # noqa: PLR2004 - fifty clones at two versions each
+                f"the recipient's mount keeps {kept} versions",
+                "raise max_versions to 1000 with `xbvault vault init`: a pruned key is lost data",
+            ),
+        )
+
+
+def _judge_host_tokens(
+    survey: Survey, config: Config, request: Request
+) -> Iterator[tuple[str, Found]]:
+    vault = survey.vault
+    if has_keyring(survey):
+        sides = {request.donor: survey.donor, request.recipient: survey.recipient}
+        for name in list_token_holders(config, request.donor, request.recipient):
+            side = sides[name]
             if side.token_error is not None:
                 yield (
                     "vault-host-token",
@@ -95,31 +139,55 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
             (
                 vault.reads_own.get(host, False),
                 f"{host}'s token {'reads' if vault.reads_own.get(host) else 'cannot read'} "
-                f"{config.host(host).vault_mount}",
+                f"{config.host(host).key_mount}",
                 "write the host's policy again with `xbvault vault init`",
             ),
         )
-    donor_mount = config.host(request.donor).vault_mount
-    yield (
-        "vault-recipient-separate",
-        (
-            not vault.recipient_reads_donor,
-            f"{request.recipient}'s token {'reads' if vault.recipient_reads_donor else 'is refused on'} "
-            f"{donor_mount}",
-            "give each host a policy for its own mount only",
-        ),
+
+
+def judge_mount(config: HostConfig, kv_version: int) -> Found:
+    """Judge the mount of a host's keys by what the configuration says of it."""
+    return _judge_version(config.key_mount, kv_version, config.kv_version)
+
+
+def judge_kv_version(host: HostFacts, config: HostConfig, kv_version: int) -> Found:
+    """Judge whether a keyring in Vault can use the mount that is there.
+
+    Args:
+        host: Facts about the host.
+        config: Its configuration.
+        kv_version: Version of the KV engine at its mount.
+    """
+    kind = KeyringKind(config.keyring.kind)
+    known = mysql_keyrings.list_kv_versions(kind, host.server_version)
+    fits = kv_version in known
+    return (
+        fits,
+        f"{kind.value} of {host.server_version} "
+        + ("uses" if fits else "cannot use")
+        + f" KV version {kv_version}, as {config.key_mount} is"
+        + ("" if fits else ": it reports success and stores the key nowhere"),
+        "set keyring.kv_version = 1 in hosts.*, and name a new vault_mount for `xbvault vault init` "
+        "to make",
     )
-    instance = survey.donor.instance
-    carries_keys = flavors.of(config.host(request.donor)).carries_keys
-    if instance is not None and instance.has_keyring and not carries_keys:
-        yield (
-            "vault-donor-keys",
-            (
-                bool(vault.donor_key_ids),
-                f"{len(vault.donor_key_ids)} key ids in {donor_mount}",
-                "is hosts.*.vault_mount the mount that the donor's server uses?",
-            ),
-        )
+
+
+def _wanted_version(config: Config, mount: str) -> int:
+    """Return the version of the KV engine that a mount is to have."""
+    found = [host.kv_version for host in config.hosts.values() if host.key_mount == mount]
+    return found[0] if found else OWN_KV_VERSION
+
+
+def _judge_version(mount: str, kv_version: int, wanted: int) -> Found:
+    if not kv_version:
+        return False, f"{mount} is not there", "make it with `xbvault vault init`"
+    fits = kv_version == wanted
+    return (
+        fits,
+        f"{mount} is KV version {kv_version}" + ("" if fits else f", not {wanted}"),
+        "name another mount for `xbvault vault init` to make; a keyring's can be said to be so in "
+        "hosts.*.keyring.kv_version",
+    )
 
 
 def _judge_capabilities(survey: Survey, config: Config, request: Request) -> Found:

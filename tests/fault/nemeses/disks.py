@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nemesis import GOES_ON, Moment, before, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @nemesis(
     "recipient-disk-full-in-staging",
-    moments=in_stream("replica:mbstream"),
+    moments=in_stream(OURS.extract_gate),
     comes=["CommandError"],
     says=["space"],
     sample=True,
@@ -29,7 +30,7 @@ def _full_in_staging(stand: Stand) -> Iterator[None]:
 @nemesis(
     "recipient-disk-full",
     moments=[
-        Moment(step="prepare-backup-set", gate="replica:mariadb-backup"),
+        Moment(step="prepare-backup-set", gate=OURS.prepare_gate),
         *before(
             "move-backup-set",
             "stop-server",

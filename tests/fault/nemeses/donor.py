@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from lab import bao, hosts, servers
 from nemesis import GOES_ON, before, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stand import Stand
 
-STREAM = in_stream("master:mariadb-backup")
+STREAM = in_stream(OURS.backup_gate)
 _STORM = """\
 CREATE TABLE shop.storm LIKE shop.audit;
 ALTER TABLE shop.storm ADD COLUMN blown INT DEFAULT 1;
@@ -30,12 +31,12 @@ DROP TABLE shop.gale;
     "donor-server-killed",
     moments=STREAM,
     comes=["CommandError"],
-    says=["mariadb-backup ended with"],
+    says=[f"{OURS.backup_tool} ended with"],
     harms_donor=True,
 )
 def _server_killed(stand: Stand) -> Iterator[None]:
     """The donor's server is killed in the middle of the stream, and started again later."""
-    stand.signal_on("master", "mariadbd", "KILL")
+    stand.signal_on("master", OURS.server, "KILL")
     yield
     servers.start(stand.model, stand.host("master"))
 
@@ -62,7 +63,7 @@ def _ddl_storm(stand: Stand) -> Iterator[None]:
     """Tables are made, altered, renamed, rebuilt, emptied and dropped during the stream."""
     over, script = (stand.host("master").root / "tmp" / name for name in ("over", "storm.sql"))
     script.write_text(_STORM, encoding="utf-8")
-    blow = "until [ -e /tmp/over ]; do mariadb < /tmp/storm.sql || exit 1; done"
+    blow = f"until [ -e /tmp/over ]; do {OURS.flavor} < /tmp/storm.sql || exit 1; done"
     host = stand.host("master")
     argv = hosts.command_in(stand.model, host, ["bash", "-c", blow])
     storm = subprocess.Popen(argv, stdout=subprocess.DEVNULL)

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from lab import servers
 from nemesis import GOES_ON, Moment, before, before_each, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stand import Stand
 
-STREAM = in_stream("master:mariadb-backup")
-PREPARE = Moment(step="prepare-backup-set", gate="replica:mariadb-backup")
+STREAM = in_stream(OURS.backup_gate)
+PREPARE = Moment(step="prepare-backup-set", gate=OURS.prepare_gate)
 LOST = ["HostUnreachableError", "ConnectionLostError"]
 
 
@@ -121,7 +122,7 @@ def _restarted_late(stand: Stand) -> Iterator[None]:
 )
 def _server_killed(stand: Stand) -> Iterator[None]:
     """The recipient's new server is killed; nobody starts it."""
-    stand.signal_on("replica", "mariadbd", "KILL")
+    stand.signal_on("replica", OURS.server, "KILL")
     yield
 
 

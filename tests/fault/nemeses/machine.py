@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemesis import GOES_ON, before, before_each, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _LATEST = 60
 """Events of a log among which those of the latest step are."""
 _NEAR_SECONDS = 240
-EVERYWHERE = [*before_each(), *in_stream("master:mariadb-backup")]
+EVERYWHERE = [*before_each(), *in_stream(OURS.backup_gate)]
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), Path("/no/faketime"))
 CLOCK = (
     ("LD_PRELOAD", str(FAKETIME)),

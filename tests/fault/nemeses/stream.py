@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemesis import GOES_ON, Moment, before, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stand import Stand
 
-STREAM = in_stream("master:mariadb-backup")
+STREAM = in_stream(OURS.backup_gate)
 STALLS = "stall_seconds = 6"
 FILTER = Path(__file__).parents[1] / "stream_filter.py"
 _FILTERED = """\
@@ -32,11 +33,11 @@ esac
     "backup-tool-killed",
     moments=STREAM,
     comes=["CommandError"],
-    says=["mariadb-backup was killed by signal 9"],
+    says=[f"{OURS.backup_tool} was killed by signal 9"],
 )
 def _backup_tool_killed(stand: Stand) -> Iterator[None]:
     """The donor's backup tool is killed in the middle of the stream."""
-    stand.signal_on("master", "mariadb-backup", "KILL")
+    stand.signal_on("master", OURS.backup_tool, "KILL")
     yield
 
 
@@ -49,27 +50,27 @@ def _backup_tool_killed(stand: Stand) -> Iterator[None]:
 )
 def _backup_tool_stopped(stand: Stand) -> Iterator[None]:
     """The donor's backup tool is stopped (SIGSTOP) for good in the middle of the stream."""
-    stand.signal_on("master", "mariadb-backup", "STOP")
+    stand.signal_on("master", OURS.backup_tool, "STOP")
     yield
 
 
 @nemesis("backup-tool-slowed", moments=STREAM, comes=[GOES_ON], mends_after_seconds=4)
 def _backup_tool_slowed(stand: Stand) -> Iterator[None]:
     """The donor's backup tool stands still for some seconds, and goes on."""
-    stand.signal_on("master", "mariadb-backup", "STOP")
+    stand.signal_on("master", OURS.backup_tool, "STOP")
     yield
-    stand.signal_on("master", "mariadb-backup", "CONT")
+    stand.signal_on("master", OURS.backup_tool, "CONT")
 
 
 @nemesis(
     "extraction-tool-killed",
     moments=STREAM,
     comes=["CommandError"],
-    says=["mbstream was killed by signal 9"],
+    says=[f"{OURS.stream_tool} was killed by signal 9"],
 )
 def _extraction_tool_killed(stand: Stand) -> Iterator[None]:
     """The recipient's extraction tool is killed in the middle of the stream."""
-    stand.signal_on("replica", "mbstream", "KILL")
+    stand.signal_on("replica", OURS.stream_tool, "KILL")
     yield
 
 
@@ -82,7 +83,7 @@ def _extraction_tool_killed(stand: Stand) -> Iterator[None]:
 )
 def _extraction_tool_stopped(stand: Stand) -> Iterator[None]:
     """The recipient's extraction tool is stopped (SIGSTOP) for good in the middle of the stream."""
-    stand.signal_on("replica", "mbstream", "STOP")
+    stand.signal_on("replica", OURS.stream_tool, "STOP")
     yield
 
 
@@ -126,25 +127,22 @@ def _apart(stand: Stand) -> Iterator[None]:
 @contextlib.contextmanager
 def _spoiled(stand: Stand, how: str) -> Iterator[None]:
     """Put a filter behind the donor's backup tool."""
-    folder = stand.host("master").root / "usr/local/sbin"
-    program, script = folder / "mariadb-backup", folder / "stream_filter.py"
-    shutil.copyfile(FILTER, script)
-    program.write_text(
-        _FILTERED.format(real=shutil.which("mariadb-backup"), how=how), encoding="utf-8"
-    )
-    program.chmod(0o755)
-    try:
-        yield
-    finally:
-        program.unlink()
-        script.unlink()
+    with stand.in_place_of("master", OURS.backup_tool) as (program, real):
+        script = program.with_name("stream_filter.py")
+        shutil.copyfile(FILTER, script)
+        program.write_text(_FILTERED.format(real=real, how=how), encoding="utf-8")
+        program.chmod(0o755)
+        try:
+            yield
+        finally:
+            script.unlink()
 
 
 @nemesis(
     "stream-cut-in-a-chunk",
     moments=before("stream-backup"),
     comes=["CommandError"],
-    says=["mbstream ended with status 1"],
+    says=[f"{OURS.stream_tool} ended with status 1", f"{OURS.backup_tool} failed"],
 )
 def _cut_in_a_chunk(stand: Stand) -> Iterator[None]:
     """The stream ends in the middle of a chunk, and the backup tool says that all went well."""
@@ -169,7 +167,7 @@ def _cut_at_a_file(stand: Stand) -> Iterator[None]:
     "byte-flipped-in-the-stream",
     moments=before("stream-backup"),
     comes=["CommandError"],
-    says=["mbstream ended with status 1"],
+    says=[f"{OURS.stream_tool} ended with status 1", f"{OURS.backup_tool} failed"],
     sample=True,
 )
 def _byte_flipped(stand: Stand) -> Iterator[None]:
@@ -180,7 +178,7 @@ def _byte_flipped(stand: Stand) -> Iterator[None]:
 
 @nemesis(
     "prepare-killed",
-    moments=[Moment(step="prepare-backup-set", gate="replica:mariadb-backup")],
+    moments=[Moment(step="prepare-backup-set", gate=OURS.prepare_gate)],
     comes=[GOES_ON],
 )
 def _prepare_killed(stand: Stand) -> Iterator[None]:

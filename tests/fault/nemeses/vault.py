@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab import bao, product, servers
 from nemesis import GOES_ON, Moment, before, before_each, in_stream, nemesis
+from ways import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 UNAVAILABLE = "SecretStoreUnavailableError"
 LONG = [
-    *in_stream("master:mariadb-backup"),
-    Moment(step="prepare-backup-set", gate="replica:mariadb-backup"),
+    *in_stream(OURS.backup_gate),
+    Moment(step="prepare-backup-set", gate=OURS.prepare_gate),
 ]
 """While a tool is at its work; the donor's, and the recipient's in the prepare."""
 
@@ -92,7 +93,7 @@ def _issue_again(stand: Stand, path: Path, kept: str, policy: str, *, prefix: st
 
 @nemesis(
     "orchestrator-token-revoked",
-    moments=[*before_each(), *in_stream("master:mariadb-backup")],
+    moments=[*before_each(), *in_stream(OURS.backup_gate)],
     comes=[GOES_ON, "SecretError"],
     says=["/orchestrator.token"],
 )

@@ -38,11 +38,18 @@ def test_options_reach_the_plan_and_absent_ones_leave_it_to_the_configuration(
         "replace": False,
         "require_encryption": False,
         "checksums": None,
+        "source": None,
     }
     assert command_line.backend.options == given
-    words = "--parallel 8 --replace --require-encryption --checksums sample"
+    words = "--parallel 8 --replace --require-encryption --checksums sample --source master"
     command_line.call(*CLONE, "--yes", *words.split())
-    given = {"parallel": 8, "replace": True, "require_encryption": True, "checksums": "sample"}
+    given = {
+        "parallel": 8,
+        "replace": True,
+        "require_encryption": True,
+        "checksums": "sample",
+        "source": "master",
+    }
     assert command_line.backend.options == given
 
 
@@ -71,6 +78,12 @@ def test_json_with_verbose_talks_on_stderr(command_line: CommandLine) -> None:
         (("clone", "master", "nowhere"), 2, "unknown host 'nowhere'"),
         (("clone", "nowhere", "replica"), 2, "unknown host 'nowhere'"),
         (("clone", "master", "master"), 3, "master is donor and recipient at once"),
+        (
+            ("clone", "master", "replica", "--source", "replica"),
+            3,
+            "replica is source and recipient at once",
+        ),
+        (("clone", "master", "replica", "--source", "nowhere"), 2, "unknown host 'nowhere'"),
         (("clone", "master", "replica"), 2, "nobody to ask"),
     ],
 )
@@ -109,6 +122,14 @@ def test_failed_preconditions_end_before_a_run_begins(command_line: CommandLine)
     assert "replica: space: 1 GB free (hint: free some)" in result.stderr
     assert "recipient-datadir: not empty" in result.stderr
     assert not any(name.startswith("begin_run") for name in command_line.backend.asked)
+
+
+def test_the_person_is_told_whom_a_sibling_follows(command_line: CommandLine) -> None:
+    """The host that the recipient will follow stands in the question, where it is not the donor."""
+    command_line.backend.plan = make_plan(source="primary")
+    command_line.answers = "n\n"
+    result = command_line.call(*CLONE, "--source", "master")
+    assert "source     primary, which the recipient will follow" in result.stderr
 
 
 def test_plan_shows_everything_and_begins_nothing(command_line: CommandLine) -> None:

@@ -22,7 +22,7 @@ from orchestrator.errors import (
 )
 from orchestrator.facts import preflight
 from orchestrator.facts.places import FoundFiles, Places
-from orchestrator.facts.survey import HostSurvey, needed_capabilities
+from orchestrator.facts.survey import HostSurvey, OwnVault, needed_capabilities
 from orchestrator.lock import LockState
 from orchestrator.models import Check
 from orchestrator.privileges.vault import clone_rights
@@ -468,7 +468,7 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         "vault-mounts",
         "",
         SecretError,
-        "keys/db2 is KV version 1",
+        "keys/db2 is KV version 1, not 2",
     ),
     "mount keeps ten versions": (
         vault(max_versions={"keys/db2": 0}),
@@ -803,7 +803,10 @@ def test_one_host_by_itself() -> None:
     """`hosts check` judges programs, tool, receiver, server and token of one host."""
     side = make_survey().donor
     checks = preflight.judge_host(
-        "db1", side, surveys.CONFIG.host("db1"), ssh_ca=surveys.CA, token_ok=True
+        "db1",
+        side,
+        surveys.CONFIG.host("db1"),
+        OwnVault(ssh_ca=surveys.CA, token_ok=True, kv_version=2),
     )
     assert bad(checks) == []
     assert [check.name for check in checks] == [
@@ -813,16 +816,18 @@ def test_one_host_by_itself() -> None:
         "ssh-keepalive",
         "receiver",
         "server",
+        "vault-mounts",
         "vault-host-token",
     ]
     assert {check.host for check in checks} == {"db1"}
     checks = preflight.judge_host(
-        "db1", side, surveys.CONFIG.host("db1"), ssh_ca="ssh-ed25519 AAAAother", token_ok=False
+        "db1",
+        side,
+        surveys.CONFIG.host("db1"),
+        OwnVault(ssh_ca="ssh-ed25519 AAAAother", token_ok=False),
     )
     assert bad(checks) == [("receiver", "db1"), ("vault-host-token", "db1")]
-    untried = preflight.judge_host(
-        "db1", side, surveys.CONFIG.host("db1"), ssh_ca="", token_ok=None
-    )
+    untried = preflight.judge_host("db1", side, surveys.CONFIG.host("db1"), OwnVault())
     assert "vault-host-token" not in {check.name for check in untried}
 
 
@@ -830,7 +835,7 @@ def test_one_host_that_cannot_be_read() -> None:
     """A host that cannot be reached gives its one finding, with the reason and the hint."""
     error = HostUnreachableError("nothing answers", host="db1", hint="is it up?")
     gone = HostSurvey(host=None, instance=None, token=None, peer_address="", errors=(error,))
-    checks = preflight.judge_host("db1", gone, surveys.CONFIG.host("db1"), ssh_ca="", token_ok=None)
+    checks = preflight.judge_host("db1", gone, surveys.CONFIG.host("db1"), OwnVault())
     assert [(c.name, c.ok, c.evidence, c.hint) for c in checks] == [
         ("host-readable", False, "nothing answers", "is it up?")
     ]

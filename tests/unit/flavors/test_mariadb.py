@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surveys import REQUEST
 
+from orchestrator import sql
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import (
     backup_sets,
@@ -20,7 +21,7 @@ from orchestrator.flavors import (
     option_files,
     versions,
 )
-from orchestrator.flavors.interface import DROP_IN, StartFailure, account_name
+from orchestrator.flavors.interface import DROP_IN, StartFailure, Upstream, account_name
 from orchestrator.flavors.quoting import describe_names
 from orchestrator.models import Coordinates, Plan
 
@@ -94,6 +95,7 @@ def test_file_names_of_a_set(version: str, prefix: str) -> None:
         f"{prefix}_info",
         f"{prefix}_checkpoints",
         f"{prefix}_binlog_info",
+        f"{prefix}_slave_info",
         "",
     )
 
@@ -257,6 +259,101 @@ def test_no_coordinates(text: str) -> None:
         mariadb.parse_binlog_info(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("slave_info", [("", Coordinates(file="", position=0, gtid="0-11-10543"), True)]),
+        (
+            "slave_info-position",
+            [("", Coordinates(file="bin.000002", position=29166979, gtid=""), False)],
+        ),
+        (
+            "slave_info-two",
+            [
+                ("", Coordinates(file="", position=0, gtid="0-11-12671"), True),
+                ("it's b", Coordinates(file="", position=0, gtid="0-11-12671"), True),
+            ],
+        ),
+    ],
+)
+def test_sources_of_the_donor(name: str, wanted: list[tuple[str, Coordinates, bool]]) -> None:
+    """What the tool writes of a donor that is a replica: by GTID, by position, with two sources."""
+    assert mariadb.parse_slave_info(samples.read(f"mariadb-backup/{name}")) == tuple(
+        Upstream(channel=channel, coordinates=coordinates, uses_gtid=uses_gtid)
+        for channel, coordinates, uses_gtid in wanted
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "SET GLOBAL gtid_slave_pos = '0-11-1';\n",
+        "CHANGE MASTER TO master_use_gtid = slave_pos;\n",
+        "SET GLOBAL gtid_slave_pos = '';\nCHANGE MASTER TO master_use_gtid = slave_pos;\n",
+        "SET GLOBAL gtid_slave_pos = '0-11';\nCHANGE MASTER TO master_use_gtid = slave_pos;\n",
+        "SET GLOBAL gtid_slave_pos = '0-11-1';\nCHANGE MASTER TO master_use_gtid = slave_p",
+        "SET GLOBAL gtid_slave_pos = '0-11-1';\nCHANGE MASTER TO master_use_gtid = slave_pos;",
+        "CHANGE MASTER TO MASTER_LOG_FILE='bin.000002', MASTER_LOG_POS=2;\n",
+        "CHANGE MASTER TO MASTER_LOG_FILE='bin.000002', MASTER_LOG_POS=29166979;\nDROP",
+        "CHANGE MASTER TO MASTER_LOG_FILE='', MASTER_LOG_POS=29166979;\n",
+    ],
+)
+def test_no_sources(text: str) -> None:
+    """What is cut or of another form is refused, for it would go into a statement."""
+    with pytest.raises(VerificationError):
+        mariadb.parse_slave_info(text)
+
+
+def test_statements_of_a_sibling() -> None:
+    """A sibling goes on to its donor's GTID position; one wired by position to that of the source."""
+    dialect = FLAVOR.dialect("10.11.19")
+    gtid = Coordinates(file="", position=0, gtid="0-11-7,1-12-3")
+    place = Coordinates(file="bin.000002", position=157, gtid="")
+    assert (
+        dialect.until_gtid_sql(gtid.gtid) == "START SLAVE UNTIL master_gtid_pos = '0-11-7,1-12-3'"
+    )
+    assert dialect.reach_sql(gtid) == "SELECT MASTER_GTID_WAIT('0-11-7,1-12-3', 1) AS reached"
+    assert "MASTER_POS_WAIT('bin.000002', 157, 1)" in dialect.reach_sql(place)
+    assert dialect.upstream_snapshot_sql(by_gtid=True)[0] == (
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT"
+    )
+    locked = dialect.upstream_snapshot_sql(by_gtid=False)
+    assert locked.index("FLUSH TABLES WITH READ LOCK") < locked.index("SHOW SLAVE STATUS")
+    assert locked[-1] == "UNLOCK TABLES"
+
+
+@pytest.mark.parametrize(
+    ("output", "by_gtid", "wanted"),
+    [
+        ("xbvault_applied\n0-11-7\nxbvault_sums\n", True, ("", 0, "0-11-7")),
+        ("xbvault_applied\nNULL\n", True, ("", 0, "")),
+        ("xbvault_sums\n\n", True, ("", 0, "")),
+        ("", False, ("", 0, "")),
+        ("xbvault_applied\n0-11-7\n", False, ("", 0, "")),
+    ],
+)
+def test_where_a_donors_snapshot_stands(
+    output: str, *, by_gtid: bool, wanted: tuple[str, int, str]
+) -> None:
+    """A GTID position is read from its own column; none is told where there is none."""
+    found = FLAVOR.dialect("10.11.19").read_upstream_snapshot(output, by_gtid=by_gtid)
+    assert dataclasses.astuple(found) == wanted
+
+
+def test_where_a_donors_snapshot_stands_by_position() -> None:
+    """Without GTIDs, it is what the donor has applied of its source, in the source's own terms."""
+    output = samples.read("mariadb/slave-status")
+    row = sql.parse_batch(output)[0]
+    found = FLAVOR.dialect("10.11.19").read_upstream_snapshot(output, by_gtid=False)
+    assert (found.file, str(found.position)) == (
+        row["Relay_Master_Log_File"],
+        row["Exec_Master_Log_Pos"],
+    )
+    assert found.position
+
+
 @settings(max_examples=30)
 @given(
     st.builds(
@@ -332,7 +429,13 @@ def test_set_without_the_key_plugin_is_refused() -> None:
 def test_backup_command() -> None:
     """An option file must come first; a socket is named where there is one."""
     bare = FLAVOR.backup_command(
-        FLAVOR.own, options_file="", parallel=2, tmp_dir="/t", socket="", defaults_file=""
+        FLAVOR.own,
+        options_file="",
+        parallel=2,
+        tmp_dir="/t",
+        socket="",
+        defaults_file="",
+        slave_info=False,
     )
     assert bare == (
         "mariadb-backup",
@@ -348,9 +451,10 @@ def test_backup_command() -> None:
         tmp_dir="/t",
         socket="/run/s.sock",
         defaults_file="/root/my.cnf",
+        slave_info=True,
     )
     assert full[1] == "--defaults-extra-file=/root/my.cnf"
-    assert full[-1] == "--socket=/run/s.sock"
+    assert full[-2:] == ("--slave-info", "--socket=/run/s.sock")
 
 
 def test_other_commands() -> None:
@@ -380,7 +484,13 @@ def test_no_command_names_a_secret() -> None:
     """Nothing of the kind can be given on these command lines at all."""
     commands = [
         *FLAVOR.backup_command(
-            FLAVOR.own, options_file="", parallel=2, tmp_dir="/t", socket="/s", defaults_file="/d"
+            FLAVOR.own,
+            options_file="",
+            parallel=2,
+            tmp_dir="/t",
+            socket="/s",
+            defaults_file="/d",
+            slave_info=True,
         ),
         *FLAVOR.extract_command(FLAVOR.own, parallel=2, staging_dir="/s"),
         *FLAVOR.prepare_command(FLAVOR.own, options_file="", staging_dir="/s", memory_bytes=1),

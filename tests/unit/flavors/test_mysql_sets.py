@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import backup_sets, mysql_sets
+from orchestrator.flavors.interface import Upstream
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.flavors.mysql_sets import KeysFile, Upstream
+from orchestrator.flavors.mysql_sets import KeysFile
 from orchestrator.models import Coordinates
 
 UUID = "c14d6d67-e5fb-11f1-a307-1a083b08fc0d"

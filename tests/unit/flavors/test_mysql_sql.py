@@ -51,6 +51,11 @@ def make_sections(words: Words) -> dict[str, str]:
         "wait for a position": mysql_sql.wait_sql(words, "my bin.000002:157"),
         "until": mysql_sql.until_sql(words, "bin.000002", 157),
         "snapshot": "\n".join(mysql_sql.snapshot_sql(words)),
+        "until a GTID set": mysql_sql.until_gtid_sql(words, f"{UUID}:1-22"),
+        "wait for a source's GTID set": mysql_sql.reach_sql(words, AT),
+        "wait for a source's position": mysql_sql.reach_sql(
+            words, Coordinates(file="bin.000002", position=157)
+        ),
         "account": "PASSWORD".join(mysql_sql.account_sql(words, "xbvault_1", "192.0.2.2")),
         "fresh logs": mysql_sql.fresh_logs_sql(words),
         "change source, GTID": "PASSWORD".join(gtid),
@@ -62,7 +67,7 @@ def make_sections(words: Words) -> dict[str, str]:
 def test_statements_of_a_version(version: str) -> None:
     """They are those that were read and approved."""
     made = golden.format_sections(make_sections(choose_words(version)))
-    assert made == golden.read(f"mysql-sql-{version}")
+    assert made == golden.read(f"mysql-sql-{version}", made=made)
 
 
 def test_statements_of_every_version() -> None:
@@ -82,7 +87,7 @@ def test_statements_of_every_version() -> None:
             "open": mysql_sql.open_sql("SELECT 1 FROM `a\nb`.`it's` LIMIT 1"),
         }
     )
-    assert made == golden.read("mysql-sql")
+    assert made == golden.read("mysql-sql", made=made)
 
 
 @pytest.mark.parametrize("version", ["8.4.0", "9.7.4"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from simulators.keyring import KeyringFile
+from simulators.keysfile import seal_keys
 from simulators.tablespaces import master_key_id, read_header
 from xtrabackup_double import (
     DONOR_KEY,
@@ -115,6 +116,17 @@ def test_prepare_of_truncated_keys_crashes(backup: Path) -> None:
     assert state(backup) == "full-backuped"
 
 
+def test_a_set_without_encrypted_tables_takes_any_key(backup: Path) -> None:
+    """There is no record that a wrong key would not open, and a new master key is made."""
+    (backup / "shop" / "customer.ibd").unlink()
+    (backup / "xtrabackup_keys").write_bytes(seal_keys("another key", {}))
+    assert prepare(backup).is_ok
+    done = copy_back(backup, key="a third key")
+    assert done.is_ok
+    assert "Generated new master key" in done.stderr
+    assert "Encrypting" not in done.stderr
+
+
 def test_prepare_without_the_key_of_a_sealed_set(backup: Path) -> None:
     """The file of keys is there, and no key for it was given."""
     done = run_tool("xtrabackup", "--prepare", f"--target-dir={backup}", settings=OLD)
@@ -203,13 +215,6 @@ def test_copy_back_leaves_some_files_out_and_some_in(backup: Path) -> None:
     assert found == {"customer.ibd", "ib_buffer_pool", "xtrabackup_info", "xtrabackup_keys"}
 
 
-def test_copy_back_of_2_4_names_the_key_after_the_donor(backup: Path) -> None:
-    """The next number; and the number's file lands in the datadir as well."""
-    prepare(backup, OLD)
-    done = copy_back(backup, "--defaults-group=x", **OLD)
-    assert (done.status, "can't generate new master key" in done.stderr) == (1, True)
-
-
 def test_copy_back_refuses_a_filled_datadir(backup: Path) -> None:
     """Before any key is made; lost+found does not count."""
     prepare(backup)
@@ -264,6 +269,8 @@ def test_copy_back_needs_a_keyring(backup: Path) -> None:
     vault = directory / "component_keyring_vault.cnf"
     assert "is simulated" in copy_back(backup, f"--component-keyring-config={vault}").stderr
     fixed = keyring_config(directory, read_only=True)
+    both = (f"--component-keyring-config={fixed}", f"--component-keyring-file-config={fixed}")
+    assert "mutually exclusive" in copy_back(backup, *both).stderr
     refused = copy_back(backup, f"--component-keyring-config={fixed}")
     assert "can't generate new master key" in refused.stderr
 

@@ -1,0 +1,231 @@
+"""What a clone will run and write on its hosts, for the reader of a plan. Pure.
+
+The texts are made by the functions that the steps use. What only the run will know stands in angle
+brackets, and each secret is masked.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from orchestrator import flavors, sql
+from orchestrator.facts import layout
+from orchestrator.flavors import mysql_commands, mysql_files, mysql_keyrings
+from orchestrator.flavors.interface import DROP_IN, account_name
+from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
+from orchestrator.flavors.mysql_keyrings import KeyringKind
+from orchestrator.models import Coordinates, Secret
+from orchestrator.steps import replication, tool_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.config import Config
+    from orchestrator.facts.survey import Survey
+    from orchestrator.models import Place, Plan
+
+FROM_SET = "<from the set>"
+FROM_MEMORY = "<from free memory>"
+_UNKNOWN_NUMBER = 2**63 - 1
+"""Stands for a number that only the run will know, until the text around it is made."""
+_UNKNOWN_SECRET = Secret("")
+"""Stands for a secret; what is made with it is shown masked."""
+
+
+def list_commands(
+    config: Config, plan: Plan, survey: Survey, *, vault_url: str
+) -> dict[str, tuple[str, ...]]:
+    """Return the commands that will run, by step; each begins with its host.
+
+    Args:
+        config: The configuration.
+        plan: The clone.
+        survey: What was read of both hosts.
+        vault_url: Vault as the orchestrator reaches it.
+    """
+    vault_url = (config.host(plan.recipient).vault_address or vault_url).rstrip("/")
+    return {
+        "stream-backup": _stream(config, plan, survey),
+        "prepare-backup-set": _prepare(config, plan),
+        "move-backup-set": _restore(config, plan, survey, vault_url),
+        "swap-datadir": tuple(
+            f"{plan.recipient}: {_move(place, source, target)}"
+            for source, target in (("path", "old"), ("new", "path"))
+            for place in plan.swap_places
+        ),
+        "start-server": _start(config, plan, vault_url),
+        "create-replication-account": (_account(config, plan, survey),),
+        "start-replication": (_replicate(config, plan, survey),),
+    }
+
+
+def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
+    flavor, donor = flavors.of(plan), config.host(plan.donor)
+    options_file = f"{plan.secret_dir}/{tool_keys.BACKUP_OPTIONS}"
+    backup = flavor.backup_command(
+        flavor.programs(donor),
+        parallel=plan.parallel,
+        tmp_dir=f"{plan.run_dir}/scratch",
+        socket=donor.server.socket,
+        defaults_file=donor.server.defaults_file,
+        options_file=options_file,
+        slave_info=plan.is_sibling,
+    )
+    extract = flavor.extract_command(
+        flavor.programs(config.host(plan.recipient)),
+        parallel=plan.parallel,
+        staging_dir=plan.staging_dir,
+    )
+    recipient = config.host(plan.recipient)
+    login = f"{recipient.receive_user}@{recipient.address or plan.recipient}"
+    commands = [
+        f"{plan.donor}: {shlex.join(backup)} | pv | ssh {login} {plan.run_id}",
+        f"{plan.recipient}: pv | {shlex.join(extract)}",
+    ]
+    if flavor.carries_keys and survey.donor.host:
+        text = tool_keys.make_backup_options(
+            config, plan, datadir=survey.donor.host.real_datadir, transition_key=_key(plan)
+        )
+        commands.insert(0, _write(plan.donor, options_file, text.masked))
+    return tuple(commands)
+
+
+def _prepare(config: Config, plan: Plan) -> tuple[str, ...]:
+    flavor = flavors.of(plan)
+    options_file = f"{plan.secret_dir}/{tool_keys.PREPARE_OPTIONS}"
+    command = flavor.prepare_command(
+        flavor.programs(config.host(plan.recipient)),
+        staging_dir=plan.staging_dir,
+        memory_bytes=_UNKNOWN_NUMBER,
+        options_file=options_file,
+    )
+    shown = shlex.join(command).replace(str(_UNKNOWN_NUMBER), FROM_MEMORY)
+    if not flavor.carries_keys:
+        return (f"{plan.recipient}: {shown}",)
+    text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=_key(plan))
+    return _write(plan.recipient, options_file, text.masked), f"{plan.recipient}: {shown}"
+
+
+def _restore(config: Config, plan: Plan, survey: Survey, vault_url: str) -> tuple[str, ...]:
+    flavor, host = flavors.of(plan), config.host(plan.recipient)
+    options_file = f"{plan.secret_dir}/{tool_keys.RESTORE_OPTIONS}"
+    command = flavor.restore_command(
+        flavor.programs(host),
+        staging_dir=plan.staging_dir,
+        new_datadir=plan.new_datadir,
+        parallel=plan.parallel,
+        rekey=flavors.tool_carries_keys(plan),
+        options_file=options_file,
+    )
+    shown = f"{plan.recipient}: {shlex.join(command)}"
+    if not flavor.carries_keys:
+        return (shown,)
+    text = tool_keys.make_restore_options(
+        config,
+        plan,
+        tool_version=survey.recipient.host.tool_version if survey.recipient.host else "",
+        set_options=dict.fromkeys(CARRIED_OPTIONS, FROM_SET),
+        transition_key=_key(plan),
+    )
+    before, after = _keyring_files(config, plan, vault_url)
+    return (
+        *(_write(plan.recipient, path, content) for path, content in before.items()),
+        _write(plan.recipient, options_file, text.masked),
+        shown,
+        *(_write(plan.recipient, path, content) for path, content in after.items()),
+    )
+
+
+def _keyring_files(
+    config: Config, plan: Plan, vault_url: str
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Return the keyring's files by path: those that the tool reads, and those of the datadir."""
+    if not flavors.of(plan).carries_keys or not plan.keyring:
+        return {}, {}
+    host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
+    target = tool_keys.target_keyring(config, plan)
+    waiting = tool_keys.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
+    before, after = {}, {}
+    if plan.has_keyring and target.config != waiting:
+        before[target.config] = _keyring_config(config, plan, waiting, vault_url)
+    if kind.is_component and not host.keyring.config_file:
+        own = _keyring_config(config, plan, host.keyring.data_file, vault_url)
+        after[f"{plan.new_datadir}/{kind.config_name}"] = own
+        after[f"{plan.new_datadir}/{mysql_files.MANIFEST}"] = mysql_keyrings.manifest_text(kind)
+    return before, after
+
+
+def _keyring_config(config: Config, plan: Plan, data_file: str, vault_url: str) -> str:
+    return tool_keys.make_keyring_config(
+        config, plan, data_file=data_file, vault_url=vault_url, token=_UNKNOWN_SECRET
+    ).masked
+
+
+def _start(config: Config, plan: Plan, vault_url: str) -> tuple[str, ...]:
+    host = config.host(plan.recipient)
+    commands = []
+    if flavors.tool_carries_keys(plan) and host.keyring.config_file:
+        own = _keyring_config(config, plan, host.keyring.data_file, vault_url)
+        commands.append(_write(plan.recipient, host.keyring.config_file, own))
+    mount = f"{config.vault.transition_mount}/{plan.recipient}/{plan.run_id}"
+    drop_in = flavors.of(plan).quiet_drop_in(
+        run_id=plan.run_id,
+        version=plan.server_version,
+        vault_url=f"{vault_url}/v1/{mount}" if flavors.needs_transition_mount(plan) else "",
+        ignored_directories=() if plan.swap_places[0].is_whole else (layout.VAULT,),
+    )
+    commands.append(_write(plan.recipient, f"{flavors.config_dir(host)}/{DROP_IN}", drop_in))
+    return tuple(commands)
+
+
+def _account(config: Config, plan: Plan, survey: Survey) -> str:
+    followed = survey.source or survey.donor
+    seen = config.host(plan.recipient).server.account_host or followed.peer_address
+    before, after = flavors.source_dialect_of(plan).account_sql(account_name(plan.run_id), seen)
+    return _ask(
+        config,
+        plan.source_host,
+        Secret.join(replication.quiet_sql(plan), before, _UNKNOWN_SECRET, after),
+    )
+
+
+def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
+    instance, dialect = (survey.source or survey.donor).instance, flavors.dialect_of(plan)
+    has_gtid = bool(instance and flavors.of(plan).has_gtid(instance.variables))
+    before, after = dialect.change_source_sql(
+        plan,
+        Coordinates(file=FROM_SET, position=_UNKNOWN_NUMBER, gtid=FROM_SET if has_gtid else ""),
+        use_gtid=has_gtid and plan.coordinates != "position",
+        user=account_name(plan.run_id),
+        ca_file=config.host(plan.recipient).server.replication_ca_file,
+    )
+    text = _ask(
+        config,
+        plan.recipient,
+        Secret.join(before, _UNKNOWN_SECRET, after, ";\n", dialect.start_sql),
+    )
+    return text.replace(str(_UNKNOWN_NUMBER), FROM_SET)
+
+
+def _key(plan: Plan) -> Secret | None:
+    return _UNKNOWN_SECRET if plan.has_keyring else None
+
+
+def _write(host: str, path: str, text: str) -> str:
+    """Return how a file is written, for the reader."""
+    return f"{host}: cat >{shlex.quote(path)} <<'END'\n{text.rstrip()}\nEND"
+
+
+def _ask(config: Config, host: str, statements: Secret) -> str:
+    """Return how the client of a host is given statements, for the reader."""
+    client = shlex.join(sql.client_command(config.host(host)))
+    return f"{host}: {client} <<'END'\n{statements.masked};\nEND"
+
+
+def _move(place: Place, source: str, target: str) -> str:
+    source, target = getattr(place, source), getattr(place, target)
+    if place.is_whole:
+        return shlex.join(["mv", source, target])
+    names = "*" if place.patterns == ("*",) else " ".join(place.patterns)
+    return f"mv {shlex.quote(source)}/{{{names}}} {shlex.quote(target)}"

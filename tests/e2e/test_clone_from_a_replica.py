@@ -1,0 +1,186 @@
+"""A replica as donor: first the new one follows it, then it follows the same source.
+
+One laboratory for the whole file, whose master is being written all the while. Its fixtures are the
+story, one chapter each: the donor is made by a clone, then a child of it, then a sibling in the
+child's place. So the tests hold in their order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from clone_lab import CloneLab, running_lab
+from replicas import check_arrival, read_source, show_run
+
+from orchestrator.flavors.interface import account_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
+    pytest.mark.timeout(420),
+]
+
+PROVED = {"coordinates", "tables-equal", "replication-running", "replication-advancing"}
+DONOR, RECIPIENT, SOURCE = "replica", "replica2", "master"
+
+
+def call(lab: CloneLab, *arguments: str) -> dict[str, Any]:
+    """Call ``xbvault clone`` and return its document, with the exit status as ``exit``."""
+    finished = lab.xbvault("clone", *arguments, "--json", "--yes", check=False)
+    document: dict[str, Any] = json.loads(finished.stdout)
+    return {**document, "exit": finished.returncode}
+
+
+def list_bad(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return name and host of the checks that do not hold."""
+    return {(check["name"], check["host"]) for check in document["checks"] if not check["ok"]}
+
+
+def find_evidence(document: dict[str, Any], name: str) -> str:
+    """Return what was seen for a check."""
+    return next(str(check["evidence"]) for check in document["checks"] if check["name"] == name)
+
+
+def has_account(lab: CloneLab, host: str, run_id: str) -> bool:
+    """Return whether the replication account of a run is on a server."""
+    count = f"SELECT COUNT(*) FROM mysql.global_priv WHERE User = '{account_name(run_id)}'"
+    return lab.sql(host, count) != [["0"]]
+
+
+def read_threads(lab: CloneLab, host: str) -> tuple[str, str, str]:
+    """Return whom a replica follows, and whether it fetches and applies."""
+    status = read_source(lab, host)
+    return status["Master_Host"], status["Slave_IO_Running"], status["Slave_SQL_Running"]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
+    """Bring the laboratory up, and make the donor: a replica of the master."""
+    directory = tmp_path_factory.mktemp("from-replica") / "lab"
+    with running_lab(directory, "--replicas", "2", size=0.03) as found:
+        found.clone("--checksums", "none")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def addresses(lab: CloneLab) -> dict[str, str]:
+    """Return the addresses of the hosts."""
+    return {host: lab.on(host, "hostname -I").split()[0] for host in (SOURCE, DONOR, RECIPIENT)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ((DONOR, RECIPIENT, "--source", RECIPIENT), 3, "source and recipient at once"),
+        ((DONOR, RECIPIENT, "--source", "nowhere"), 2, "unknown host 'nowhere'"),
+        ((SOURCE, RECIPIENT, "--source", DONOR), 3, "replicates from nobody"),
+    ],
+)
+def test_a_source_that_is_none_is_refused(
+    lab: CloneLab, arguments: tuple[str, ...], status: int, words: str
+) -> None:
+    """The recipient, an unknown host, and a host that the donor does not follow."""
+    document = call(lab, *arguments)
+    assert document["exit"] == status
+    assert words in json.dumps(document["error"])
+
+
+def test_a_donor_that_has_stopped_can_have_no_sibling(lab: CloneLab) -> None:
+    """It is refused before anything is changed, and the finding says what is stopped."""
+    lab.sql(DONOR, "STOP SLAVE SQL_THREAD")
+    try:
+        document = call(lab, DONOR, RECIPIENT, "--source", SOURCE)
+    finally:
+        lab.sql(DONOR, "START SLAVE")
+    assert document["exit"] == 3
+    assert list_bad(document) == {("donor-replication", DONOR)}
+    assert "applies: No" in find_evidence(document, "donor-replication")
+
+
+@pytest.fixture(scope="module")
+def child(lab: CloneLab) -> dict[str, Any]:
+    """Clone the donor as it is done without another source; that is the donor itself."""
+    return call(lab, DONOR, RECIPIENT, "--source", DONOR)
+
+
+def test_a_child_follows_the_donor(
+    lab: CloneLab, child: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    """Every check holds, and what is written on the master comes through the donor."""
+    assert (child["exit"], child["error"]) == (0, None)
+    shown = show_run(lab, child["run_id"])
+    assert {check["name"] for check in shown["checks"]} >= PROVED
+    assert list_bad(shown) == set()
+    assert read_threads(lab, RECIPIENT) == (addresses[DONOR], "Yes", "Yes")
+    assert "begun after the backup" in find_evidence(child, "replication-advancing")
+    check_arrival(lab, SOURCE, RECIPIENT)
+
+
+def test_the_donor_has_no_transaction_of_its_own(lab: CloneLab, child: dict[str, Any]) -> None:
+    """The child's account is on the donor alone, and the donor's binary log has only the master's."""
+    assert [has_account(lab, host, child["run_id"]) for host in (SOURCE, DONOR, RECIPIENT)] == [
+        False,
+        True,
+        False,
+    ]
+    master_id = lab.sql(SOURCE, "SELECT @@server_id")[0][0]
+    state = lab.sql(DONOR, "SELECT @@GLOBAL.gtid_binlog_state")[0][0]
+    assert {gtid.split("-")[1] for gtid in state.split(",")} == {master_id}
+
+
+@pytest.fixture(scope="module")
+def sibling(lab: CloneLab, child: dict[str, Any]) -> dict[str, Any]:
+    """Clone the donor again in the child's place, to follow the master."""
+    return call(lab, DONOR, RECIPIENT, "--source", SOURCE, "--replace")
+
+
+def test_a_sibling_follows_the_donors_source(
+    lab: CloneLab, sibling: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    """Every check holds, and it replicates from the master by GTID, from the donor's position on."""
+    assert (sibling["exit"], sibling["error"]) == (0, None)
+    shown = show_run(lab, sibling["run_id"])
+    assert {check["name"] for check in shown["checks"]} >= PROVED
+    assert list_bad(shown) == set()
+    assert read_threads(lab, RECIPIENT) == (addresses[SOURCE], "Yes", "Yes")
+    assert sibling["replication"]["uses_gtid"]
+    assert sibling["coordinates"]["file"] == ""
+    assert sibling["coordinates"]["gtid"]
+    check_arrival(lab, SOURCE, RECIPIENT)
+
+
+def test_the_tables_were_compared_at_a_position_of_the_source(
+    lab: CloneLab, sibling: dict[str, Any]
+) -> None:
+    """Donor and sibling were read where both had applied the same of the master."""
+    master_id = lab.sql(SOURCE, "SELECT @@server_id")[0][0]
+    assert f" equal at 0-{master_id}-" in find_evidence(sibling, "tables-equal")
+
+
+def test_the_donor_goes_on_as_it_did(
+    lab: CloneLab, sibling: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    """Its replication runs, from the master as before."""
+    assert read_threads(lab, DONOR) == (addresses[SOURCE], "Yes", "Yes")
+    check_arrival(lab, SOURCE, DONOR)
+
+
+def test_the_account_of_a_sibling_is_on_the_source(lab: CloneLab, sibling: dict[str, Any]) -> None:
+    """It was made on the master, and came to both replicas with everything else."""
+    assert has_account(lab, SOURCE, sibling["run_id"])
+    assert has_account(lab, RECIPIENT, sibling["run_id"])
+
+
+def test_undo_takes_the_sibling_back(
+    lab: CloneLab, sibling: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    """The child is in place again and follows the donor; the account is gone from the master."""
+    lab.xbvault("runs", "undo", sibling["run_id"], "--yes")
+    assert not has_account(lab, SOURCE, sibling["run_id"])
+    assert read_threads(lab, RECIPIENT)[0] == addresses[DONOR]
+    check_arrival(lab, SOURCE, RECIPIENT)
