@@ -26,11 +26,9 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
-        client: The client of its servers, where that is not the one of its flavor's name.
     """
 
     directory: Path
-    client: str = ""
 
     @property
     def config_file(self) -> Path:
@@ -39,8 +37,13 @@ class CloneLab:
 
     @property
     def flavor(self) -> str:
-        """The kind of its servers; the client has the same name."""
+        """The kind of its servers."""
         return model.load(self.directory).flavor
+
+    @property
+    def client(self) -> str:
+        """How a shell on a host calls the client."""
+        return self.flavor
 
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
         """Run a command of the laboratory, such as ``power-off replica``."""
@@ -63,7 +66,7 @@ class CloneLab:
                 *(
                     "exec",
                     host,
-                    f"{self.client or self.flavor} --batch --binary-mode --skip-column-names",
+                    f"{self.client} --batch --binary-mode --skip-column-names",
                 ),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
