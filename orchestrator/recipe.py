@@ -191,8 +191,10 @@ def _account(config: Config, plan: Plan, survey: Survey) -> str:
 
 
 def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
-    instance, dialect = (survey.source or survey.donor).instance, flavors.dialect_of(plan)
+    instance, dialect = survey.donor.instance, flavors.dialect_of(plan)
     has_gtid = bool(instance and flavors.of(plan).has_gtid(instance.variables))
+    if plan.is_sibling and instance and instance.sources:
+        has_gtid = instance.sources[0].uses_gtid
     before, after = dialect.change_source_sql(
         plan,
         Coordinates(file=FROM_SET, position=_UNKNOWN_NUMBER, gtid=FROM_SET if has_gtid else ""),
