@@ -142,7 +142,7 @@ _CAUSES: Final[tuple[tuple[ToolCause, str, str], ...]] = (
     (
         ToolCause.KEYRING_CONFIG,
         r"reported: '(?:Could not open file with credentials|Empty file|Could not parse credential"
-        r"|Could not read \S+ from the configuration)",
+        r"|Could not read \S+ from the configuration|Auto-detected mount point version)",
         "mend the configuration of the keyring on the {role}",
     ),
     (

@@ -10,7 +10,7 @@ from orchestrator.errors import PreconditionError
 from orchestrator.facts.layout import VAULT
 from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.steps import cleanup, key_names, places, replication, restore
+from orchestrator.steps import cleanup, key_names, keyrings, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
         )
     remote.run(["install", "-d", "-m", "0700", "--", plan.run_dir])
     remote.write_file(f"{plan.run_dir}/forgotten", "")
+    remote.run(["rm", "-f", "--", keyrings.kept_config_path(plan)])
     remote.run(["rm", "-rf", "--", *paths], timeout_seconds=tools.seconds_left())
     places.remove_empty_vaults(tools, plan)
     return cleanup.Removed(names=paths)

@@ -21,7 +21,12 @@ from xtrabackup_double import DONOR_UUID, SIMULATORS, TRANSITION_KEY, write_set
 from orchestrator import config as config_module
 from orchestrator import remote as remote_module
 from orchestrator import vault_setup
-from orchestrator.errors import SecretError, SecretStoreUnavailableError, VerificationError
+from orchestrator.errors import (
+    PreconditionError,
+    SecretError,
+    SecretStoreUnavailableError,
+    VerificationError,
+)
 from orchestrator.steps import key_names, restore
 from orchestrator.steps.registry import Tools
 
@@ -130,6 +135,7 @@ def make_stage(
     *,
     version: str,
     ca_file: str = "",
+    keyring: dict[str, Any] | None = None,
 ) -> Iterator[Stage]:
     """Make a stage, and remove what it has put into Vault."""
     token_file = tmp_path / "vault.env"
@@ -141,7 +147,7 @@ def make_stage(
         "vault_ca_file": ca_file or str(bao.ca_file),
         "server": {"owner": "root", "datadir": str(datadir)},
         "programs": {"backup": str(tmp_path / "xtrabackup")},
-        "keyring": {"kind": "keyring_vault", "config_file": str(tmp_path / "keyring_vault.conf")},
+        "keyring": keyring or {"kind": "keyring_vault", "config_file": "/etc/keyring_vault.conf"},
     }
     hosts = {"replica": host, "master": {"flavor": "mysql"}}
     config = config_module.parse({"vault": {"address": bao.address}, "hosts": hosts})
@@ -160,7 +166,7 @@ def make_stage(
         flavor="mysql",
         server_version="8.0.36",
         tool_version=version,
-        keyring="keyring_vault",
+        keyring=config.host("replica").keyring.kind,
         datadir=str(datadir),
         staging_dir=str(staging),
         new_datadir=f"{datadir}.xbvault-new-r1",
@@ -303,3 +309,26 @@ def test_a_token_with_a_quote_never_gets_into_a_file(stage: Stage) -> None:
     with pytest.raises(SecretError, match="cannot stand in the configuration"):
         stage.restore()
     stage.check_untouched()
+
+
+@pytest.mark.parametrize("kv_version", [1, 2])
+def test_a_component_uses_either_version(bao: OpenBao, tmp_path: Path, kv_version: int) -> None:
+    """It is told which, and says so where the mount is another; nothing is stored then."""
+    keyring = {
+        "kind": "component_keyring_vault",
+        "config_file": "/etc/component_keyring_vault.cnf",
+        "kv_version": kv_version,
+    }
+    for stage in make_stage(bao, tmp_path, version="8.4.0-5", keyring=keyring):
+        if kv_version == 2:
+            stage.remount(1)
+            with pytest.raises(PreconditionError) as caught:
+                stage.restore()
+            assert "Auto-detected mount point version" in caught.value.message
+            stage.check_untouched()
+            stage.remount(2)
+        stage.restore()
+        listed = bao.vault().list_secrets(MOUNT, kv_version=kv_version)
+        assert key_names.need_names(stage.tools, "r1").new == set(listed)
+        assert len(listed) == 1
+        stage.check_untouched()
