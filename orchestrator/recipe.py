@@ -16,7 +16,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import replication, tool_keys
+from orchestrator.steps import keyrings, replication, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,8 +144,8 @@ def _keyring_files(
     if not flavors.tool_carries_keys(plan):
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
-    target = tool_keys.target_keyring(config, plan)
-    waiting = tool_keys.new_keyring_path(config, plan) if host.keyring.is_file else ""
+    target = keyrings.target_keyring(config, plan)
+    waiting = keyrings.new_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
     if target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)
@@ -157,7 +157,7 @@ def _keyring_files(
 
 
 def _keyring_config(config: Config, plan: Plan, data_file: str, vault_url: str) -> str:
-    return tool_keys.make_keyring_config(
+    return keyrings.make_keyring_config(
         config, plan, data_file=data_file, vault_url=vault_url, token=_UNKNOWN_SECRET
     ).masked
 
