@@ -145,7 +145,7 @@ def _keyring_files(
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
     target = keyrings.target_keyring(config, plan)
-    waiting = keyrings.new_keyring_path(config, plan) if host.keyring.is_file else ""
+    waiting = keyrings.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
     if target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)

@@ -26,9 +26,11 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
+        client: The client of its servers, where that is not the one of its flavor's name.
     """
 
     directory: Path
+    client: str = ""
 
     @property
     def config_file(self) -> Path:
@@ -58,7 +60,11 @@ class CloneLab:
         output = _run(
             [
                 *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *("exec", host, f"{self.flavor} --batch --binary-mode --skip-column-names"),
+                *(
+                    "exec",
+                    host,
+                    f"{self.client or self.flavor} --batch --binary-mode --skip-column-names",
+                ),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,

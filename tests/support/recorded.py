@@ -218,8 +218,8 @@ def _statements(config: Config, name: str, cell: str) -> dict[str, str]:
         "summary": dialect.summary_sql,
         "keyring": dialect.keyring_sql,
         "replicas": dialect.replicas_sql,
-        "sources": dialect.sources_sql,
         "status": dialect.status_sql,
+        "sources": dialect.sources_sql,
         "unquoted": dialect.unquoted_sql or "never asked",
         "datafiles": dialect.datafiles_sql or "never asked either",
     }
