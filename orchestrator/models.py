@@ -11,6 +11,9 @@ import typing
 from collections.abc import Callable
 from typing import Any, NoReturn, Self, TypeVar
 
+if typing.TYPE_CHECKING:
+    import re
+
 T = TypeVar("T")
 
 _KNOWN_VALUES: set[str] = set()
@@ -41,6 +44,10 @@ class Secret:
     def reveal(self) -> str:
         """Return the clear value."""
         return self._value
+
+    def is_made_of(self, pattern: re.Pattern[str]) -> bool:
+        """Return whether a pattern matches the whole value, for it must stand in a file."""
+        return pattern.fullmatch(self._value) is not None
 
     @classmethod
     def join(cls, *parts: str | Secret) -> Self:

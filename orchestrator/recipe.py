@@ -16,7 +16,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import replication, tool_keys
+from orchestrator.steps import keyrings, replication, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,13 +141,13 @@ def _keyring_files(
     config: Config, plan: Plan, vault_url: str
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return the keyring's files by path: those that the tool reads, and those of the datadir."""
-    if not flavors.of(plan).carries_keys or not plan.keyring:
+    if not flavors.tool_carries_keys(plan):
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
-    target = tool_keys.target_keyring(config, plan)
-    waiting = tool_keys.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
+    target = keyrings.target_keyring(config, plan)
+    waiting = keyrings.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
-    if plan.has_keyring and target.config != waiting:
+    if target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)
     if kind.is_component and not host.keyring.config_file:
         own = _keyring_config(config, plan, host.keyring.data_file, vault_url)
@@ -157,7 +157,7 @@ def _keyring_files(
 
 
 def _keyring_config(config: Config, plan: Plan, data_file: str, vault_url: str) -> str:
-    return tool_keys.make_keyring_config(
+    return keyrings.make_keyring_config(
         config, plan, data_file=data_file, vault_url=vault_url, token=_UNKNOWN_SECRET
     ).masked
 
@@ -191,8 +191,10 @@ def _account(config: Config, plan: Plan, survey: Survey) -> str:
 
 
 def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
-    instance, dialect = (survey.source or survey.donor).instance, flavors.dialect_of(plan)
+    instance, dialect = survey.donor.instance, flavors.dialect_of(plan)
     has_gtid = bool(instance and flavors.of(plan).has_gtid(instance.variables))
+    if plan.is_sibling and instance and instance.sources:
+        has_gtid = instance.sources[0].uses_gtid
     before, after = dialect.change_source_sql(
         plan,
         Coordinates(file=FROM_SET, position=_UNKNOWN_NUMBER, gtid=FROM_SET if has_gtid else ""),

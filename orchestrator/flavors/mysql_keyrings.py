@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import VerificationError
+from orchestrator.errors import SecretError, VerificationError
 from orchestrator.flavors.quoting import is_plain
 from orchestrator.flavors.versions import read_numbers
 from orchestrator.models import Secret
@@ -68,6 +70,13 @@ TOOLS: Final[Mapping[KeyringKind, tuple[Numbers, Numbers]]] = {
 
 FIRST_WITH_KV_2: Final = ((5, 7, 33), (8, 0, 23))
 """First servers of both series whose plugin knows version 2 of the KV engine."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4000}")
+"""A token that needs no quotes in any file."""
+_UUID: Final = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_MASTER_KEY: Final = "INNODBKey"
+_OWN: Final = re.compile(
+    rf"[0-9]+_(?:{_MASTER_KEY}-{_UUID}-[0-9]+|MySQLReplicationKey_{_UUID}(?:_[0-9]+)?)0_"
+)
 MOST_CLEAR_BYTES: Final = 5_000
 """The plugin reads 10,000 bytes of its configuration; the other half is room for the token."""
 
@@ -125,6 +134,30 @@ def list_kv_versions(kind: KeyringKind, server_version: str) -> tuple[int, ...]:
     return (1, 2) if knows_2 else (1,)
 
 
+def stored_name(key_id: str, user: str = "") -> str:
+    """Return the name in Vault of a key that a server's keyring keeps there, below its mount."""
+    signature = f"{len(key_id)}_{key_id}{len(user)}_{user}"
+    return base64.b64encode(signature.encode()).decode("ascii")
+
+
+def master_key_id(tool_id: str) -> str:
+    """Return the id of a master key in the keyring, from what the backup tool calls it."""
+    return f"{_MASTER_KEY}-{tool_id}"
+
+
+def is_servers_own(name: str) -> bool:
+    """Return whether a name in Vault is of a key that a server makes for itself alone.
+
+    Such are master keys and those of binary logs; their ids have a server's UUID. Any other may be
+    an application's, which goes with its data to the next server.
+    """
+    try:
+        signature = base64.b64decode(name, validate=True).decode("ascii")
+    except ValueError:
+        return False
+    return _OWN.fullmatch(signature) is not None
+
+
 def keyring_vault_conf(
     *, vault_url: str, mount: str, token: Secret, ca_file: str, kv_version: int | None = None
 ) -> Secret:
@@ -133,7 +166,7 @@ def keyring_vault_conf(
     Args:
         vault_url: Where Vault is.
         mount: The server's own KV mount, or a path in it.
-        token: A token that can read and write there; no white space, as Vault makes them.
+        token: A token that can read and write there, see `check_token`.
         ca_file: Certificates that Vault's is checked with; empty for the system's.
         kv_version: Version of the KV engine; None where the server has no option for it.
 
@@ -167,8 +200,7 @@ def component_keyring_vault_conf(
     Args:
         vault_url: Where Vault is, ``http://`` or ``https://``.
         mount: The server's own KV mount, or a path in it, without a slash at either end.
-        token: A token that can read and write there; nothing that JSON would have to escape, as
-            Vault makes them.
+        token: A token that can read and write there, see `check_token`.
         ca_file: Certificates that Vault's is checked with; empty for the system's.
         kv_version: Version of the KV engine; None lets the component find out.
         timeout_seconds: How long it waits for Vault.
@@ -209,3 +241,21 @@ def manifest_text(kind: KeyringKind) -> str:
     if not kind.is_component:
         raise VerificationError(f"{kind.value} is loaded by an option, not by a manifest")
     return json.dumps({"components": f"file://{kind.value}"}) + "\n"
+
+
+def check_token(token: Secret, origin: str) -> Secret:
+    """Return a token that can stand in the configuration of a keyring, which knows no quotes.
+
+    Args:
+        token: The host's own.
+        origin: The file that it is from.
+
+    Raises:
+        SecretError: It cannot.
+    """
+    if not token.is_made_of(_TOKEN):
+        raise SecretError(
+            f"the Vault token in {origin} cannot stand in the configuration of a keyring",
+            hint="it must be one word of letters, digits and . _ ~ + / -, as Vault makes them",
+        )
+    return token

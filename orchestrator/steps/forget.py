@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator import log
 from orchestrator.errors import PreconditionError
 from orchestrator.facts.layout import VAULT
 from orchestrator.flavors.interface import account_name
-from orchestrator.steps import cleanup, places, replication, restore
+from orchestrator.flavors.mysql_keyrings import KeyringKind
+from orchestrator.steps import cleanup, key_names, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.models import Plan
 
+T = TypeVar("T")
+
+NOT_OF_A_RUN = "the datadir in place is not of a run"
+DOES_NOT_SAY = "another datadir set aside does not say what it needs"
 LIST_OLD = """\
 for base do
     for d in "$base"*; do
@@ -27,15 +34,17 @@ done
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DestroyedVersions:
-    """Key versions that were destroyed in the recipient's own mount.
+    """Key versions that were destroyed in the recipient's own mount, or keys removed from it.
 
     Attributes:
         versions: By key id, ascending.
         kept_because: Why nothing was destroyed, where that is so.
+        names: Keys of MySQL, by their names in the mount.
     """
 
     versions: dict[str, tuple[int, ...]]
     kept_because: str
+    names: tuple[str, ...] = ()
 
 
 @step(
@@ -99,14 +108,14 @@ def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     Repeat:
         What is destroyed already is left alone.
     """
+    if plan.keyring:
+        return _remove_unneeded_names(tools, plan)
     in_place = restore.read_ranges(tools, restore.find_run_in_place(tools, plan))
     if in_place is None:
-        return DestroyedVersions(versions={}, kept_because="the datadir in place is not of a run")
-    others = _read_other_ranges(tools, plan)
+        return DestroyedVersions(versions={}, kept_because=NOT_OF_A_RUN)
+    others = _read_others(tools, plan, restore.read_ranges)
     if others is None:
-        return DestroyedVersions(
-            versions={}, kept_because="another datadir set aside does not say what it needs"
-        )
+        return DestroyedVersions(versions={}, kept_because=DOES_NOT_SAY)
     destroyed: dict[str, tuple[int, ...]] = {}
     for key_id, counts in in_place.items():
         metadata = tools.vault.read_metadata(plan.own_mount, key_id)
@@ -167,17 +176,41 @@ def unused_versions(
     )
 
 
-def _read_other_ranges(tools: Tools, plan: Plan) -> list[dict[str, dict[str, int]]] | None:
+def _remove_unneeded_names(tools: Tools, plan: Plan) -> DestroyedVersions:
+    if not KeyringKind(plan.keyring).uses_vault:
+        return DestroyedVersions(versions={}, kept_because="the keyring is a file of the host")
+    mine = key_names.read_names(tools, plan.run_id)
+    run_in_place = restore.find_run_in_place(tools, plan)
+    in_place = key_names.read_names(tools, run_in_place)
+    others = _read_others(tools, plan, key_names.read_names)
+    kept_because = ""
+    if mine is None:
+        kept_because = "the run has not written down which keys its earlier datadir needed"
+    elif in_place is None or run_in_place < plan.run_id:  # run ids sort by time
+        kept_because = NOT_OF_A_RUN
+    elif others is None:
+        kept_because = DOES_NOT_SAY
+    if mine is None or in_place is None or others is None or kept_because:
+        return DestroyedVersions(versions={}, kept_because=kept_because)
+    names = key_names.list_there(tools, plan, key_names.unneeded_names(mine, in_place, others))
+    key_names.remove_names(tools, plan, names)
+    log.get().info("notice", removed=len(names))
+    return DestroyedVersions(versions={}, kept_because="", names=names)
+
+
+def _read_others(
+    tools: Tools, plan: Plan, read: Callable[[Tools, str], T | None]
+) -> list[T] | None:
     """Return what the other datadirs set aside need; None if one of them does not say."""
     bases = (f"{plan.datadir}.xbvault-old-", f"{plan.datadir}/{VAULT}/old-")
     listed = tools.recipient.run(["sh", "-c", LIST_OLD, "list-old", *bases], check=False).text
-    ranges = []
+    needs = []
     for path in listed.split("\n"):
         run_id = next((path.removeprefix(base) for base in bases if path.startswith(base)), "")
         if run_id in ("", plan.run_id):
             continue
-        found = restore.read_ranges(tools, run_id)
+        found = read(tools, run_id)
         if found is None:
             return None
-        ranges.append(found)
-    return ranges
+        needs.append(found)
+    return needs

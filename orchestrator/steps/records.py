@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
 
+RUNS = "/var/lib/xbvault/runs"
+"""Folder on the recipient; each run has one of its own in it, see `Plan.run_dir`."""
 DESTROYED = "destroyed"
 """The record's state from the end of its run on: no version of the key can be read any more."""
 _VERSIONS = re.compile(r"donor=([0-9]{1,9}) own=([0-9]{1,9})")

@@ -20,6 +20,8 @@ from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.interface import DROP_IN
 from orchestrator.flavors.mysql_output import Phase
 from orchestrator.steps import (
+    key_names,
+    keyrings,
     outcomes,
     places,
     records,
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 LEAST_PREPARE_BYTES = 128 * 1024 * 1024
 MOST_PREPARE_BYTES = 8 * 1024 * 1024 * 1024
 SERVER_SECONDS = 600
-RUNS = "/var/lib/xbvault/runs"
 RANGES = "key-versions.json"
 """File in the run's folder: key versions that the earlier datadir needs, and the first new."""
 
@@ -223,8 +224,10 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         The new directory, owned as the earlier one was.
 
     Raises:
-        CommandError: The tool failed.
-        VerificationError: The new directory does not hold the system tablespace.
+        SecretError: The tool could not put the new master key into the recipient's keyring.
+        CommandError: It failed for another reason.
+        VerificationError: The new directory does not hold the system tablespace, or the recipient's
+            mount in Vault does not have the new master key.
 
     Repeat:
         Moved already: changes nothing. A half-moved set is renamed back into the staging directory
@@ -277,6 +280,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         _need_success(state, f"{flavor.own.backup}, putting the set in place,", plan.recipient)
         owner, mode = _owner_and_mode(tools, plan)
         words = jobs.read_job_stderr(remote, name, 0)
+        _need_new_key(tools, plan, name, words)
         coordinates = stream.read_set_coordinates(tools, plan)
         tool_keys.finish_restore(tools, plan, coordinates=coordinates, owner=owner, words=words)
         remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
@@ -338,6 +342,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
             )
     if remote.run(["test", "-e", record], check=False).status != 0:
         _record_ranges(tools, plan, has_data=facts.has_data)
+        key_names.record_needed(tools, plan, has_data=facts.has_data)
         remote.write_file(record, "yes\n" if facts.is_running else "no\n")
     if facts.is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
@@ -417,7 +422,7 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
         mount = records.need_transition(tools, plan).mount
         url = f"{records.vault_address(tools, plan.recipient)}/v1/{mount}"
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
-    tool_keys.write_server_config(tools, plan)
+    keyrings.write_server_config(tools, plan)
     keep_drop_in(tools, plan)
     write_drop_in(
         tools,
@@ -528,8 +533,10 @@ def find_run_in_place(tools: Tools, plan: Plan) -> str:
     """Return the run that made the datadir in place; empty if none did."""
     remote = tools.recipient
     identity = read_identity(tools, places.mark_path(plan))
-    for run_id in remote.run(["ls", "-1", RUNS], check=False).text.split():
-        found = remote.run(["cat", "--", f"{RUNS}/{run_id}/{IDENTITY}"], check=False).text.strip()
+    for run_id in remote.run(["ls", "-1", records.RUNS], check=False).text.split():
+        found = remote.run(
+            ["cat", "--", f"{records.RUNS}/{run_id}/{IDENTITY}"], check=False
+        ).text.strip()
         if found and found == identity:
             return run_id
     return ""
@@ -541,7 +548,7 @@ def read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
     Raises:
         VerificationError: What it wrote is not to be understood.
     """
-    path = f"{RUNS}/{run_id}/{RANGES}"
+    path = f"{records.RUNS}/{run_id}/{RANGES}"
     if not run_id or tools.recipient.run(["test", "-s", path], check=False).status != 0:
         return None
     return parse_ranges(tools.recipient.read_file(path))
@@ -646,6 +653,15 @@ def _need_success(state: jobs.JobState, what: str, host: str) -> None:
         status=status,
         stderr=log.redact_text(state.stderr),
     )
+
+
+def _need_new_key(tools: Tools, plan: Plan, name: str, words: str) -> None:
+    """See that the new master key is in its keyring; without it the set must be restored again."""
+    try:
+        tool_keys.need_new_key(tools, plan, words=words)
+    except VerificationError:
+        jobs.remove_job(tools.recipient, name, fence=tools.fence)
+        raise
 
 
 def _gather(tools: Tools, plan: Plan) -> None:

@@ -39,7 +39,6 @@ _CLASSES: dict[ToolCause, type[OrchestratorError]] = {
     ToolCause.WRONG_TOOL: PreconditionError,
 }
 """Causes that are not the host's: who must act is told by the exit status."""
-
 _BAD_SETS = (
     ToolCause.WRONG_TRANSITION_KEY,
     ToolCause.NO_TRANSITION_KEY,

@@ -18,23 +18,20 @@ from orchestrator.flavors import (
     backup_sets,
     mysql_commands,
     mysql_files,
-    mysql_keyrings,
     mysql_output,
     mysql_sets,
 )
-from orchestrator.flavors.file_sets import KEYRING
 from orchestrator.flavors.mysql import MySQLDialect
-from orchestrator.flavors.mysql_commands import TargetKeyring
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
-from orchestrator.models import Check, Secret
-from orchestrator.steps import records, tool_failures
+from orchestrator.models import Check
+from orchestrator.steps import key_names, keyrings, records, tool_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config import Config
-    from orchestrator.models import Coordinates, Plan
+    from orchestrator.models import Coordinates, Plan, Secret
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
@@ -47,19 +44,6 @@ LIST_ABSENT = """\
 cd -- "$1"
 xargs -0 sh -c 'for f do [ -s "$f" ] || printf "%s\\0" "$f"; done' list-absent
 """
-
-
-PLACE_KEYRING = """\
-set -eu
-if [ "$1" != "$2" ] && [ -e "$1" ]; then
-    mkdir -p -- "${2%/*}"
-    mv -f -T -- "$1" "$2"
-fi
-[ -e "$2" ] || exit 0
-chown -- "$3" "$2"
-chmod 0640 -- "$2"
-"""
-"""A keyring that the tool had nothing to put into is made by the server."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +74,7 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
         datadir=hosts.read_host(tools.donor, host).real_datadir,
         transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
     )
-    return _write(tools.donor, plan, BACKUP_OPTIONS, text)
+    return keyrings.write_option_file(tools.donor, plan, BACKUP_OPTIONS, text)
 
 
 def make_backup_options(
@@ -124,7 +108,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         return ""
     if not plan.has_keyring:
         text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
-        return _write(tools.recipient, plan, PREPARE_OPTIONS, text)
+        return keyrings.write_option_file(tools.recipient, plan, PREPARE_OPTIONS, text)
     key = records.read_transition_key(tools, plan)
     found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
@@ -135,7 +119,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
             hint="somebody changed the key in Vault; begin a new run",
         )
     text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=key)
-    return _write(tools.recipient, plan, PREPARE_OPTIONS, text)
+    return keyrings.write_option_file(tools.recipient, plan, PREPARE_OPTIONS, text)
 
 
 def write_restore_options(tools: Tools, plan: Plan) -> str:
@@ -150,10 +134,9 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     """
     if not flavors.of(plan).carries_keys:
         return ""
-    if tools.config.host(plan.recipient).keyring.is_file:
-        _begin_keyring(tools, plan)
-    if plan.has_keyring:
-        _prepare_target(tools, plan)
+    # Before the token is written down, for it would stay there if Vault did not answer.
+    transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
+    keyrings.prepare_target(tools, plan)
     text = make_restore_options(
         tools.config,
         plan,
@@ -161,9 +144,9 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
             tools.recipient, tools.config.host(plan.recipient)
         ).tool_version,
         set_options=_read_set_options(tools, plan),
-        transition_key=records.read_transition_key(tools, plan) if plan.has_keyring else None,
+        transition_key=transition_key,
     )
-    return _write(tools.recipient, plan, RESTORE_OPTIONS, text)
+    return keyrings.write_option_file(tools.recipient, plan, RESTORE_OPTIONS, text)
 
 
 def make_restore_options(
@@ -187,21 +170,9 @@ def make_restore_options(
         tool_version=tool_version,
         new_datadir=plan.new_datadir,
         set_options=set_options,
-        keyring=target_keyring(config, plan) if plan.has_keyring else None,
+        keyring=keyrings.target_keyring(config, plan) if plan.has_keyring else None,
         transition_key=transition_key,
     )
-
-
-def target_keyring(config: Config, plan: Plan) -> TargetKeyring:
-    """Return where the tool puts the new master key."""
-    kind = KeyringKind(plan.keyring)
-    if kind is KeyringKind.FILE_PLUGIN:
-        file = waiting_keyring_path(config, plan)
-    else:
-        name = kind.config_name if kind.is_component else f"{kind.value}.conf"
-        file = f"{plan.secret_dir}/{name}"
-    directory = config.host(plan.recipient).keyring.plugin_dir
-    return TargetKeyring(kind=kind, config=file, plugin_dir=directory)
 
 
 def remove_options(remote: Remote, plan: Plan) -> None:
@@ -209,66 +180,16 @@ def remove_options(remote: Remote, plan: Plan) -> None:
     remote.run(["rm", "-rf", "--", plan.secret_dir])
 
 
-def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
-    """Return the configuration of the recipient's keyring.
-
-    Args:
-        tools: The doors to the recipient and to Vault.
-        plan: The clone.
-        data_file: The file of its keys, where it keeps them in one.
+def need_new_key(tools: Tools, plan: Plan, *, words: str) -> None:
+    """See that the new master key is where the recipient's server will look for it.
 
     Raises:
-        SecretError: The host's own token cannot be read.
+        SecretError: Vault does not say.
+        VerificationError: It is not there.
     """
-    file = tools.config.host(plan.recipient).vault_env_file
-    return make_keyring_config(
-        tools.config,
-        plan,
-        data_file=data_file,
-        vault_url=records.vault_address(tools, plan.recipient),
-        token=tools.recipient.read_secret(file, "VAULT_TOKEN")
-        if KeyringKind(plan.keyring).uses_vault
-        else Secret(""),
-    )
-
-
-def make_keyring_config(
-    config: Config, plan: Plan, *, data_file: str, vault_url: str, token: Secret
-) -> Secret:
-    """Return the configuration of the recipient's keyring.
-
-    Args:
-        config: The configuration.
-        plan: The clone.
-        data_file: The file of its keys, where it keeps them in one.
-        vault_url: Vault as the recipient reaches it.
-        token: The recipient's own.
-    """
-    host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
-    if not kind.uses_vault:
-        return Secret.join(mysql_keyrings.component_keyring_file_conf(data_file))
-    make = (
-        mysql_keyrings.component_keyring_vault_conf
-        if kind.is_component
-        else mysql_keyrings.keyring_vault_conf
-    )
-    return make(vault_url=vault_url, mount=plan.own_mount, token=token, ca_file=host.vault_ca_file)
-
-
-def new_keyring_path(config: Config, plan: Plan) -> str:
-    """Return where the restored server's file of keys waits for the swap."""
-    file = config.host(plan.recipient).keyring.data_file
-    name = posixpath.basename(file)
-    for place in (*plan.swap_places[1:], *plan.subfolders):
-        if KEYRING in place.what.split(", "):
-            return f"{place.new}/{name}"
-    return f"{plan.new_datadir}/{name}"
-
-
-def waiting_keyring_path(config: Config, plan: Plan) -> str:
-    """Return the file of keys that the tool writes to; it restores into an empty directory only."""
-    path = new_keyring_path(config, plan)
-    return f"{plan.run_dir}/keyring.new" if path.startswith(f"{plan.new_datadir}/") else path
+    if flavors.tool_carries_keys(plan):
+        options = _read_set_options(tools, plan)
+        key_names.need_new_key(tools, plan, words=words, set_options=options)
 
 
 def finish_restore(
@@ -288,58 +209,14 @@ def finish_restore(
     """
     if not flavors.of(plan).carries_keys:
         return
-    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    remote = tools.recipient
     left = mysql_files.list_leftovers(coordinates)
     remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
     if plan.has_keyring:
         _check_headers(tools, plan, words)
     if not plan.keyring:
         return
-    kind = KeyringKind(plan.keyring)
-    if host.keyring.is_file:
-        paths = (waiting_keyring_path(tools.config, plan), new_keyring_path(tools.config, plan))
-        remote.run(["sh", "-c", PLACE_KEYRING, "place-keyring", *paths, owner])
-    if kind.is_component and not host.keyring.config_file:
-        text = keyring_config(tools, plan, data_file=host.keyring.data_file)
-        path = f"{plan.new_datadir}/{kind.config_name}"
-        remote.write_file(path, text, mode=0o640, owner=owner)
-        manifest = mysql_keyrings.manifest_text(kind)
-        remote.write_file(f"{plan.new_datadir}/mysqld.my", manifest, mode=0o444, owner=owner)
-
-
-def write_server_config(tools: Tools, plan: Plan) -> None:
-    """Write the configuration of a keyring that stands outside of the datadir, once.
-
-    What stood there before is kept for undo.
-    """
-    host = tools.config.host(plan.recipient)
-    file = host.keyring.config_file
-    if not flavors.tool_carries_keys(plan) or not file:
-        return
-    remote, kept = tools.recipient, kept_config_path(plan)
-    if remote.run(["test", "-e", kept], check=False).status != 0:
-        there = remote.run(["test", "-e", file], check=False).status == 0
-        remote.write_file(kept, remote.read_secret(file) if there else "")
-    text = keyring_config(tools, plan, data_file=host.keyring.data_file)
-    remote.write_file(file, text, mode=0o600, owner=host.server.owner)
-
-
-def restore_server_config(tools: Tools, plan: Plan) -> None:
-    """Give a keyring that stands outside of the datadir the configuration that it had."""
-    remote, kept = tools.recipient, kept_config_path(plan)
-    host = tools.config.host(plan.recipient)
-    if remote.run(["test", "-e", kept], check=False).status != 0:
-        return
-    if remote.run(["test", "-s", kept], check=False).status == 0:
-        content = remote.read_secret(kept)
-        remote.write_file(host.keyring.config_file, content, mode=0o600, owner=host.server.owner)
-    else:
-        remote.run(["rm", "-f", "--", host.keyring.config_file])
-
-
-def kept_config_path(plan: Plan) -> str:
-    """Return the file on the recipient that keeps the keyring's earlier configuration."""
-    return f"{plan.run_dir}/keyring.before"
+    keyrings.finish_keyring(tools, plan, owner=owner)
 
 
 def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
@@ -451,7 +328,7 @@ def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
                 else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
             )
         )
-    if KeyringKind(plan.keyring).uses_vault:
+    if KeyringKind(plan.keyring).uses_vault and plan.donor_mount:
         host = tools.config.host(plan.recipient)
         token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
         as_host = tools.vault.with_token(token)
@@ -502,38 +379,10 @@ def _check_headers(tools: Tools, plan: Plan, words: str) -> None:
         )
 
 
-def _begin_keyring(tools: Tools, plan: Plan) -> None:
-    """Begin the restored server's file of keys with what the earlier server's holds."""
-    remote, earlier = tools.recipient, tools.config.host(plan.recipient).keyring.data_file
-    path = waiting_keyring_path(tools.config, plan)
-    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(path)])
-    remote.run(["rm", "-f", "--", path])
-    if remote.run(["test", "-s", earlier], check=False).status == 0:
-        remote.run(["cp", "-p", "--", earlier, path])
-
-
-def _prepare_target(tools: Tools, plan: Plan) -> None:
-    """Write on the recipient where the tool puts the new master key."""
-    target, file = target_keyring(tools.config, plan), ""
-    if tools.config.host(plan.recipient).keyring.is_file:
-        file = waiting_keyring_path(tools.config, plan)
-    if target.config != file:
-        name = posixpath.basename(target.config)
-        _write(tools.recipient, plan, name, keyring_config(tools, plan, data_file=file))
-
-
 def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:
     """Read the options of the donor's server that the tool has put into the set."""
     content = tools.recipient.read_file(f"{plan.staging_dir}/{backup_sets.OPTIONS}")
     return mysql_sets.parse_set_options(content.decode("utf-8", "replace"))
-
-
-def _write(remote: Remote, plan: Plan, name: str, text: Secret) -> str:
-    path = f"{plan.secret_dir}/{name}"
-    remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(plan.secret_dir)])
-    remote.run(["install", "-d", "-m", "0700", "--", plan.secret_dir])
-    remote.write_file(path, text)
-    return path
 
 
 def _list_path(tools: Tools, plan: Plan) -> str:

@@ -9,7 +9,7 @@ from orchestrator import flavors, service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors.interface import account_name
-from orchestrator.steps import cleanup, places, replication, restore, servers, tool_keys
+from orchestrator.steps import cleanup, keyrings, places, replication, restore, servers
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
         places.go_back(tools, plan)
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
-    tool_keys.restore_server_config(tools, plan)
+    keyrings.restore_server_config(tools, plan)
     runs = hosts.read_host(remote, host).is_running
     if restore.was_running(tools, plan) and not runs:
         servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())

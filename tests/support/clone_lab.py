@@ -26,9 +26,11 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
+        client: The client of its servers, where that is not the one of its flavor's name.
     """
 
     directory: Path
+    client: str = ""
 
     @property
     def config_file(self) -> Path:
@@ -39,11 +41,6 @@ class CloneLab:
     def flavor(self) -> str:
         """The kind of its servers; the client has the same name."""
         return model.load(self.directory).flavor
-
-    @property
-    def client(self) -> str:
-        """How a shell on a host calls the client."""
-        return self.flavor
 
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
         """Run a command of the laboratory, such as ``power-off replica``."""
@@ -63,7 +60,11 @@ class CloneLab:
         output = _run(
             [
                 *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *("exec", host, f"{self.client} --batch --binary-mode --skip-column-names"),
+                *(
+                    "exec",
+                    host,
+                    f"{self.client or self.flavor} --batch --binary-mode --skip-column-names",
+                ),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,

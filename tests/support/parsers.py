@@ -394,6 +394,9 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.sql.parse_batch": text(*BATCHES),
     "orchestrator.sql.unescape": text("a\\tb\\\\n\\0"),
     "orchestrator.steps.restore.parse_identity": text("1234.1795304152\n"),
+    "orchestrator.steps.key_names.parse_names": raw(
+        '{"before": ["a2V5"], "new": ["bmV3"], "earlier": []}\n'
+    ),
     "orchestrator.steps.restore.parse_ranges": raw(
         '{"1": {"low": 1, "high": 8, "first_new": 7}}\n'
     ),

@@ -31,13 +31,12 @@ def judge_binlog(instance: InstanceFacts, where: str) -> Found:
 
 def judge_tls(instance: InstanceFacts, where: str) -> Found:
     """Judge whether a replica can connect with TLS, as it always does."""
-    said = instance.variables.get("have_ssl", "")
-    is_off = said in ("NO", "DISABLED")
+    tls = instance.variables.get("have_ssl", "")
     return (
-        not is_off,
-        f"TLS is off: have_ssl={said}" if is_off else "TLS is on",
-        f"set ssl_ca, ssl_cert and ssl_key on {where}, and let no option put TLS off: replication "
-        "is always encrypted",
+        tls not in ("NO", "DISABLED"),
+        f"TLS is off: have_ssl={tls}" if tls in ("NO", "DISABLED") else "TLS is on",
+        f"set ssl_ca, ssl_cert and ssl_key on {where}, and let no option put TLS off: "
+        "replication is always encrypted",
     )
 
 

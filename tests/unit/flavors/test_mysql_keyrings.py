@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
 
-from orchestrator.errors import VerificationError
+from orchestrator.errors import SecretError, VerificationError
 from orchestrator.flavors import mysql_keyrings as keyrings
 from orchestrator.flavors.mysql_keyrings import KeyringKind as Kind
 from orchestrator.models import Secret
@@ -212,3 +213,61 @@ def test_what_loads_a_keyring(kind: Kind) -> None:
             keyrings.manifest_text(kind)
         assert kind.library == f"{kind.value}.so"
     assert kind.uses_vault is ("vault" in kind.value)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "s.a b",
+        "s.a\nvault_url = https://x",
+        's.a"',
+        "s.a'",
+        "s.a\\",
+        "s.a\t",
+        "s.ä",
+        "s.a#b",
+        "s.a=",
+    ],
+)
+def test_a_token_that_needs_quotes_is_refused(token: str) -> None:
+    """In neither configuration can it end its line, its text, or be cut; nobody sees its value."""
+    with pytest.raises(SecretError) as caught:
+        keyrings.check_token(Secret(token), "/etc/mysql/vault.env")
+    assert "/etc/mysql/vault.env cannot stand in" in caught.value.message
+    assert not token or token not in f"{caught.value.message} {caught.value.hint}"
+    assert keyrings.check_token(TOKEN, "/etc/mysql/vault.env") is TOKEN
+
+
+def test_the_name_of_a_key_in_vault() -> None:
+    """Id and user, each behind its length, in Base64."""
+    key_id = keyrings.master_key_id("2e0b5a5e-3f3d-11ec-9bbd-0242ac130003-10")
+    name = keyrings.stored_name(key_id)
+    assert base64.b64decode(name).decode() == f"49_{key_id}0_"
+    assert base64.b64decode(keyrings.stored_name("App", "me@%")).decode() == "3_App4_me@%"
+
+
+UUID = "2e0b5a5e-3f3d-11ec-9bbd-0242ac130003"
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        (keyrings.stored_name(f"INNODBKey-{UUID}-1"), True),
+        (keyrings.stored_name(f"MySQLReplicationKey_{UUID}"), True),
+        (keyrings.stored_name(f"MySQLReplicationKey_{UUID}_2"), True),
+        (keyrings.stored_name(f"INNODBKey-{UUID}-1", "me@%"), False),
+        (keyrings.stored_name(f"MyINNODBKey-{UUID}-1"), False),
+        (keyrings.stored_name(f"INNODBKey-{UUID}-1x"), False),
+        (keyrings.stored_name("INNODBKey-1-1"), False),
+        (keyrings.stored_name("percona_binlog"), False),
+        (keyrings.stored_name(f"XBKey-{UUID}-abc"), False),
+        ("folder/", False),
+        ("no base64", False),
+        ("w6Q=", False),
+        ("", False),
+    ],
+)
+def test_keys_that_a_server_makes_for_itself(name: str, own: bool) -> None:  # noqa: FBT001 - a case
+    """Its master keys and those of its binary logs; every other may be an application's."""
+    assert keyrings.is_servers_own(name) is own
