@@ -141,13 +141,13 @@ def _keyring_files(
     config: Config, plan: Plan, vault_url: str
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return the keyring's files by path: those that the tool reads, and those of the datadir."""
-    if not flavors.of(plan).carries_keys or not plan.keyring:
+    if not flavors.tool_carries_keys(plan):
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
     target = keyrings.target_keyring(config, plan)
     waiting = keyrings.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
-    if plan.has_keyring and target.config != waiting:
+    if target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)
     if kind.is_component and not host.keyring.config_file:
         own = _keyring_config(config, plan, host.keyring.data_file, vault_url)

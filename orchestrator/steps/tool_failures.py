@@ -49,16 +49,6 @@ _BAD_SETS = (
 
 NEW_RUN = "`xbvault runs cancel`, then begin a new run; the earlier data was not touched"
 
-_BAD_SETS = (
-    ToolCause.WRONG_TRANSITION_KEY,
-    ToolCause.NO_TRANSITION_KEY,
-    ToolCause.NO_KEYS_FILE,
-    ToolCause.STREAM_CUT,
-)
-"""Causes that are in the set, so that the same set will never do."""
-
-NEW_RUN = "`xbvault runs cancel`, then begin a new run; the earlier data was not touched"
-
 
 def explain_failure(
     tools: Tools, plan: Plan, state: JobState, phase: Phase

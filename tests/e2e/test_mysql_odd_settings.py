@@ -7,6 +7,7 @@ password instead of root. The servers' usual places hold nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,12 +15,13 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clone_lab import CloneLab
 from mysql_lab import list_master_keys, mysql_lab
 from replicas import check_arrival
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from clone_lab import CloneLab
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
@@ -115,15 +117,6 @@ ALTER USER root@localhost ACCOUNT LOCK;
 """
 
 
-class OddLab(CloneLab):
-    """The laboratory, with the one client that is left."""
-
-    @property
-    def client(self) -> str:
-        """How a shell on a host calls the client."""
-        return CLIENT
-
-
 def write_config(lab: CloneLab) -> None:
     """Say in the configuration how it is."""
     text = lab.config_file.read_text(encoding="utf-8")
@@ -161,7 +154,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
         found.on("replica", LEAVE_NOTHING)
         found.on("master", f"'{TOOLS}/db' start")
         write_config(found)
-        yield OddLab(directory=found.directory)
+        yield dataclasses.replace(found, client=CLIENT)
 
 
 @pytest.fixture(scope="module")

@@ -40,11 +40,6 @@ class CloneLab:
         """The kind of its servers."""
         return model.load(self.directory).flavor
 
-    @property
-    def client(self) -> str:
-        """How a shell on a host calls the client."""
-        return self.flavor
-
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
         """Run a command of the laboratory, such as ``power-off replica``."""
         return _run(
