@@ -141,13 +141,13 @@ def _keyring_files(
     config: Config, plan: Plan, vault_url: str
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Return the keyring's files by path: those that the tool reads, and those of the datadir."""
-    if not flavors.tool_carries_keys(plan):
+    if not flavors.of(plan).carries_keys or not plan.keyring:
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
     target = keyrings.target_keyring(config, plan)
     waiting = keyrings.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
-    if target.config != waiting:
+    if plan.has_keyring and target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)
     if kind.is_component and not host.keyring.config_file:
         own = _keyring_config(config, plan, host.keyring.data_file, vault_url)
@@ -165,7 +165,7 @@ def _keyring_config(config: Config, plan: Plan, data_file: str, vault_url: str) 
 def _start(config: Config, plan: Plan, vault_url: str) -> tuple[str, ...]:
     host = config.host(plan.recipient)
     commands = []
-    if flavors.tool_carries_keys(plan) and host.keyring.config_file:
+    if flavors.tool_carries_keys(plan) and plan.keyring and host.keyring.config_file:
         own = _keyring_config(config, plan, host.keyring.data_file, vault_url)
         commands.append(_write(plan.recipient, host.keyring.config_file, own))
     mount = f"{config.vault.transition_mount}/{plan.recipient}/{plan.run_id}"

@@ -170,7 +170,9 @@ def make_restore_options(
         tool_version=tool_version,
         new_datadir=plan.new_datadir,
         set_options=set_options,
-        keyring=keyrings.target_keyring(config, plan) if plan.has_keyring else None,
+        keyring=keyrings.target_keyring(config, plan)
+        if plan.has_keyring and plan.keyring
+        else None,
         transition_key=transition_key,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import golden
@@ -18,6 +19,8 @@ from orchestrator.flavors import mysql_compatibility, mysql_versions
 from orchestrator.flavors.versions import read_numbers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.testing import Result
 
 TOOLS = sorted(
@@ -131,3 +134,15 @@ def test_the_pairs_that_do_not_fit_are_many_and_those_that_fit_are_tried_as_well
     for row in mysql_compatibility.SERVERS:
         assert (row.first, row.tool) in fitting
         assert any(server == row.first for server, _ in REFUSED)
+
+
+def test_a_recipient_without_a_kind_of_keyring_is_refused_with_words(tmp_path: Path) -> None:
+    """A plan is refused, and not broken off, where the configuration says no kind of keyring."""
+    backend = recorded.RecordedBackend("mysql-9.7.4-component_keyring_file")
+    text = backend.path.read_text("utf-8")
+    backend.path = tmp_path / "xbvault.toml"
+    backend.path.write_text(re.sub(r"(?m)^(kind|data_file) = .*\n", "", text), encoding="utf-8")
+    result = call_plan(backend, "--json")
+    assert result.exit_code == 3, result.output
+    bad = {check["name"] for check in json.loads(result.stdout)["checks"] if not check["ok"]}
+    assert "recipient-keyring" in bad
