@@ -26,9 +26,11 @@ class CloneLab:
 
     Attributes:
         directory: The lab's folder.
+        client: The client of its servers, where that is not the one of its flavor's name.
     """
 
     directory: Path
+    client: str = ""
 
     @property
     def config_file(self) -> Path:
@@ -61,7 +63,7 @@ class CloneLab:
                 *(
                     "exec",
                     host,
-                    f"{self.client} --batch --binary-mode --skip-column-names",
+                    f"{self.client or self.flavor} --batch --binary-mode --skip-column-names",
                 ),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
