@@ -145,7 +145,7 @@ def _keyring_files(
         return {}, {}
     host, kind = config.host(plan.recipient), KeyringKind(plan.keyring)
     target = keyrings.target_keyring(config, plan)
-    waiting = keyrings.new_keyring_path(config, plan) if host.keyring.is_file else ""
+    waiting = keyrings.waiting_keyring_path(config, plan) if host.keyring.is_file else ""
     before, after = {}, {}
     if target.config != waiting:
         before[target.config] = _keyring_config(config, plan, waiting, vault_url)
@@ -191,8 +191,10 @@ def _account(config: Config, plan: Plan, survey: Survey) -> str:
 
 
 def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
-    instance, dialect = (survey.source or survey.donor).instance, flavors.dialect_of(plan)
+    instance, dialect = survey.donor.instance, flavors.dialect_of(plan)
     has_gtid = bool(instance and flavors.of(plan).has_gtid(instance.variables))
+    if plan.is_sibling and instance and instance.sources:
+        has_gtid = instance.sources[0].uses_gtid
     before, after = dialect.change_source_sql(
         plan,
         Coordinates(file=FROM_SET, position=_UNKNOWN_NUMBER, gtid=FROM_SET if has_gtid else ""),

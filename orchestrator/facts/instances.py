@@ -144,7 +144,7 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
         user_schemas=summary.whole("user_schemas"),
         encryption_plugins={row["name"]: row["status"] for row in plugins},
         replicas=tuple(row["host"] for row in replicas),
-        is_replica=read_replication(remote, config, dialect) is not None,
+        is_replica=bool(sources),
         unquoted_tables=tuple(
             f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}" for row in unquoted
         ),

@@ -15,6 +15,7 @@ SYSTEM_TABLESPACE = "InnoDB system tablespace"
 UNDO = "InnoDB undo tablespaces"
 REDO = "InnoDB redo log"
 KEYRING = "keyring"
+KEYRING_BACKUP = "keyring backup"
 
 _LOG_SUFFIXES = (".[0-9]*", ".index", ".index_crash_safe", ".state", ".~rec~")
 """What a server adds to the base name of its binary or relay logs; anything else in that directory
@@ -49,7 +50,10 @@ class FileSet:
 
 
 def list_keyring_files(path: str) -> tuple[FileSet, ...]:
-    """Return the file in which a server keeps its master keys, with the backup that it makes of it.
+    """Return the file in which a server keeps its master keys, and the backup that it makes of it.
+
+    The backup is there while the server writes to the file. One that stays is taken for the
+    keyring at the next start, whatever the file has.
 
     Args:
         path: The file; empty where there is none.
@@ -57,8 +61,12 @@ def list_keyring_files(path: str) -> tuple[FileSet, ...]:
     if not path:
         return ()
     directory, name = posixpath.split(posixpath.normpath(path))
-    patterns = (glob.escape(name), f"{glob.escape(name)}.backup")
-    return (FileSet(what=KEYRING, directory=directory, patterns=patterns),)
+    return (
+        FileSet(what=KEYRING, directory=directory, patterns=(glob.escape(name),)),
+        FileSet(
+            what=KEYRING_BACKUP, directory=directory, patterns=(f"{glob.escape(name)}.backup",)
+        ),
+    )
 
 
 def list_absolute_tablespaces(values: Mapping[str, str]) -> tuple[str, ...]:

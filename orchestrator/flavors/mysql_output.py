@@ -107,7 +107,7 @@ _CAUSES: Final[tuple[tuple[ToolCause, str, str], ...]] = (
     (
         ToolCause.WRONG_TRANSITION_KEY,
         r"failed to decrypt key and iv for tablespace",
-        "take the transition key of this backup set",
+        "the set is sealed under another transition key",
     ),
     (
         ToolCause.NO_TRANSITION_KEY,

@@ -24,6 +24,19 @@ if TYPE_CHECKING:
     from orchestrator.steps.registry import Tools
 
 
+PLACE_KEYRING = """\
+set -eu
+if [ "$1" != "$2" ] && [ -e "$1" ]; then
+    mkdir -p -- "${2%/*}"
+    mv -f -T -- "$1" "$2"
+fi
+[ -e "$2" ] || exit 0
+chown -- "$3" "$2"
+chmod 0640 -- "$2"
+"""
+"""A keyring that the tool had nothing to put into is made by the server."""
+
+
 def keyring_config(tools: Tools, plan: Plan, *, data_file: str) -> Secret:
     """Return the configuration of the recipient's keyring.
 
@@ -84,7 +97,7 @@ def target_keyring(config: Config, plan: Plan) -> TargetKeyring:
     """Return where the tool puts the new master key."""
     kind = KeyringKind(plan.keyring)
     if kind is KeyringKind.FILE_PLUGIN:
-        file = new_keyring_path(config, plan)
+        file = waiting_keyring_path(config, plan)
     else:
         name = kind.config_name if kind.is_component else f"{kind.value}.conf"
         file = f"{plan.secret_dir}/{name}"
@@ -95,13 +108,17 @@ def target_keyring(config: Config, plan: Plan) -> TargetKeyring:
 def prepare_target(tools: Tools, plan: Plan) -> None:
     """Make ready on the recipient where the tool puts the new master key.
 
-    Where that is Vault, the names that are there are written down, so that the new one is known by
+    A keyring in a file is begun also where the donor has none, for the recipient's own options may
+    want one. Where that is Vault, the names that are there are written down, so that the new one is known by
     them afterwards.
     """
-    target, file = target_keyring(tools.config, plan), ""
+    file = ""
     if tools.config.host(plan.recipient).keyring.is_file:
-        file = new_keyring_path(tools.config, plan)
+        file = waiting_keyring_path(tools.config, plan)
         _begin_keyring(tools, plan, file)
+    if not plan.has_keyring:
+        return
+    target = target_keyring(tools.config, plan)
     if target.kind.uses_vault:
         key_names.record_before(tools, plan)
     if target.config != file:
@@ -119,6 +136,12 @@ def new_keyring_path(config: Config, plan: Plan) -> str:
     return f"{plan.new_datadir}/{name}"
 
 
+def waiting_keyring_path(config: Config, plan: Plan) -> str:
+    """Return the file of keys that the tool writes to; it restores into an empty directory only."""
+    path = new_keyring_path(config, plan)
+    return f"{plan.run_dir}/keyring.new" if path.startswith(f"{plan.new_datadir}/") else path
+
+
 def finish_keyring(tools: Tools, plan: Plan, *, owner: str) -> None:
     """Give the new keyring to the server, and a component its configuration in the datadir.
 
@@ -130,9 +153,10 @@ def finish_keyring(tools: Tools, plan: Plan, *, owner: str) -> None:
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     kind = KeyringKind(plan.keyring)
     if host.keyring.is_file:
-        file = new_keyring_path(tools.config, plan)
-        remote.run(["chown", owner, "--", file])
-        remote.run(["chmod", "0640", "--", file])
+        waiting, file = (
+            path(tools.config, plan) for path in (waiting_keyring_path, new_keyring_path)
+        )
+        remote.run(["sh", "-c", PLACE_KEYRING, "place-keyring", waiting, file, owner])
     if kind.is_component and not host.keyring.config_file:
         text = keyring_config(tools, plan, data_file=host.keyring.data_file)
         path = f"{plan.new_datadir}/{kind.config_name}"

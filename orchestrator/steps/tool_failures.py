@@ -39,6 +39,15 @@ _CLASSES: dict[ToolCause, type[OrchestratorError]] = {
     ToolCause.WRONG_TOOL: PreconditionError,
 }
 """Causes that are not the host's: who must act is told by the exit status."""
+_BAD_SETS = (
+    ToolCause.WRONG_TRANSITION_KEY,
+    ToolCause.NO_TRANSITION_KEY,
+    ToolCause.NO_KEYS_FILE,
+    ToolCause.STREAM_CUT,
+)
+"""Causes that are in the set, so that the same set will never do."""
+
+NEW_RUN = "`xbvault runs cancel`, then begin a new run; the earlier data was not touched"
 
 
 def explain_failure(
@@ -64,4 +73,5 @@ def explain_failure(
     cls = _CLASSES.get(found.cause)
     if cls is None:
         return None
-    return cls(message, host=plan.recipient, hint=f"{found.hint}; then `xbvault runs resume`")
+    then = NEW_RUN if found.cause in _BAD_SETS else "then `xbvault runs resume`"
+    return cls(message, host=plan.recipient, hint=f"{found.hint}; {then}")

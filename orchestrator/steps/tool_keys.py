@@ -25,7 +25,7 @@ from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
 from orchestrator.models import Check
-from orchestrator.steps import key_names, keyrings, records
+from orchestrator.steps import key_names, keyrings, records, tool_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,8 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     """Write the options of the restore on the recipient; return the file, empty if it needs none.
 
     Where the keyring is a file, the restored server gets one of its own, which waits beside the
-    earlier one for the swap, and holds what that holds.
+    earlier one for the swap, and holds what that holds; also where the donor has no keyring, for
+    the recipient's own options may want one.
 
     Raises:
         SecretError: There is no transition key in Vault, or no token of the host's.
@@ -135,8 +136,7 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
         return ""
     # Before the token is written down, for it would stay there if Vault did not answer.
     transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
-    if plan.has_keyring:
-        keyrings.prepare_target(tools, plan)
+    keyrings.prepare_target(tools, plan)
     text = make_restore_options(
         tools.config,
         plan,
@@ -212,16 +212,10 @@ def finish_restore(
     remote = tools.recipient
     left = mysql_files.list_leftovers(coordinates)
     remote.run(["rm", "-f", "--", *(f"{plan.new_datadir}/{name}" for name in left)])
-    if not plan.has_keyring:
+    if plan.has_keyring:
+        _check_headers(tools, plan, words)
+    if not plan.keyring:
         return
-    keys_file = read_keys_file(tools, plan)
-    rewritten = mysql_output.count_rewritten_headers(words)
-    if rewritten < keys_file.count:
-        raise VerificationError(
-            f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
-            host=plan.recipient,
-            hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
-        )
     keyrings.finish_keyring(tools, plan, owner=owner)
 
 
@@ -367,6 +361,22 @@ def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
     )
     absent = set(result.text.split("\0"))
     return [name for name, path in inside.items() if path in absent]
+
+
+def _check_headers(tools: Tools, plan: Plan, words: str) -> None:
+    """See that the tool gave every tablespace the new master key.
+
+    Raises:
+        VerificationError: It has not rewritten as many headers as the set has keys.
+    """
+    keys_file = read_keys_file(tools, plan)
+    rewritten = mysql_output.count_rewritten_headers(words)
+    if rewritten < keys_file.count:
+        raise VerificationError(
+            f"the tool gave {rewritten} of {keys_file.count} tablespaces the new master key",
+            host=plan.recipient,
+            hint=tool_failures.NEW_RUN,
+        )
 
 
 def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:

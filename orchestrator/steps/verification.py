@@ -133,9 +133,11 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             name="tablespaces-encrypted",
             host=plan.recipient,
             ok=not missing,
-            evidence=f"{len(spaces)} encrypted, {len(theirs)} on the donor"
-            if not missing
-            else f"encrypted on the donor only: {describe_names(missing)}",
+            evidence=f"encrypted on the donor only: {describe_names(missing)}"
+            if missing
+            else f"{len(spaces)} encrypted, {len(theirs)} on the donor"
+            if theirs
+            else f"nothing is encrypted on the donor; {len(spaces)} encrypted here",
         )
     )
     if flavors.needs_transition_mount(plan):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import golden
 import pytest
 
 from orchestrator import config, errors, playbook, steps, vault_setup
@@ -314,6 +315,45 @@ def test_the_installation_guide_names_what_preflight_looks_for(example: config.C
     for path in (recipient.vault_env_file, recipient.vault_ca_file, vault_setup.RENEW_SCRIPT):
         assert path in page
     assert f"{recipient.server.replication_ca_file}\n" in page
+
+
+def read_toml(page: str) -> list[dict[str, Any]]:
+    """Return the TOML blocks of a page, parsed."""
+    blocks = re.findall(r"^```toml\n(.*?)^```$", read_page(page), re.MULTILINE | re.DOTALL)
+    return [tomllib.loads(block) for block in blocks]
+
+
+def lay_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with another laid over it."""
+    both = {key: (under[key], over[key]) for key in under.keys() & over.keys()}
+    merged = {k: lay_over(*v) for k, v in both.items() if isinstance(v[0], dict)}
+    return {**under, **over, **merged}
+
+
+@pytest.mark.parametrize(
+    "page", [str(p.relative_to(DOCS)) for p in PAGES if p.parent == DOCS / "how-to"]
+)
+def test_configurations_in_a_guide_are_taken(page: str) -> None:
+    """The first of a page is whole; each further one is taken when it is laid over that."""
+    blocks = read_toml(page)
+    for block in blocks:
+        assert config.parse(lay_over(blocks[0], block)).hosts
+
+
+def test_the_guide_for_keyring_vault_shows_the_approved_plan_and_grants() -> None:
+    """Its plan is one of those that a person has read, and its grants those of 5.7."""
+    page = read_page("how-to/clone-percona-server-with-keyring-vault.md")
+    block = next(text for text in _FENCE.findall(page) if "[ 8/22]" in text)
+    shown = [line.strip().removeprefix("$ ") for line in block.splitlines()[2:-1]]
+    plan = golden.read("plan-percona-8.0.40-keyring_vault", directory=golden.PLANS)
+    run_id = re.search(r'^run_id = "(.+)"$', plan, re.MULTILINE)
+    assert run_id
+    section = plan.replace(run_id.group(1), "RUN").partition("[move-backup-set]\n")[2]
+    approved = section.partition("\n\n")[0].splitlines()
+    assert shown == [line.removeprefix("$ ") for line in approved]
+    grants = database.grants_text("mysql").partition("(MySQL 5.7)")[2].splitlines()[1:5]
+    assert len(grants) == 4
+    assert "\n".join(grants) in page
 
 
 def test_the_page_of_layers_is_what_the_linter_holds() -> None:

@@ -1,6 +1,6 @@
 """Spoils an mbstream that passes from stdin to stdout, and always ends with 0.
 
-``stream_filter.py cut-in-chunk | cut-at-file | flip``. Runs on a host of the laboratory, with
+``stream_filter.py cut-in-chunk | cut-at-file | flip | drop NAME``. Runs on a host of the laboratory, with
 nothing but the standard library. A chunk is: the magic, a byte of flags, a byte of type, the length
 of the path (4 bytes, little-endian) and the path; with type P also the payload's length and offset
 (8 bytes each), its CRC-32 and the payload; with type E, the end of that file, nothing more.
@@ -23,6 +23,7 @@ class Chunk(NamedTuple):
     head: bytes
     payload: bytes
     is_end: bool
+    name: bytes
 
 
 def read_chunk(stream: BinaryIO) -> Chunk | None:
@@ -37,19 +38,23 @@ def read_chunk(stream: BinaryIO) -> Chunk | None:
     if not head.startswith(MAGIC):
         raise ValueError("no chunk begins here")
     kind = head[9:10]
-    head += stream.read(struct.unpack("<I", head[10:14])[0])
+    name = stream.read(struct.unpack("<I", head[10:14])[0])
+    head += name
     if kind == b"E":
-        return Chunk(head, b"", is_end=True)
+        return Chunk(head, b"", is_end=True, name=name)
     sizes = stream.read(20)
-    return Chunk(head + sizes, stream.read(struct.unpack("<Q", sizes[:8])[0]), is_end=False)
+    payload = stream.read(struct.unpack("<Q", sizes[:8])[0])
+    return Chunk(head + sizes, payload, is_end=False, name=name)
 
 
-def spoil(source: BinaryIO, target: BinaryIO, how: str) -> None:
-    """Copy the stream, spoiled once."""
+def spoil(source: BinaryIO, target: BinaryIO, how: str, name: str = "") -> None:
+    """Copy the stream, spoiled once, or without a file."""
     passed, is_spoiled = 0, False
     while chunk := read_chunk(source):
         is_due = passed >= SPOILS_AFTER and not is_spoiled
         payload = chunk.payload
+        if how == "drop" and chunk.name == name.encode():
+            continue
         if how == "cut-at-file" and is_due and chunk.is_end:
             target.write(chunk.head)
             break
@@ -67,5 +72,5 @@ def spoil(source: BinaryIO, target: BinaryIO, how: str) -> None:
 
 
 if __name__ == "__main__":
-    spoil(sys.stdin.buffer, sys.stdout.buffer, sys.argv[1])
+    spoil(sys.stdin.buffer, sys.stdout.buffer, *sys.argv[1:])
     sys.stdout.flush()

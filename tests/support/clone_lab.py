@@ -37,7 +37,7 @@ class CloneLab:
 
     @property
     def flavor(self) -> str:
-        """The kind of its servers; the client has the same name."""
+        """The kind of its servers."""
         return model.load(self.directory).flavor
 
     def lab(self, *arguments: str, check: bool = True, timeout: float = 120) -> Finished:
@@ -58,7 +58,11 @@ class CloneLab:
         output = _run(
             [
                 *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *("exec", host, f"{self.flavor} --batch --binary-mode --skip-column-names"),
+                *(
+                    "exec",
+                    host,
+                    f"{self.client} --batch --binary-mode --skip-column-names",
+                ),
             ],
             env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
             check=True,

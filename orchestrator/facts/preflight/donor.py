@@ -11,6 +11,7 @@ from orchestrator.facts.preflight.followed import (
     judge_binlog,
     judge_name_resolution,
     judge_retention,
+    judge_tls,
 )
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.facts.preflight.replication import judge_replication, takes_quiet_account
@@ -62,16 +63,7 @@ def judge_donor(
     )
     if not request.source:
         yield "donor-binlog", judge_binlog(instance, "the donor")
-    tls = instance.variables.get("have_ssl", "")
-    yield (
-        "donor-tls",
-        (
-            tls not in ("NO", "DISABLED"),
-            f"TLS is off: have_ssl={tls}" if tls in ("NO", "DISABLED") else "TLS is on",
-            "set ssl_ca, ssl_cert and ssl_key on the donor, and let no option put TLS off: "
-            "replication is always encrypted",
-        ),
-    )
+        yield "donor-tls", judge_tls(instance, "the donor")
     yield from judge_replication(instance, request, flavor)
     unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (

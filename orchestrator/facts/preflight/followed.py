@@ -29,6 +29,17 @@ def judge_binlog(instance: InstanceFacts, where: str) -> Found:
     )
 
 
+def judge_tls(instance: InstanceFacts, where: str) -> Found:
+    """Judge whether a replica can connect with TLS, as it always does."""
+    tls = instance.variables.get("have_ssl", "")
+    return (
+        tls not in ("NO", "DISABLED"),
+        f"TLS is off: have_ssl={tls}" if tls in ("NO", "DISABLED") else "TLS is on",
+        f"set ssl_ca, ssl_cert and ssl_key on {where}, and let no option put TLS off: "
+        "replication is always encrypted",
+    )
+
+
 def judge_retention(
     instance: InstanceFacts, where: str, *, expected_bytes: int, behind_seconds: int = 0
 ) -> Found:

@@ -70,7 +70,7 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
         found += named(request.recipient, iter([("ssh-keepalive", judge_keepalive(recipient))]))
         if has_keyring(survey):
             keyring = (
-                judge_tool_keyring(recipient, recipient_config)
+                judge_tool_keyring(recipient, survey.recipient.places, recipient_config)
                 if flavors.of(recipient_config).carries_keys
                 else judge_recipient_keyring(
                     recipient, recipient_config.key_mount, config.vault.transition_mount

@@ -8,6 +8,7 @@ from orchestrator import flavors
 from orchestrator.facts import layout
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.flavors import mysql_keyrings
+from orchestrator.flavors.file_sets import KEYRING_BACKUP
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import HostConfig
     from orchestrator.facts.hosts import HostFacts
+    from orchestrator.facts.places import Places
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey, Survey
 
@@ -101,7 +103,7 @@ def judge_recipient_keyring(host: HostFacts, mount: str, transition_mount: str) 
     )
 
 
-def judge_tool_keyring(host: HostFacts, config: HostConfig) -> Found:
+def judge_tool_keyring(host: HostFacts, found: Places | None, config: HostConfig) -> Found:
     """Judge where the backup tool will put the recipient's new master key."""
     if not config.keyring.kind:
         return (
@@ -111,6 +113,14 @@ def judge_tool_keyring(host: HostFacts, config: HostConfig) -> Found:
         )
     if not host.server_version or not host.tool_version:
         return False, "the versions of server and backup tool are not known", "see `programs`"
+    left = [f for f in found.files if f.what == KEYRING_BACKUP and f.bytes] if found else []
+    if left:
+        return (
+            False,
+            f"{config.keyring.data_file}.backup lies beside the keyring",
+            "the server would take it for its keyring at its next start: move it away, if the "
+            "keyring is whole",
+        )
     kind = KeyringKind(config.keyring.kind)
     reason = mysql_keyrings.judge_keyring(
         kind,

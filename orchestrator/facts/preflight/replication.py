@@ -13,6 +13,7 @@ from orchestrator.facts.preflight.followed import (
     judge_binlog,
     judge_name_resolution,
     judge_retention,
+    judge_tls,
 )
 from orchestrator.facts.survey import source_address
 from orchestrator.privileges.database import wanted_privileges
@@ -91,6 +92,7 @@ def judge_source(survey: Survey, config: Config, request: Request) -> Iterator[t
     if donor is not None and donor.sources:
         yield "source-followed", _judge_followed(survey, donor.sources[0], config, request)
     yield "source-binlog", judge_binlog(instance, where)
+    yield "source-tls", judge_tls(instance, where)
     if instance.replicates:
         name = flavors.of(config.host(where)).dialect(instance.variables["version"]).logs_updates
         yield (

@@ -210,6 +210,11 @@ def test_a_sibling_goes_on_as_its_donor(coordinates: str, *, uses_gtid: bool, ok
         ("source", {"peer_address": ""}, "name-resolution"),
         (
             "source",
+            {"instance": make_instance("9", variables={"have_ssl": "DISABLED"})},
+            "source-tls",
+        ),
+        (
+            "source",
             {"instance": make_instance("9", variables={"binlog_expire_logs_seconds": "60"})},
             "binlog-retention",
         ),
