@@ -568,7 +568,7 @@ def _locked(bench: Bench) -> Iterator[Attempt]:
     status=3,
     error="PreconditionError",
     says=[
-        f"{PLAIN}: donor-keyring: no encryption plugin",
+        f"{PLAIN}: donor-keyring: no keyring",
         f"{PLAIN}: donor-binlog: log_bin=OFF",
         "replica: recipient-datadir",
         "replica: recipient-server",

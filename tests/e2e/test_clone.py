@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from clone_lab import CloneLab, running_lab
+from clone_lab import MARIADB_CHECKS, CloneLab, running_lab
 from replicas import (
     DATADIR,
     OBJECTS,
@@ -31,8 +31,6 @@ from replicas import (
     show_run,
 )
 from vault_root import VaultRoot
-
-from orchestrator import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +127,7 @@ def test_every_check_is_there_and_holds(first: Clone) -> None:
     assert first.document["exit"] == 0
     assert first.document["status"] == "succeeded"
     assert first.document["error"] is None
-    assert first.names == list(summary.CHECKS)
+    assert first.names == MARIADB_CHECKS
     assert all(check["ok"] and check["evidence"] for check in first.document["checks"])
 
 
@@ -241,7 +239,7 @@ def second(lab: CloneLab, first: Clone) -> Clone:
 def test_replace_makes_the_replica_anew(lab: CloneLab, first: Clone, second: Clone) -> None:
     """A clone onto a running replica succeeds like the first, and sets its datadir aside."""
     assert second.document["exit"] == 0
-    assert second.names == list(summary.CHECKS)
+    assert second.names == MARIADB_CHECKS
     assert all(check["ok"] for check in second.document["checks"])
     assert list_beside(lab) == [
         f"mysql.xbvault-old-{run.run_id}" for run in sorted((first, second), key=lambda r: r.run_id)
@@ -344,7 +342,7 @@ def test_the_donors_mount_is_not_read_once_the_bundle_is_sealed(
     audit = (lab.directory / "vault/audit.log").read_text(encoding="utf-8")
     assert f'"{DONORS}/data/1"' in audit
     assert third.document["status"] == "succeeded"
-    assert third.names == list(summary.CHECKS)
+    assert third.names == MARIADB_CHECKS
     assert all(check["ok"] for check in third.document["checks"])
 
 

@@ -12,6 +12,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clone_lab import MARIADB_CHECKS
 from layouts import (
     ARIA,
     DATADIR,
@@ -25,8 +26,6 @@ from layouts import (
     spread_lab,
 )
 from replicas import check_arrival, list_leftovers, read_inode, restart
-
-from orchestrator import summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +103,7 @@ def first(lab: CloneLab, before: Listing) -> dict[str, Any]:
 
 def test_a_spread_datadir_is_replaced(lab: CloneLab, first: dict[str, Any]) -> None:
     """The clone succeeds with all its checks, and every file is where the server's options say."""
-    assert [check["name"] for check in first["checks"]] == list(summary.CHECKS)
+    assert [check["name"] for check in first["checks"]] == MARIADB_CHECKS
     assert all(check["ok"] for check in first["checks"])
     check_arrival(lab)
     found = list_places(lab)

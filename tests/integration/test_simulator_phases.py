@@ -266,8 +266,8 @@ def test_copy_back_needs_a_keyring(backup: Path) -> None:
     assert (
         f"Unable to read {other}" in copy_back(backup, f"--component-keyring-config={other}").stderr
     )
-    vault = directory / "component_keyring_vault.cnf"
-    assert "is simulated" in copy_back(backup, f"--component-keyring-config={vault}").stderr
+    kmip = directory / "component_keyring_kmip.cnf"
+    assert "simulated" in copy_back(backup, f"--component-keyring-config={kmip}").stderr
     fixed = keyring_config(directory, read_only=True)
     both = (f"--component-keyring-config={fixed}", f"--component-keyring-file-config={fixed}")
     assert "mutually exclusive" in copy_back(backup, *both).stderr

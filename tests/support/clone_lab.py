@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab import model, product
 
+from orchestrator import summary
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MARIADB_CHECKS = [name for name in summary.CHECKS if name not in ("sealed-keys", "encrypted-files")]
+"""Those of a clone of MariaDB, whose backup tool carries no keys."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 Finished = subprocess.CompletedProcess[str]
 
