@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable
 from typing import Any, NoReturn, Self, TypeVar
 
 if typing.TYPE_CHECKING:
@@ -209,10 +208,6 @@ class KeyVersions:
     def first_new(self) -> int:
         """The first of the two new versions; pages below it are still under older keys."""
         return self.padded + 1
-
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes expected (0 when unknown)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

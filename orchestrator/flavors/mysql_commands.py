@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     from orchestrator.flavors.mysql_keyrings import KeyringKind
 
-BACKUP_TOOL: Final = "xtrabackup"
-STREAM_TOOL: Final = "xbstream"
-
 CARRIED_OPTIONS: Final = (
     "innodb_data_file_path",
     "innodb_page_size",

@@ -17,7 +17,6 @@ from orchestrator.flavors.file_sets import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from orchestrator.flavors.mysql_keyrings import KeyringKind
     from orchestrator.models import Coordinates
 
 MANIFEST: Final = "mysqld.my"
@@ -97,11 +96,3 @@ def list_leftovers(coordinates: Coordinates | None, *, index: str = "") -> tuple
         named = posixpath.basename(index) or f"{coordinates.file.rpartition('.')[0]}.index"
         names += [coordinates.file, named]
     return tuple(names)
-
-
-def list_component_files(kind: KeyringKind) -> tuple[str, ...]:
-    """Return the files by which a server loads a keyring component from its data directory.
-
-    A restore does not put them there, and a server does not initialize a directory that has them.
-    """
-    return (MANIFEST, kind.config_name) if kind.is_component else ()

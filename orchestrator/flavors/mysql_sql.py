@@ -130,12 +130,6 @@ UPSTREAM_GTID_SQL: Final = (
     f"SELECT REPLACE(@@GLOBAL.gtid_executed, CHAR(10), '') AS {APPLIED_COLUMN}"
 )
 
-COMPONENT_SQL: Final = (
-    "SELECT STATUS_KEY AS name, HEX(STATUS_VALUE) AS value "
-    "FROM performance_schema.keyring_component_status"
-)
-"""What a keyring component says of itself; each has other keys."""
-
 KEYS_SQL: Final = (
     "SELECT HEX(KEY_ID) AS key_id FROM performance_schema.keyring_keys ORDER BY KEY_ID"
 )
@@ -300,11 +294,6 @@ def account_sql(words: Words, user: str, host: str) -> tuple[str, str]:
         f"CREATE USER IF NOT EXISTS {account} IDENTIFIED WITH {words.account_plugin} BY '",
         f"' REQUIRE SSL;GRANT REPLICATION SLAVE ON *.* TO {account}",
     )
-
-
-def account_hosts_sql(user: str) -> str:
-    """Return the query for the hosts from which accounts of this name may log in."""
-    return f"SELECT HEX(Host) AS host FROM {ACCOUNTS_TABLE} WHERE User = {quote_plain(user)}"
 
 
 def fresh_logs_sql(words: Words) -> str:

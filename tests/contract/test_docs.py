@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import compatibility
 import golden
 import pytest
 
 from orchestrator import config, errors, playbook, steps, vault_setup
 from orchestrator.cli.main import app
-from orchestrator.flavors import mysql_compatibility
 from orchestrator.privileges import database, sudo
 from orchestrator.steps.registry import REGISTRY
 
@@ -287,7 +287,7 @@ def test_the_page_of_compatibility_is_what_decides() -> None:
     """Each table stands under its heading, word for word, and there is no other."""
     page = read_page("reference/compatibility.md")
     sections = dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
-    tables = mysql_compatibility.make_tables()
+    tables = compatibility.make_tables()
     assert list(sections) == list(tables)
     for heading, table in tables.items():
         shown = [line for line in sections[heading].splitlines() if line.startswith("|")]

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import compatibility
 import golden
 import pytest
 import recorded
@@ -15,7 +16,7 @@ from orchestrator import models
 from orchestrator.cli.call import Call
 from orchestrator.cli.main import app
 from orchestrator.errors import PreconditionError
-from orchestrator.flavors import mysql_compatibility, mysql_versions
+from orchestrator.flavors import mysql_versions
 from orchestrator.flavors.versions import read_numbers
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 TOOLS = sorted(
-    {tool for row in mysql_compatibility.SERVERS for tool in (row.tool, row.refused) if tool}
+    {tool for row in compatibility.SERVERS for tool in (row.tool, row.refused) if tool}
     | {"2.4.10", "2.4.29", "8.0.35-34"}
 )
-PAIRS = [(row.first, tool) for row in mysql_compatibility.SERVERS for tool in TOOLS]
+PAIRS = [(row.first, tool) for row in compatibility.SERVERS for tool in TOOLS]
 REFUSED = [pair for pair in PAIRS if mysql_versions.judge_tool(*pair)]
 BARE = "mysql-9.7.4-component_keyring_file"
 
@@ -83,8 +84,8 @@ def test_every_approved_plan_is_of_a_cell() -> None:
     assert names == {f"plan-{cell}" for cell in recorded.CELLS}
 
 
-@pytest.mark.parametrize("row", mysql_compatibility.SERVERS, ids=lambda row: row.shown)
-def test_every_row_of_the_table_has_a_plan(row: mysql_compatibility.Row) -> None:
+@pytest.mark.parametrize("row", compatibility.SERVERS, ids=lambda row: row.shown)
+def test_every_row_of_the_table_has_a_plan(row: compatibility.Row) -> None:
     """Of a server between its first and its last."""
     first, last = read_numbers(row.first), read_numbers(row.last)
     found = [read_numbers(cell.split("-")[1]) for cell in recorded.CELLS]
@@ -131,7 +132,7 @@ def test_a_pair_that_does_not_fit_is_refused_with_the_reason(server: str, tool: 
 def test_the_pairs_that_do_not_fit_are_many_and_those_that_fit_are_tried_as_well() -> None:
     """Each row has a tool that fits and one that does not."""
     fitting = {pair for pair in PAIRS if pair not in REFUSED}
-    for row in mysql_compatibility.SERVERS:
+    for row in compatibility.SERVERS:
         assert (row.first, row.tool) in fitting
         assert any(server == row.first for server, _ in REFUSED)
 

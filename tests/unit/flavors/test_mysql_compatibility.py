@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import compatibility
 import pytest
 
-from orchestrator.flavors import mysql_compatibility as compatibility
 from orchestrator.flavors import mysql_keyrings, mysql_versions
 from orchestrator.flavors.versions import read_numbers
 
 if TYPE_CHECKING:
-    from orchestrator.flavors.mysql_compatibility import Row
+    from compatibility import Row
 
 
 @pytest.mark.parametrize("row", compatibility.SERVERS, ids=lambda row: row.shown)

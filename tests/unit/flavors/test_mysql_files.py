@@ -8,7 +8,6 @@ import pytest
 import samples
 
 from orchestrator.flavors import mysql_files
-from orchestrator.flavors.mysql_keyrings import KeyringKind as Kind
 from orchestrator.models import Coordinates
 
 DATADIR = "/var/lib/mysql"
@@ -149,17 +148,3 @@ def test_a_carried_binary_log_is_left_over() -> None:
     assert nameless == mysql_files.list_leftovers(None)
     assert "auto.cnf" in nameless
     assert "xtrabackup_slave_info" in nameless
-
-
-@pytest.mark.parametrize(
-    ("kind", "files"),
-    [
-        (Kind.VAULT_COMPONENT, ("mysqld.my", "component_keyring_vault.cnf")),
-        (Kind.FILE_COMPONENT, ("mysqld.my", "component_keyring_file.cnf")),
-        (Kind.VAULT_PLUGIN, ()),
-        (Kind.FILE_PLUGIN, ()),
-    ],
-)
-def test_files_that_load_a_component(kind: Kind, files: tuple[str, ...]) -> None:
-    """Manifest and configuration; a plugin is loaded by an option."""
-    assert mysql_files.list_component_files(kind) == files

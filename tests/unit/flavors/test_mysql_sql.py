@@ -81,9 +81,7 @@ def test_statements_of_every_version() -> None:
             "replicas": mysql_sql.REPLICAS_SQL,
             "events": mysql_sql.EVENTS_SQL,
             "applied": mysql_sql.APPLIED_SQL,
-            "component": mysql_sql.COMPONENT_SQL,
             "keys": mysql_sql.KEYS_SQL,
-            "account hosts": mysql_sql.account_hosts_sql("xbvault_1"),
             "open": mysql_sql.open_sql("SELECT 1 FROM `a\nb`.`it's` LIMIT 1"),
         }
     )
