@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from orchestrator import numerals
 from orchestrator.errors import VerificationError
+from orchestrator.flavors.interface import Upstream
+from orchestrator.models import Coordinates
 
 RECEIVED_TYPE = "full-backuped"
-PREPARED_TYPES = ("log-applied", "full-prepared")
-"""What a prepared set calls itself: the first is what MariaDB 10.11 was seen to write."""
 OPTIONS = "backup-my.cnf"
 """The server's options that prepare needs."""
 
 _COMPLETED = "completed OK!"
+_FIRST_POSITION = 4
+"""Every binary log begins with four bytes that are no event."""
+_BINLOG = re.compile(r"[^\\\ufffd]+\.[0-9]{6,10}")
 
 
 def is_completed(stderr: str) -> bool:
@@ -45,3 +50,56 @@ def parse_lsn(values: dict[str, str], name: str) -> int:
         VerificationError: It is not there, or is none.
     """
     return numerals.parse_whole(values.get(name, ""))
+
+
+def need_coordinates(file: str, position: str, gtid: str) -> Coordinates:
+    """Return coordinates from the words of a tool.
+
+    Args:
+        file: Name of the binary log file.
+        position: Offset in it.
+        gtid: Checked already; empty where there is none.
+
+    Raises:
+        VerificationError: File or position is none.
+    """
+    if not (_BINLOG.fullmatch(file) and file.isprintable() and numerals.is_whole(position)):
+        raise VerificationError(f"no binary log coordinates: {file[:80]!r} {position[:20]!r}")
+    if int(position) < _FIRST_POSITION:
+        raise VerificationError(f"{position} is no position in a binary log")
+    return Coordinates(file=file, position=int(position), gtid=gtid)
+
+
+def need_upstreams(text: str, change: re.Pattern[str], *, gtid: str) -> tuple[Upstream, ...]:
+    """Return what the statements say that name a donor's own sources, a channel each.
+
+    Args:
+        text: The statements, one behind the other, and nothing else.
+        change: One of them, with the groups ``by_gtid``, ``file``, ``position`` and ``channel``.
+        gtid: What is there already, where GTIDs are used; empty where none is told.
+
+    Raises:
+        VerificationError: It is not of this form, was cut, names no source, or goes by GTID and
+            does not tell which are there already: a replica would begin from the first one.
+    """
+    found: list[Upstream] = []
+    at = 0
+    while named := change.match(text, at):
+        if named["by_gtid"] and not gtid:
+            raise VerificationError("a source of the donor goes by GTID, and no position is told")
+        coordinates = (
+            Coordinates(file="", position=0, gtid=gtid)
+            if named["by_gtid"]
+            else need_coordinates(named["file"], named["position"], "")
+        )
+        found.append(
+            Upstream(
+                channel=named["channel"] or "",
+                coordinates=coordinates,
+                uses_gtid=bool(named["by_gtid"]),
+            )
+        )
+        at = named.end()
+    if not found or text[at:].strip():
+        raise VerificationError(f"no source of the donor in {text[at:][:80]!r}")
+    return tuple(found)

@@ -389,6 +389,7 @@ class Flavor(abc.ABC):
         client_groups: Groups of option files that the client reads.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
+        prepared_types: What a prepared set may call itself.
         default_event_scheduler: Whether it runs where no option says so: ``ON`` or ``OFF``.
         accounts_table: Where User and Host of every account stand.
         variables_sql: name and value of the variables that preflight looks at.
@@ -405,6 +406,7 @@ class Flavor(abc.ABC):
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
     carries_keys: ClassVar[bool]
+    prepared_types: ClassVar[tuple[str, ...]]
     default_event_scheduler: ClassVar[str]
     accounts_table: ClassVar[str]
     variables_sql: ClassVar[str]
@@ -539,6 +541,10 @@ class Flavor(abc.ABC):
             rekey: Whether the tool makes a new master key, so that the set must stay whole.
             options_file: Options that a run has written; empty where the tool takes none.
         """
+
+    def find_contradictions(self, words: str) -> tuple[str, ...]:
+        """Return what the tool wrote that belies its own good end; where none is known, nothing."""
+        return ()
 
     @abc.abstractmethod
     def read_failed_start(self, text: str) -> FailedStart:

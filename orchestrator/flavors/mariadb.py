@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator import numerals
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import mariadb_files, mariadb_sql, versions
+from orchestrator.flavors import backup_sets, mariadb_files, mariadb_sql, versions
 from orchestrator.flavors.interface import (
     FailedStart,
     Flavor,
@@ -22,12 +21,12 @@ from orchestrator.flavors.interface import (
 )
 from orchestrator.flavors.option_files import is_on
 from orchestrator.flavors.quoting import quote_option
-from orchestrator.models import Coordinates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.flavors.file_sets import FileSet
+    from orchestrator.models import Coordinates
 
 SEALED_DONOR_MILLISECONDS = 3_600_000
 """Caches shorter than this let a Vault that seals crash the donor in the middle of a run."""
@@ -41,15 +40,12 @@ _NO_ANSWER = re.compile(r"hashicorp: curl returned this error code: (?:5|6|7|28|
 _DENIED_STATUS = "403"
 _URL_OPTION = "hashicorp_key_management_vault_url"
 _CA_OPTION = "hashicorp_key_management_vault_ca"
-_FIRST_POSITION = 4
-"""Every binary log begins with four bytes that are no event."""
-_BINLOG = re.compile(r"[^\\\ufffd]+\.[0-9]{6,10}")
 _GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-[0-9]{1,20}")
 _SLAVE_POS = re.compile(r"SET GLOBAL gtid_slave_pos = '([^'\n]*)';\n")
 _CHANGE = re.compile(
-    r"CHANGE MASTER (?:'([^\n]*)' )?TO "
-    r"(?:(master_use_gtid = slave_pos)"
-    r"|MASTER_LOG_FILE='([^'\n]*)', MASTER_LOG_POS=([0-9]{1,20}));\n"
+    r"CHANGE MASTER (?:'(?P<channel>[^\n]*)' )?TO "
+    r"(?:(?P<by_gtid>master_use_gtid = slave_pos)"
+    r"|MASTER_LOG_FILE='(?P<file>[^'\n]*)', MASTER_LOG_POS=(?P<position>[0-9]{1,20}));\n"
 )
 _OLD_NAMES = SetFiles(
     info="xtrabackup_info",
@@ -105,7 +101,7 @@ def parse_binlog_info(text: str) -> Coordinates:
     position, _, gtid = rest.partition("\t")
     if not text.endswith("\n"):
         raise VerificationError(f"no binary log coordinates in {text[:80]!r}")
-    return _need_coordinates(file, position, _need_gtid(gtid))
+    return backup_sets.need_coordinates(file, position, _need_gtid(gtid))
 
 
 def parse_slave_info(text: str) -> tuple[Upstream, ...]:
@@ -118,35 +114,9 @@ def parse_slave_info(text: str) -> tuple[Upstream, ...]:
     Raises:
         VerificationError: It is not of this form, was cut, or names no source.
     """
-    gtid, at = "", 0
-    if there := _SLAVE_POS.match(text):
-        gtid, at = _need_gtid(there.group(1)), there.end()
-    found = []
-    while change := _CHANGE.match(text, at):
-        channel, by_gtid, file, position = change.groups()
-        if by_gtid and not gtid:
-            raise VerificationError("a source of the donor goes by GTID, and no position is told")
-        coordinates = (
-            Coordinates(file="", position=0, gtid=gtid)
-            if by_gtid
-            else _need_coordinates(file, position, "")
-        )
-        found.append(
-            Upstream(channel=channel or "", coordinates=coordinates, uses_gtid=bool(by_gtid))
-        )
-        at = change.end()
-    if not found or text[at:].strip():
-        raise VerificationError(f"no source of the donor in {text[at:][:80]!r}")
-    return tuple(found)
-
-
-def _need_coordinates(file: str, position: str, gtid: str) -> Coordinates:
-    is_file = _BINLOG.fullmatch(file) and file.isprintable()
-    if not is_file or not numerals.is_whole(position):
-        raise VerificationError(f"no binary log coordinates: {file[:80]!r} {position[:20]!r}")
-    if int(position) < _FIRST_POSITION:
-        raise VerificationError(f"{position} is no position in a binary log")
-    return Coordinates(file=file, position=int(position), gtid=gtid)
+    there = _SLAVE_POS.match(text)
+    gtid = _need_gtid(there.group(1)) if there else ""
+    return backup_sets.need_upstreams(text[there.end() if there else 0 :], _CHANGE, gtid=gtid)
 
 
 def _need_gtid(text: str) -> str:
@@ -208,6 +178,7 @@ class MariaDB(Flavor):
     series_groups = ("mysqld-", "mariadb-", "mariadbd-")
     client_groups = ("mysql", "mariadb-client", "client", "client-server", "client-mariadb")
     carries_keys = False
+    prepared_types = ("log-applied", "full-prepared")  # 10.11 was seen to write the first
     default_event_scheduler = "OFF"
     accounts_table = "mysql.global_priv"
     variables_sql = mariadb_sql.VARIABLES_SQL

@@ -155,6 +155,7 @@ class MySQL(Flavor):
     series_groups = ("mysqld-",)
     client_groups = ("mysql", "client")
     carries_keys = True
+    prepared_types = ("full-prepared",)  # the tool restores from no other
     default_event_scheduler = "ON"
     accounts_table = mysql_sql.ACCOUNTS_TABLE
     variables_sql = mysql_sql.VARIABLES_SQL
@@ -277,6 +278,10 @@ class MySQL(Flavor):
             parallel=parallel,
             rekey=rekey,
         )
+
+    def find_contradictions(self, words: str) -> tuple[str, ...]:
+        """Return the lines that say that the set lacks a table or a part of the redo log."""
+        return mysql_output.find_contradictions(words)
 
     def read_failed_start(self, text: str) -> FailedStart:
         """Return what the last start in the server's log says."""

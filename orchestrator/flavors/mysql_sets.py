@@ -8,8 +8,8 @@ import re
 import struct
 from typing import Any, Final
 
-from orchestrator import numerals
 from orchestrator.errors import VerificationError
+from orchestrator.flavors import backup_sets
 from orchestrator.flavors.interface import SetFiles, Upstream
 from orchestrator.models import Coordinates
 
@@ -31,12 +31,6 @@ CARRIED_CONFIGS: Final = (
 )
 """Configuration of the donor's keyring component, which the tool puts into the set: for Vault it has
 the donor's token. Under a transition key nothing needs it, so it must not stay on the recipient."""
-PREPARED_TYPES: Final = ("full-prepared",)
-"""``log-applied`` is no end: the tool refuses to restore from it."""
-
-_FIRST_POSITION: Final = 4
-"""Every binary log begins with four bytes that are no event."""
-_BINLOG: Final = re.compile(r"[^\\\ufffd]+\.[0-9]{6,10}")
 _UUID: Final = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 _TAG: Final = r"[A-Za-z_][A-Za-z0-9_]{0,31}"
 _INTERVAL: Final = r"[0-9]{1,19}(?:-[0-9]{1,19})?"
@@ -81,23 +75,15 @@ def parse_binlog_info(text: str) -> Coordinates:
         raise VerificationError(f"no binary log coordinates in {text[:80]!r}")
     if not file and gtid:
         return Coordinates(file="", position=0, gtid=gtid)
-    return _need_coordinates(file, position, gtid)
-
-
-def _need_coordinates(file: str, position: str, gtid: str) -> Coordinates:
-    if not (_BINLOG.fullmatch(file) and file.isprintable() and numerals.is_whole(position)):
-        raise VerificationError(f"no binary log coordinates: {file[:80]!r} {position[:20]!r}")
-    if int(position) < _FIRST_POSITION:
-        raise VerificationError(f"{position} is no position in a binary log")
-    return Coordinates(file=file, position=int(position), gtid=gtid)
+    return backup_sets.need_coordinates(file, position, gtid)
 
 
 _PURGED: Final = re.compile(r"\s*SET GLOBAL gtid_purged='([^']*)';?\s*")
 _CHANGE: Final = re.compile(
     r"\s*CHANGE (?:MASTER TO MASTER|REPLICATION SOURCE TO SOURCE)_"
-    r"(?:(AUTO_POSITION)=1"
-    r"|LOG_FILE='([^'\n]*)', (?:MASTER|SOURCE)_LOG_POS=([0-9]+))"
-    r"(?: FOR CHANNEL '([^'\n]*)')?;?[ \t]*\n"
+    r"(?:(?P<by_gtid>AUTO_POSITION)=1"
+    r"|LOG_FILE='(?P<file>[^'\n]*)', (?:MASTER|SOURCE)_LOG_POS=(?P<position>[0-9]+))"
+    r"(?: FOR CHANNEL '(?P<channel>[^'\n]*)')?;?[ \t]*\n"
 )
 
 
@@ -110,24 +96,9 @@ def parse_slave_info(text: str) -> tuple[Upstream, ...]:
     Raises:
         VerificationError: It is not of this form, was cut, or names no source.
     """
-    gtid, at = "", 0
-    if purged := _PURGED.match(text):
-        gtid, at = parse_gtid_set(purged.group(1)), purged.end()
-    found = []
-    while change := _CHANGE.match(text, at):
-        by_gtid, file, position, channel = change.groups()
-        coordinates = (
-            Coordinates(file="", position=0, gtid=gtid)
-            if by_gtid
-            else _need_coordinates(file, position, "")
-        )
-        found.append(
-            Upstream(channel=channel or "", coordinates=coordinates, uses_gtid=bool(by_gtid))
-        )
-        at = change.end()
-    if not found or text[at:].strip():
-        raise VerificationError(f"no source of the donor in {text[at:][:80]!r}")
-    return tuple(found)
+    purged = _PURGED.match(text)
+    gtid = parse_gtid_set(purged.group(1)) if purged else ""
+    return backup_sets.need_upstreams(text[purged.end() if purged else 0 :], _CHANGE, gtid=gtid)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -617,9 +617,14 @@ def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoint
     text = tools.recipient.read_file(f"{plan.staging_dir}/{files.checkpoints}")
     values = backup_sets.parse_checkpoints(text.decode("utf-8", "replace"))
     kind = values.get("backup_type", "")
-    if kind not in backup_sets.PREPARED_TYPES or not backup_sets.is_completed(state.stderr):
+    flavor = flavors.of(plan)
+    belied = flavor.find_contradictions(state.stderr)
+    is_prepared = kind in flavor.prepared_types and backup_sets.is_completed(state.stderr)
+    if belied or not is_prepared:
         raise VerificationError(
-            f"the set does not say that it is prepared: backup_type={kind or '?'}",
+            f"the tool says that it has prepared the set, and also: {log.redact_text(belied[0])}"
+            if belied
+            else f"the set does not say that it is prepared: backup_type={kind or '?'}",
             host=plan.recipient,
             hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
         )

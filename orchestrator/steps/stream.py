@@ -149,6 +149,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
     sent = jobs.read_job(tools.donor, plan.job_name(SEND, tools.attempt))
     received = jobs.read_job(tools.recipient, plan.job_name(RECEIVE, tools.attempt))
     words = jobs.read_job_stderr(tools.donor, plan.job_name(SEND, tools.attempt), 0)
+    belied = flavors.of(plan).find_contradictions(words)
     there = [
         name
         for name in (files.info, files.checkpoints, backup_sets.OPTIONS)
@@ -164,8 +165,10 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         Check(
             name="backup-completed",
             host=plan.donor,
-            ok=backup_sets.is_completed(words),
-            evidence=(words.strip().splitlines() or ["nothing written"])[-1][-120:],
+            ok=backup_sets.is_completed(words) and not belied,
+            evidence=belied[0]
+            if belied
+            else (words.strip().splitlines() or ["nothing written"])[-1][-120:],
         ),
         Check(
             name="stream-bytes",
@@ -245,12 +248,17 @@ def _compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
     result = tools.recipient.run(
         ["cat", "--", f"{plan.staging_dir}/{files.checkpoints}"], check=False
     )
-    ok, evidence = judge_checkpoints(result.text)
+    ok, evidence = judge_checkpoints(result.text, flavors.of(plan).prepared_types)
     return [Check(name="checkpoints", host=plan.recipient, ok=ok, evidence=evidence)]
 
 
-def judge_checkpoints(text: str) -> tuple[bool, str]:
-    """Return whether a received set's checkpoints are those of a whole set, and what they say."""
+def judge_checkpoints(text: str, prepared_types: tuple[str, ...]) -> tuple[bool, str]:
+    """Return whether a received set's checkpoints are those of a whole set, and what they say.
+
+    Args:
+        text: The file.
+        prepared_types: What the set calls itself when it has been prepared since.
+    """
     try:
         values = backup_sets.parse_checkpoints(text)
         kind = values.get("backup_type", "")
@@ -260,7 +268,7 @@ def judge_checkpoints(text: str) -> tuple[bool, str]:
         )
     except VerificationError as error:
         return False, f"checkpoints: {error.message}"
-    ok = kind in (backup_sets.RECEIVED_TYPE, *backup_sets.PREPARED_TYPES) and last >= to > 0
+    ok = kind in (backup_sets.RECEIVED_TYPE, *prepared_types) and last >= to > 0
     return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
 

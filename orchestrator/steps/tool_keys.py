@@ -131,9 +131,11 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
 
     Raises:
         SecretError: There is no transition key in Vault, or no token of the host's.
+        VerificationError: The tool would put files of the set outside of the new datadir.
     """
     if not flavors.of(plan).carries_keys:
         return ""
+    _check_inside(tools, plan)
     # Before the token is written down, for it would stay there if Vault did not answer.
     transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
     keyrings.prepare_target(tools, plan)
@@ -363,6 +365,27 @@ def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
     )
     absent = set(result.text.split("\0"))
     return [name for name, path in inside.items() if path in absent]
+
+
+def _check_inside(tools: Tools, plan: Plan) -> None:
+    """Refuse a set with files that the tool would put back to where they were on the donor.
+
+    The preflight has refused such a donor; a table can have been made there since.
+
+    Raises:
+        VerificationError: It has some.
+    """
+    path = f"{plan.staging_dir}/{mysql_sets.TABLESPACES}"
+    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
+        return  # tools of series 2.4 write none
+    text = tools.recipient.read_file(path).decode("utf-8", "replace")
+    outside = mysql_sets.parse_tablespaces(text)
+    if outside:
+        raise VerificationError(
+            f"the set has data files outside of the datadir: {describe_names(outside)}",
+            host=plan.recipient,
+            hint=f"move these tables into the donor's datadir; {tool_failures.NEW_RUN}",
+        )
 
 
 def _check_headers(tools: Tools, plan: Plan, words: str) -> None:

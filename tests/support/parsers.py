@@ -400,7 +400,9 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.steps.restore.parse_ranges": raw(
         '{"1": {"low": 1, "high": 8, "first_new": 7}}\n'
     ),
-    "orchestrator.steps.stream.judge_checkpoints": text(*CHECKPOINTS),
+    "orchestrator.steps.stream.judge_checkpoints": text(
+        *CHECKPOINTS, call=lambda parse, value: parse(value, MariaDB.prepared_types)
+    ),
     "orchestrator.flavors.mysql_start.parse_failed_start": text(*FAILED_MYSQL_STARTS),
     "orchestrator.steps.tool_keys.parse_files": raw(
         '{"shop/orders": "shop/orders.ibd", "mysql": "mysql.ibd"}\n'

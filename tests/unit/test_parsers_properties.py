@@ -39,7 +39,7 @@ def test_cut_checkpoints_are_seen(whole: str) -> None:
     """A set is whole by its whole checkpoints; only lines that nobody reads can be missing."""
     needed = whole.index("\n", whole.index("last_lsn")) + 1
     for length in range(len(whole)):
-        is_good, _ = judge_checkpoints(whole[:length])
+        is_good, _ = judge_checkpoints(whole[:length], mariadb.MariaDB.prepared_types)
         assert is_good is (length >= needed and whole[length - 1] == "\n")
 
 

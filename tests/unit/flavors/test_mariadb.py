@@ -377,8 +377,8 @@ def test_checkpoints_before_and_after_prepare() -> None:
     received = backup_sets.parse_checkpoints(samples.read("mariadb-backup/checkpoints-received"))
     prepared = backup_sets.parse_checkpoints(samples.read("mariadb-backup/checkpoints-prepared"))
     assert received["backup_type"] == backup_sets.RECEIVED_TYPE
-    assert prepared["backup_type"] in backup_sets.PREPARED_TYPES
-    assert received["backup_type"] not in backup_sets.PREPARED_TYPES
+    assert prepared["backup_type"] in FLAVOR.prepared_types
+    assert received["backup_type"] not in FLAVOR.prepared_types
     assert received["to_lsn"] == prepared["to_lsn"] == "12512819"
     assert int(received["last_lsn"]) >= int(received["to_lsn"])
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import VerificationError
-from orchestrator.flavors import backup_sets, mysql_sets
+from orchestrator.flavors import backup_sets, mysql, mysql_sets
 from orchestrator.flavors.interface import Upstream
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.mysql_sets import KeysFile
@@ -183,6 +183,7 @@ def test_sources_of_the_donor(text: str, wanted: list[tuple[str, Coordinates, bo
         "CHANGE MASTER TO MASTER_LOG_FILE='bin.000007', MASTER_LOG_POS=1;\n",
         "CHANGE MASTER TO MASTER_HOST='x', MASTER_LOG_FILE='b.000001', MASTER_LOG_POS=154;\n",
         f"SET GLOBAL gtid_purged='{UUID}:1-5';\n",
+        "CHANGE MASTER TO MASTER_AUTO_POSITION=1;\n",
         f"SET GLOBAL gtid_purged='{UUID}';\nCHANGE MASTER TO MASTER_AUTO_POSITION=1;\n",
         "CHANGE MASTER TO MASTER_LOG_FILE='a.000007', MASTER_LOG_POS=154;\nDROP TABLE x;\n",
     ],
@@ -329,7 +330,7 @@ def test_checkpoints_and_info_of_a_real_set() -> None:
         for name in ("checkpoints-received", "checkpoints-prepared", "info")
     }
     assert read["checkpoints-received"]["backup_type"] == backup_sets.RECEIVED_TYPE
-    assert read["checkpoints-prepared"]["backup_type"] in mysql_sets.PREPARED_TYPES
+    assert read["checkpoints-prepared"]["backup_type"] in mysql.MySQL.prepared_types
     assert backup_sets.parse_lsn(read["checkpoints-prepared"], "to_lsn") == 1509460
     assert read["info"]["tool_version"] == "2.4.12"
     assert read["info"]["server_version"] == "5.7.13-log"
