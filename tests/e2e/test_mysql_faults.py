@@ -107,6 +107,14 @@ case "$*" in
 *) exec /opt/simulators/xtrabackup "$@" ;;
 esac
 """
+BELYING = """\
+#!/bin/sh
+# The backup tool, which says of a table that it cannot read it, and ends well all the same.
+case "$*" in
+*--backup*) echo "Encryption information in datafile: ./shop/customers.ibd can't be decrypted" >&2 ;;
+esac
+exec /opt/simulators/xtrabackup "$@"
+"""
 LYING = """\
 #!/bin/sh
 # The backup tool, which says of many headers that it has rewritten them, and leaves each as it was.
@@ -377,6 +385,10 @@ FAULTS = {
     "table left out by a tool that says all is well": Fault(
         spoil=lambda lab: knobs(lab, "master", leave_out=["shop/customers"]),
         says=["encrypted-files: not received: shop/customers", "streams it again"],
+    ),
+    "tool that belies its own good end": Fault(
+        spoil=lambda lab: program(lab, "master", "xtrabackup", BELYING),
+        says=["backup-completed: Encryption information in datafile: ./shop/customers.ibd"],
     ),
     "stream without its file of keys": Fault(
         spoil=_filtered("drop xtrabackup_keys"),
