@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
+from orchestrator import log
+from orchestrator.errors import CommandError
+from orchestrator.flavors import backup_sets
 from orchestrator.jobs import SIGNALLED
 from orchestrator.remote import is_disk_full, pick_line
+
+if TYPE_CHECKING:
+    from orchestrator.jobs import JobState
 
 _VAULT_REFUSES = re.compile(r"error.*(vault|hashicorp)|hashicorp: ", re.IGNORECASE)
 _LAST_LINES = 20
@@ -41,3 +48,30 @@ def explain_failure(words: str, *, host: str, otherwise: str) -> str:
     if is_disk_full(words):
         return f"free space on {host}'s filesystem, then `xbvault runs resume`"
     return otherwise
+
+
+def need_success(state: JobState, what: str, host: str) -> None:
+    """Raise if a backup tool's job on the recipient did not end well, by its status and its words.
+
+    Args:
+        state: The job's.
+        what: The tool and what it did, for the message.
+        host: Where it ran.
+
+    Raises:
+        CommandError: With the tool's last words.
+    """
+    if state.ended and not any(state.statuses) and backup_sets.is_completed(state.stderr):
+        return
+    status = next((status for status in state.statuses if status), 0)
+    ended = describe_end(status, state.stderr)
+    if state.died or not state.ended:
+        ended = "was killed, or its host was restarted"
+    again = "`xbvault runs resume` tries again; the recipient's data was not touched"
+    raise CommandError(
+        f"{what} {ended}",
+        host=host,
+        hint=explain_failure(state.stderr, host=host, otherwise=again),
+        status=status,
+        stderr=log.redact_text(state.stderr),
+    )

@@ -40,7 +40,7 @@ from orchestrator.flavors.quoting import (
 )
 from orchestrator.host import script
 from orchestrator.remote import files, hops
-from orchestrator.steps import verification
+from orchestrator.steps import comparison, verification
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -420,10 +420,10 @@ def test_names_of_tables_come_back(
         assert {one.name for one in tables} == {table, f"g {table}"}
         columns = instances.read_base_columns(remote, server, DIALECT)
         assert columns[schema, f"g {table}"] == (column,)
-        text = verification.checksum_sql(tables, columns, begin=DIALECT.snapshot_sql())
+        text = comparison.checksum_sql(tables, columns, begin=DIALECT.snapshot_sql())
         answer = remote.run(sql.client_command(server), stdin=text).stdout.decode()
-        sums = verification.parse_checksums(answer)
-        assert verification.find_differences(tables, sums, sums) == []
+        sums = comparison.parse_checksums(answer)
+        assert comparison.find_differences(tables, sums, sums) == []
         row = sql.query_row(remote, server, f"SELECT HEX({c}) AS v FROM {s}.{t}")
         assert unhex(row["v"]) == value
         assert _unopened(server, tables) == []

@@ -411,7 +411,7 @@ PARSERS: dict[str, Parser] = {
         "ERROR 1146 (42S02) at line 2: Table 'a.c' doesn't exist\n",
         call=lambda parse, value: parse(TABLES, 1, value),
     ),
-    "orchestrator.steps.verification.parse_checksums": text(samples.read("mariadb/checksums")),
+    "orchestrator.steps.comparison.parse_checksums": text(samples.read("mariadb/checksums")),
     "orchestrator.vault.answers.parse_moment": text(
         MOMENT, "2026-11-21", "0001-01-01T00:00:00+23:59"
     ),

@@ -8,14 +8,13 @@ import samples
 from orchestrator.errors import VerificationError
 from orchestrator.facts.instances import Table, Tablespace
 from orchestrator.flavors.mariadb_sql import MariaDBDialect
-from orchestrator.steps.verification import (
+from orchestrator.steps.comparison import (
     checksum_sql,
     choose_tables,
     find_differences,
-    find_unencrypted,
-    list_unopened,
     parse_checksums,
 )
+from orchestrator.steps.verification import find_unencrypted, list_unopened
 
 
 def table(label: str, engine: str = "InnoDB", size: int = 100) -> Table:
