@@ -407,7 +407,7 @@ class Config(_Model):
         """See that the hosts of a clone can go together, without asking them.
 
         Raises:
-            ConfigError: One is not in the configuration, or the source is of another flavor.
+            ConfigError: One is not in the configuration, or they are of different flavors.
             PreconditionError: The recipient is one of the others.
         """
         followed = source or donor
@@ -420,12 +420,13 @@ class Config(_Model):
                     host=recipient,
                     hint="name two different hosts; nothing was contacted",
                 )
-        ours, theirs = self.host(donor).flavor, self.host(followed).flavor
-        if ours != theirs:
-            raise ConfigError(
-                f"{donor} is {ours}, and {followed} is {theirs}",
-                hint="a replica and its source are of one flavor; nothing was contacted",
-            )
+        flavor = self.host(donor).flavor
+        for name in (recipient, followed):
+            if self.host(name).flavor != flavor:
+                raise ConfigError(
+                    f"{donor} is of flavor {flavor}, and {name} of {self.host(name).flavor}",
+                    hint="donor, recipient and source are of one flavor; nothing was contacted",
+                )
 
     @property
     def state_directory(self) -> Path:

@@ -281,9 +281,7 @@ def test_data_of_every_kind(any_lab: Lab) -> None:
 
 
 def test_encrypted_under_several_key_versions(lab: Lab, master: Host) -> None:
-    """InnoDB's tablespaces are all encrypted, under more than one key version, and no clear text
-    of a row stands in a file of InnoDB, Aria or the binary log.
-    """  # noqa: D205 - one sentence on two lines
+    """All tablespaces are encrypted, under several versions; no file has the clear text of a row."""
     versions = servers.execute(
         lab,
         master,
@@ -362,9 +360,7 @@ def test_mysql_on_every_way_to_a_host(mysql_lab: Lab) -> None:
 
 
 def test_mysql_is_encrypted(mysql_lab: Lab) -> None:
-    """Tablespaces, redo, undo and binary log are encrypted, under more than one master key, and no
-    clear text of a row stands in a file.
-    """  # noqa: D205 - one sentence on two lines
+    """Everything is encrypted, under several master keys; no file has the clear text of a row."""
     master = mysql_lab.host("master")
 
     def ask(sql: str) -> list[str]:

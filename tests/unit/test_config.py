@@ -117,6 +117,25 @@ def test_least_configuration() -> None:
     assert found.host("db1").service.start == ()
 
 
+@pytest.mark.parametrize(
+    ("donor", "recipient", "source"),
+    [("maria", "my", None), ("my", "maria", None), ("maria", "maria2", "my")],
+)
+def test_hosts_of_two_flavors_do_not_go_together(
+    donor: str, recipient: str, source: str | None
+) -> None:
+    """Neither as donor and recipient, nor as replica and source."""
+    hosts = {
+        "maria": {"vault_mount": "keys/a"},
+        "maria2": {"vault_mount": "keys/b"},
+        "my": {"flavor": "mysql"},
+    }
+    found = config.parse({"hosts": hosts})
+    with pytest.raises(ConfigError, match=r"of flavor (?:mariadb|mysql), and"):
+        found.check_roles(donor, recipient, source)
+    found.check_roles("maria", "maria2", None)
+
+
 def test_configuration_cannot_be_altered() -> None:
     """What was checked stays as it was checked."""
     found = config.parse(LEAST)
