@@ -7,6 +7,7 @@ touched, and the same step goes on when that is mended.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import os
 import re
@@ -126,9 +127,11 @@ def bao() -> Iterator[OpenBao]:
 @pytest.fixture
 def stage(bao: OpenBao, tmp_path: Path) -> Iterator[Stage]:
     """A recipient whose server has the plugin keyring_vault."""
-    yield from make_stage(bao, tmp_path, version="8.0.35-34")
+    with make_stage(bao, tmp_path, version="8.0.35-34") as made:
+        yield made
 
 
+@contextlib.contextmanager
 def make_stage(
     bao: OpenBao,
     tmp_path: Path,
@@ -184,9 +187,11 @@ def make_stage(
     own = bao.vault(vault_setup.issue_orchestrator_token(root))
     remote = MovedRemote(root=tmp_path, name="replica")
     tools = Tools(config=config, vault=own, donor=LocalRemote(name="master"), recipient=remote)
-    yield Stage(bao=bao, tools=tools, plan=plan, token_file=token_file, datadir=datadir)
-    root.remove_mount(MOUNT)
-    root.remove_secret("xbvault", plan.key_path)
+    try:
+        yield Stage(bao=bao, tools=tools, plan=plan, token_file=token_file, datadir=datadir)
+    finally:
+        root.remove_mount(MOUNT)
+        root.remove_secret("xbvault", plan.key_path)
 
 
 def issue_token(bao: OpenBao, path: Path) -> None:
@@ -212,7 +217,7 @@ def test_the_new_key_is_in_the_recipients_mount(stage: Stage) -> None:
 def test_what_was_in_the_mount_stays(bao: OpenBao, tmp_path: Path, version: str) -> None:
     """An old tool takes the key that an earlier clone has made, and it counts."""
     reused = f"INNODBKey-{DONOR_UUID}-2"
-    for stage in make_stage(bao, tmp_path, version=version):
+    with make_stage(bao, tmp_path, version=version) as stage:
         own = bao.vault()
         kept = {}
         for name in (reused, "Application"):
@@ -292,7 +297,7 @@ def test_a_token_that_may_not_write(stage: Stage) -> None:
 def test_a_ca_that_has_not_signed_vaults_certificate(bao: OpenBao, tmp_path: Path) -> None:
     """The recipient's file is wrong, while the orchestrator's is right."""
     other = make_ca(tmp_path)
-    for stage in make_stage(bao, tmp_path, version="8.0.35-34", ca_file=str(other)):
+    with make_stage(bao, tmp_path, version="8.0.35-34", ca_file=str(other)) as stage:
         with pytest.raises(SecretError) as caught:
             stage.restore()
         assert "CURL returned this error code: 60" in caught.value.message
@@ -319,7 +324,7 @@ def test_a_component_uses_either_version(bao: OpenBao, tmp_path: Path, kv_versio
         "config_file": "/etc/component_keyring_vault.cnf",
         "kv_version": kv_version,
     }
-    for stage in make_stage(bao, tmp_path, version="8.4.0-5", keyring=keyring):
+    with make_stage(bao, tmp_path, version="8.4.0-5", keyring=keyring) as stage:
         if kv_version == 2:
             stage.remount(1)
             with pytest.raises(PreconditionError) as caught:

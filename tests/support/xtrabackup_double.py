@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulators import metadata
 from simulators.keysfile import TablespaceKey, seal_keys
 from simulators.tablespaces import PAGE_BYTES, rewrite_header
 
@@ -85,7 +86,7 @@ def write_set(
     (directory / "ib_buffer_pool").write_text("1,2\n")
     checkpoints = f"backup_type = {state}\nfrom_lsn = 0\nto_lsn = 1\nlast_lsn = 2\n"
     (directory / "xtrabackup_checkpoints").write_text(checkpoints)
-    (directory / "xtrabackup_tablespaces").write_text("{}")
+    (directory / metadata.TABLESPACES).write_text(metadata.tablespaces())
     (directory / "xtrabackup_logfile").write_text("redo")
     (directory / "xtrabackup_binlog_info").write_text("binlog.000001\t4\n")
     (directory / "xtrabackup_info").write_text("server_version = 9.7.4\n")
