@@ -21,6 +21,8 @@ from orchestrator.steps import replication
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from orchestrator.config import HostConfig
     from orchestrator.facts.instances import Table
     from orchestrator.flavors.interface import ReplicationStatus
@@ -34,6 +36,12 @@ _SUMS_MARK = "xbvault_sums"
 _SUMS_BEGIN = f"SELECT '' AS {_SUMS_MARK}"
 """Divides what a server says of its snapshot from the checksums."""
 _SUM = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
+_UNREAD = "NULL"
+"""The checksum of a table that is not there, or is younger than the snapshot."""
+_OVERTAKEN = re.compile(r"^ERROR (?:1054|1146|1412) ", re.MULTILINE)
+"""No such column, no such table, table younger than the snapshot: where rows are summed one by one."""
+LOOKS = 5
+"""Where a table was altered in each of as many looks, there is no end of it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,13 +52,44 @@ class Comparison:
         checks: The verdict.
         compared: How many tables are equal.
         not_compared: Tables that were left out, with the reason.
-        position: Where both were read: a position of the host that the replica follows.
+        position: Where both were read: a position of the host that the replica follows. It is the
+            first one, where tables were altered and had to be read again.
     """
 
     checks: tuple[Check, ...]
     compared: int
     not_compared: tuple[str, ...]
     position: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """Tables looked at on both hosts, at one position.
+
+    Attributes:
+        at: The position, for a reader; empty where the donor's snapshot was overtaken.
+        unequal: The tables not proved equal, with the donor's checksum and the replica's.
+    """
+
+    at: str
+    unequal: tuple[tuple[Table, str, str], ...]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Verdict:
+    """What one or more looks have shown.
+
+    Attributes:
+        equal: How many tables are equal, by position.
+        gone: Tables that were dropped before they could be compared.
+        differ: Tables that differ, with the donor's checksum and the replica's.
+        unread: Tables that the donor could not read in any of its snapshots.
+    """
+
+    equal: dict[str, int] = dataclasses.field(default_factory=dict)
+    gone: list[str] = dataclasses.field(default_factory=list)
+    differ: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    unread: list[str] = dataclasses.field(default_factory=list)
 
 
 @step(
@@ -62,6 +101,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     The replica stops; one session on the donor opens a snapshot, reads its position and checksums
     there; the replica goes on until that position, stops, checksums, and goes on. Where both follow
     the same source, it is a position of that source, and the donor first comes up to the replica.
+    What is altered meanwhile is compared again, see `judge`.
 
     Args:
         tools: The doors to both hosts.
@@ -72,68 +112,140 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
 
     Raises:
         VerificationError: Tables differ; they are named.
-        CommandError: A server refuses, or a replica does not reach the position.
+        CommandError: A server refuses, a replica does not reach the position, or tables are altered
+            all the time.
 
     Repeat:
         Compares again.
     """
-    donor_host = tools.config.host(plan.donor)
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     dialect = flavors.dialect_of(plan)
-    tables = instances.read_tables(tools.donor, donor_host, dialect)
+
+    def read_tables() -> tuple[Table, ...]:
+        return instances.read_tables(tools.donor, tools.config.host(plan.donor), dialect)
+
     chosen, left_out = choose_tables(
-        tables, plan.checksums, sample_bytes=tools.config.clone.sample_bytes
+        read_tables(), plan.checksums, sample_bytes=tools.config.clone.sample_bytes
     )
     if not chosen:
         return Comparison(checks=(), compared=0, not_compared=tuple(left_out), position="")
-    columns = instances.read_base_columns(tools.donor, donor_host, dialect)
     by_gtid = plan.is_sibling and replication.read_status(tools, plan).uses_gtid
     sql.execute(remote, host, dialect.stop_sql if by_gtid else dialect.stop_applier_sql)
     try:
-        if plan.is_sibling:
-            _bring_donor_up(tools, plan, by_gtid=by_gtid)
-        begin = (
-            dialect.upstream_snapshot_sql(by_gtid=by_gtid)
-            if plan.is_sibling
-            else dialect.snapshot_sql()
+        verdict = judge(
+            chosen, lambda tables: _look(tools, plan, tables, by_gtid=by_gtid), read_tables
         )
-        script = checksum_sql(chosen, columns, begin=(*begin, _SUMS_BEGIN))
-        output = _checksum(tools, tools.donor, donor_host, script)
-        wanted = _read_snapshot(plan, output, by_gtid=by_gtid)
-        if not (wanted.gtid or (wanted.file and wanted.position)):
-            raise VerificationError(
-                "the donor did not say at which position its snapshot stands",
-                host=plan.donor,
-                hint="`xbvault runs resume` compares again",
-            )
-        theirs = parse_checksums(output.partition(f"\n{_SUMS_MARK}\n")[2])
-        _run_until(tools, plan, wanted)
-        script = checksum_sql(chosen, columns)
-        output = _checksum(tools, remote, host, script)
-        ours = parse_checksums(output)
     finally:
         sql.execute(remote, host, dialect.start_sql)
-    bad = find_differences(chosen, theirs, ours)
-    at = _describe_position(wanted)
-    check = Check(
-        name="tables-equal",
-        ok=not bad,
-        evidence=f"{len(chosen)} tables equal at {at}{_describe_left_out(left_out)}"
-        if not bad
-        else f"differ at {at}: {describe_names(label for label, _, _ in bad)}",
-    )
-    if bad:
+    if verdict.differ:
         raise VerificationError(
-            f"{len(bad)} of {len(chosen)} tables differ: "
-            f"{describe_names(label for label, _, _ in bad)}",
+            f"{len(verdict.differ)} of {len(chosen)} tables differ: "
+            f"{describe_names(label for label, _, _ in verdict.differ)}",
             host=plan.recipient,
             hint="do not use this replica; `xbvault runs cancel` gives the earlier data back",
             problems=[
-                f"{show_name(label)}: donor {one}, replica {other}" for label, one, other in bad
+                f"{show_name(label)}: donor {one}, replica {other}"
+                for label, one, other in verdict.differ
             ],
         )
+    if verdict.unread:
+        raise CommandError(
+            f"{len(verdict.unread)} of {len(chosen)} tables could not be compared, for each snapshot "
+            f"was overtaken: {describe_names(verdict.unread)}",
+            host=plan.donor,
+            hint="when nobody alters them any longer, and the donor itself can read them, "
+            "`xbvault runs resume` compares again",
+        )
+    left_out = sorted([*left_out, *(f"{label} (dropped meanwhile)" for label in verdict.gone)])
+    first, *later = verdict.equal.items() or [("no position", 0)]
+    evidence = f"{first[1]} tables equal at {first[0]}" + "".join(
+        f", {number} at {at}" for at, number in later if number
+    )
+    check = Check(
+        name="tables-equal", ok=True, evidence=f"{evidence}{_describe_left_out(left_out)}"
+    )
     return Comparison(
-        checks=(check,), compared=len(chosen), not_compared=tuple(left_out), position=at
+        checks=(check,),
+        compared=sum(verdict.equal.values()),
+        not_compared=tuple(left_out),
+        position=first[0],
+    )
+
+
+def judge(
+    tables: Sequence[Table],
+    look: Callable[[Sequence[Table]], Look],
+    read_tables: Callable[[], Iterable[Table]],
+) -> Verdict:
+    """Look at tables until each is equal, gone, or differs for certain.
+
+    A snapshot does not hold for a table that is altered, made anew or swapped for another after it
+    was opened: the donor answers nothing then, or something of another time. So what is not equal is
+    looked at again, at a later position, and only what differs twice does differ.
+
+    Args:
+        tables: Which.
+        look: Compares some of them at one position.
+        read_tables: Lists what the donor has now.
+    """
+    verdict = Verdict()
+    suspected: set[tuple[str, str]] = set()
+    for _ in range(LOOKS):
+        found = look(tables)
+        if found.at:
+            verdict.equal[found.at] = len(tables) - len(found.unequal)
+        differ = [entry for entry in found.unequal if entry[1] != _UNREAD]
+        verdict.differ = [(t.label, a, b) for t, a, b in differ if _key(t) in suspected]
+        suspected |= {_key(table) for table, _, _ in differ}
+        left = {_key(table): table for table, _, _ in found.unequal}
+        if verdict.differ or not left:
+            return verdict
+        tables = [table for table in read_tables() if _key(table) in left]
+        there = {_key(table) for table in tables}
+        verdict.gone += [table.label for key, table in left.items() if key not in there]
+        if not tables:
+            return verdict
+    verdict.unread = [table.label for table in tables]
+    return verdict
+
+
+def _key(table: Table) -> tuple[str, str]:
+    return table.schema, table.name
+
+
+def _look(tools: Tools, plan: Plan, tables: Sequence[Table], *, by_gtid: bool) -> Look:
+    """Compare some tables at one position; the replica's applier stands before and after."""
+    donor_host, dialect = tools.config.host(plan.donor), flavors.dialect_of(plan)
+    columns = instances.read_base_columns(tools.donor, donor_host, dialect)
+    if plan.is_sibling:
+        _bring_donor_up(tools, plan, by_gtid=by_gtid)
+    begin = (
+        dialect.upstream_snapshot_sql(by_gtid=by_gtid)
+        if plan.is_sibling
+        else dialect.snapshot_sql()
+    )
+    script = checksum_sql(tables, columns, begin=(*begin, _SUMS_BEGIN))
+    try:
+        output = _checksum(tools, tools.donor, donor_host, script)
+    except CommandError as error:
+        if not _OVERTAKEN.search(error.stderr):
+            raise
+        return Look(at="", unequal=tuple((table, _UNREAD, _UNREAD) for table in tables))
+    wanted = _read_snapshot(plan, output, by_gtid=by_gtid)
+    if not (wanted.gtid or (wanted.file and wanted.position)):
+        raise VerificationError(
+            "the donor did not say at which position its snapshot stands",
+            host=plan.donor,
+            hint="`xbvault runs resume` compares again",
+        )
+    theirs = parse_checksums(output.partition(f"\n{_SUMS_MARK}\n")[2])
+    _run_until(tools, plan, wanted)
+    script = checksum_sql(tables, columns)
+    ours = parse_checksums(
+        _checksum(tools, tools.recipient, tools.config.host(plan.recipient), script)
+    )
+    return Look(
+        at=_describe_position(wanted), unequal=tuple(find_differences(tables, theirs, ours))
     )
 
 
@@ -164,7 +276,7 @@ def choose_tables(
 
 
 def checksum_sql(
-    tables: list[Table],
+    tables: Sequence[Table],
     base_columns: dict[tuple[str, str], tuple[str, ...]],
     *,
     begin: tuple[str, ...] = (),
@@ -229,15 +341,15 @@ def parse_checksums(text: str) -> list[tuple[str, str]]:
         name, tab, value = line.rpartition("\t")
         if not tab or "." not in name:  # the position's, not a schema's and a table's
             continue
-        if value == "NULL" or _SUM.fullmatch(value):
+        if value == _UNREAD or _SUM.fullmatch(value):
             sums.append((sql.unescape(name), value))
     return sums
 
 
 def find_differences(
-    tables: list[Table], theirs: list[tuple[str, str]], ours: list[tuple[str, str]]
-) -> list[tuple[str, str, str]]:
-    """Return label and both checksums of the tables that are not proved equal.
+    tables: Sequence[Table], theirs: list[tuple[str, str]], ours: list[tuple[str, str]]
+) -> list[tuple[Table, str, str]]:
+    """Return the tables that are not proved equal, with both checksums.
 
     Args:
         tables: The tables, in the order of the script.
@@ -255,9 +367,9 @@ def find_differences(
                 hint="`xbvault runs resume` compares again",
             )
     return [
-        (name, one, other)
-        for (name, one), (_, other) in zip(theirs, ours, strict=True)
-        if one != other or one == "NULL"
+        (table, one, other)
+        for table, (_, one), (_, other) in zip(tables, theirs, ours, strict=True)
+        if one != other or one == _UNREAD
     ]
 
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from orchestrator.remote import Remote
 
 POLL_SECONDS = 0.25
-OPEN_TRIES = 20
-"""A table that does not open in as many looks is not one that is being made anew."""
+LOOKS = 20
+"""What is amiss in each of as many looks is not being made anew."""
 _ERROR_LINE = re.compile(r"^ERROR [0-9]+ .*? at line ([1-9][0-9]{0,8}): ", re.MULTILINE)
 
 
@@ -99,10 +99,8 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             else f"cannot be opened: {describe_names(closed)}",
         )
     ]
-    spaces = instances.read_tablespaces(remote, host, dialect)
     theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor), dialect)
-    present = instances.read_tablespace_names(remote, host, dialect)
-    missing = find_unencrypted(theirs, spaces, present)
+    spaces, missing = _read_unencrypted(tools, plan, theirs)
     checks.append(
         Check(
             name="tablespaces-encrypted",
@@ -275,6 +273,27 @@ def find_unencrypted(
     return sorted((lost & present) - {"innodb_temporary"})
 
 
+def _read_unencrypted(
+    tools: Tools, plan: Plan, theirs: tuple[Tablespace, ...]
+) -> tuple[tuple[Tablespace, ...], list[str]]:
+    """Return the recipient's encrypted tablespaces, and which of the donor's lost their encryption.
+
+    They are read one list after another, and what is replicated meanwhile may make a table between
+    two: so only what each look finds unencrypted is.
+    """
+    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    dialect = flavors.dialect_of(plan)
+    missing = {space.name for space in theirs}
+    for _ in range(LOOKS):
+        spaces = instances.read_tablespaces(remote, host, dialect)
+        present = instances.read_tablespace_names(remote, host, dialect)
+        missing &= set(find_unencrypted(theirs, spaces, present))
+        if not missing:
+            break
+        time.sleep(POLL_SECONDS)
+    return spaces, sorted(missing)
+
+
 def _open_all(
     tools: Tools, remote: Remote, host: HostConfig, tables: tuple[Table, ...], dialect: Dialect
 ) -> list[str]:
@@ -283,7 +302,7 @@ def _open_all(
     What is replicated meanwhile may drop a table, or drop it and make it again: such a one is tried
     again, and not missed where it is gone.
     """
-    for _ in range(OPEN_TRIES):
+    for _ in range(LOOKS):
         closed = _try_to_open(tools, remote, host, tables, dialect)
         if not {table.label for table in tables}.issuperset(closed):
             return closed  # not a table's error, but the client's

@@ -22,6 +22,7 @@ INSERT INTO shop.storm (what) VALUES ('a'), ('b');
 ALTER TABLE shop.storm ADD INDEX (blown), ALGORITHM=INPLACE;
 RENAME TABLE shop.storm TO shop.gale;
 OPTIMIZE TABLE shop.audit;
+ALTER TABLE shop.order_items FORCE;
 TRUNCATE TABLE shop.gale;
 DROP TABLE shop.gale;
 """
