@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _NO_SERVER = re.compile(r"^ERROR (?:2002|2003|2005|2013)\b", re.MULTILINE)
 """The client's own errors: no connection, no such name, no answer."""
+_NO_TRUST = re.compile(r"^ERROR 2026\b", re.MULTILINE)
+"""The client's own error: no TLS, or a certificate that does not hold."""
 A_KEY = "1"
 """A page key that every mount of MariaDB's has, to ask for rights with."""
 KEPT_IN = 2
@@ -98,17 +100,28 @@ class VaultSurvey:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpstreamSurvey:
-    """How donor and recipient reach the host that the new replica is to follow.
+    """How the donor reaches the host that the new replica is to follow, where that is another.
 
     Attributes:
         donor_address: Address of the donor's own source, as the donor resolves it.
         source_address: Address of that host, as the donor resolves it.
-        refusal: Why the recipient cannot connect to its server; empty if it can.
     """
 
     donor_address: str
     source_address: str
-    refusal: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How the recipient's client came to the server that the new replica is to follow.
+
+    Attributes:
+        refusal: Why it did not reach that server; empty if it did.
+        distrust: Why it does not trust that server's certificate; empty if it does.
+    """
+
+    refusal: str = ""
+    distrust: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +137,7 @@ class Survey:
             if that could not be read.
         source: What the host told that the new replica follows, where it is not the donor.
         upstream: How the donor reaches its own source, where that is to be followed.
+        connection: How the recipient reaches the server to follow; None if that could not be tried.
     """
 
     donor: HostSurvey
@@ -133,6 +147,7 @@ class Survey:
     arriving: Account | None = None
     source: HostSurvey | None = None
     upstream: UpstreamSurvey | None = None
+    connection: Connection | None = None
 
     @property
     def errors(self) -> tuple[OrchestratorError, ...]:
@@ -198,10 +213,13 @@ def read_survey(
             state = lock.read_lock(recipient)
         except OrchestratorError as error:
             errors.append(error)
-    upstream = None
-    if source is not None and not errors and not surveys[donor.name].errors:
+    upstream = connection = None
+    if not errors and not surveys[donor.name].errors:
+        followed = source.name if source else donor.name
         try:
-            upstream = _read_upstream(config, donor, recipient, source.name, surveys[donor.name])
+            if source is not None:
+                upstream = _read_upstream(config, donor, source.name, surveys[donor.name])
+            connection = _try_connection(recipient, config, followed, surveys[recipient.name])
         except OrchestratorError as error:
             errors.append(error)
     arriving = None
@@ -227,6 +245,7 @@ def read_survey(
         arriving=arriving,
         source=source_survey,
         upstream=upstream,
+        connection=connection,
     )
 
 
@@ -272,30 +291,37 @@ def source_address(config: Config, host: str) -> str:
     return config.host(host).server.replication_address or config.host(host).address or host
 
 
-def _read_upstream(
-    config: Config, donor: Remote, recipient: Remote, source: str, side: HostSurvey
-) -> UpstreamSurvey:
-    address, port = source_address(config, source), config.host(source).server.port
+def _read_upstream(config: Config, donor: Remote, source: str, side: HostSurvey) -> UpstreamSurvey:
     sources = side.instance.sources if side.instance else ()
     return UpstreamSurvey(
         donor_address=_resolve(donor, sources[0].host) if sources else "",
-        source_address=_resolve(donor, address),
-        refusal=_try_connection(recipient, config.host(recipient.name), address, port),
+        source_address=_resolve(donor, source_address(config, source)),
     )
 
 
-def _try_connection(remote: Remote, host: HostConfig, address: str, port: int) -> str:
-    """Return why a host's client cannot connect to another server; empty if that one answers.
+def _try_connection(
+    recipient: Remote, config: Config, followed: str, side: HostSurvey
+) -> Connection:
+    """Let the recipient's client connect to the server to follow, as the replica will.
 
     It has no account there, and that server's refusal is an answer.
     """
-    command = [flavors.of(host).programs(host).client, "--no-defaults", "--protocol=tcp"]
-    command += [f"--host={address}", f"--port={port}", "--user=xbvault", "--connect-timeout=5"]
-    result = remote.run(
+    host = config.host(recipient.name)
+    flavor = flavors.of(host)
+    version = side.host.server_version if side.host else ""
+    command = [flavor.programs(host).client, "--no-defaults", "--protocol=tcp"]
+    command += [f"--host={source_address(config, followed)}"]
+    command += [f"--port={config.host(followed).server.port}"]
+    command += ["--user=xbvault", "--connect-timeout=5"]
+    command += flavor.trust_options(version, host.server.replication_ca_file)
+    result = recipient.run(
         ["timeout", "20", *command], check=False, stdin="SELECT 1;\n", timeout_seconds=60
     )
     words = result.stderr.strip()
-    return words[:200] if _NO_SERVER.search(words) else ""
+    return Connection(
+        refusal=words[:200] if _NO_SERVER.search(words) else "",
+        distrust=words[:200] if _NO_TRUST.search(words) else "",
+    )
 
 
 def _resolve(remote: Remote, name: str) -> str:

@@ -423,6 +423,15 @@ class Flavor(abc.ABC):
         )
 
     @abc.abstractmethod
+    def trust_options(self, version: str, ca_file: str) -> list[str]:
+        """Return the client's options for TLS that trusts whom a replica would trust.
+
+        Args:
+            version: Of the server that the replica will be.
+            ca_file: What the source's certificate is checked with; empty where the host names none.
+        """
+
+    @abc.abstractmethod
     def dialect(self, version: str) -> Dialect:
         """Return the SQL that a server of this version speaks."""
 

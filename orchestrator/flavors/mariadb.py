@@ -183,6 +183,13 @@ class MariaDB(Flavor):
     accounts_table = "mysql.global_priv"
     variables_sql = mariadb_sql.VARIABLES_SQL
 
+    def trust_options(self, version: str, ca_file: str) -> list[str]:
+        """Return none where a password vouches for the certificate, as it can from 11.4 on."""
+        if ca_file:
+            return ["--ssl-verify-server-cert", f"--ssl-ca={ca_file}"]
+        by_password = bool(version) and versions.read_numbers(version) >= (11, 4)
+        return [] if by_password else ["--ssl-verify-server-cert"]
+
     def dialect(self, version: str) -> mariadb_sql.MariaDBDialect:
         """Return the SQL of any version."""
         return mariadb_sql.MariaDBDialect()

@@ -180,6 +180,10 @@ class MySQL(Flavor):
         """Return whether GTIDs are on."""
         return variables.get("gtid_mode") == "ON"
 
+    def trust_options(self, version: str, ca_file: str) -> list[str]:
+        """Return the options; without a CA they trust nobody, and neither does a replica."""
+        return ["--ssl-mode=VERIFY_IDENTITY", *([f"--ssl-ca={ca_file}"] if ca_file else [])]
+
     def dialect(self, version: str) -> MySQLDialect:
         """Return the SQL of a version."""
         return MySQLDialect(version)

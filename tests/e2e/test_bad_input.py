@@ -22,6 +22,7 @@ import pytest
 from clone_lab import CloneLab, running_lab
 from lab import bao, hosts, model, product
 from lab.commands import wait_until
+from openbao import make_ca
 from vault_root import VaultRoot
 from warm_cli import WarmCli, warm_cli
 
@@ -603,6 +604,42 @@ def _stopped_donor(bench: Bench) -> Iterator[Attempt]:
 )
 def _mute_donor(bench: Bench) -> Iterator[Attempt]:
     yield Attempt(config=bench.config(hosts__master__server='socket = "/run/mysqld/none.sock"'))
+
+
+@row(
+    "donor's server not where its replica would look",
+    status=3,
+    error="PreconditionError",
+    says=["source-reachable: does not connect to", ":1: ERROR 200"],
+    hint="see server.replication_address and server.port of master",
+)
+def _port_nobody_listens_on(bench: Bench) -> Iterator[Attempt]:
+    yield Attempt(config=bench.config(hosts__master__server="port = 1"))
+
+
+@row(
+    "no CA for the donor's certificate",
+    status=3,
+    error="PreconditionError",
+    says=["source-certificate: ", "with no server.replication_ca_file: ERROR 2026"],
+    hint="server.replication_ca_file of replica must be the CA that signed the certificate",
+)
+def _no_ca(bench: Bench) -> Iterator[Attempt]:
+    yield Attempt(config=bench.config(hosts__replica__server='replication_ca_file = ""'))
+
+
+@row(
+    "a stranger's CA for the donor's certificate",
+    status=3,
+    error="PreconditionError",
+    says=["source-certificate: ", "ERROR 2026"],
+    hint="server.replication_ca_file of replica must be the CA that signed the certificate",
+)
+def _stranger(bench: Bench) -> Iterator[Attempt]:
+    ca_file = make_ca(bench.root("replica") / "tmp")
+    yield Attempt(
+        config=bench.config(hosts__replica__server=f'replication_ca_file = "/tmp/{ca_file.name}"')
+    )
 
 
 @row(

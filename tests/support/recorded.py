@@ -37,6 +37,8 @@ TOKENS = {name: Secret(f"s.recordedTokenOf-{name}") for name in ("orchestrator",
 MOMENT = 1_795_304_152
 DAY = 86_400
 RIGHTS = ["create", "read", "update", "delete", "list"]
+STRANGER = "ERROR 1045 (28000): Access denied for user 'xbvault'@'db2' (using password: NO)"
+"""What a server says to a client without an account there, when it has trusted its certificate."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +135,7 @@ def make_remote(
     answers = _read_sections("server.txt", cell)
     words = {_statements(config, name, cell)[key]: text for key, text in answers.items()}
     client = flavors.of(config.host(name)).programs(config.host(name)).client
+    made.answer("timeout", "20", client, status=1, stderr=STRANGER)
     made.answers[(client,)] = lambda call: _say(_find(words, call.stdin.decode()))
     return made
 

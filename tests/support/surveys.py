@@ -13,6 +13,7 @@ from orchestrator.facts.hosts import HostFacts
 from orchestrator.facts.instances import InstanceFacts
 from orchestrator.facts.preflight import Request
 from orchestrator.facts.survey import (
+    Connection,
     HostSurvey,
     Survey,
     VaultSurvey,
@@ -199,6 +200,7 @@ def make_survey() -> Survey:
         ),
         lock=LockState(run="", holder="", fence=3, live=False, changed_by="", changed_fence=0),
         arriving=make_account("xbvault_recipient", database.RECIPIENT),
+        connection=Connection(),
     )
 
 

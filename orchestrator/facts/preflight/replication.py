@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.config import Config
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
-    from orchestrator.facts.survey import HostSurvey, Survey
+    from orchestrator.facts.survey import Connection, HostSurvey, Survey
     from orchestrator.flavors.interface import Flavor, ReplicationStatus
 
 
@@ -114,19 +114,39 @@ def judge_source(survey: Survey, config: Config, request: Request) -> Iterator[t
     )
     yield "binlog-retention", retention
     yield "name-resolution", judge_name_resolution(instance, side, where, request.recipient)
-    if survey.upstream is not None:
-        address, port = source_address(config, where), config.host(where).server.port
-        refusal = survey.upstream.refusal
-        yield (
-            "source-reachable",
-            (
-                not refusal,
-                f"{request.recipient} connects to {address}:{port}"
-                if not refusal
-                else f"{request.recipient} does not: {refusal}",
-                f"see server.replication_address and server.port of {where}, and the network between",
-            ),
-        )
+
+
+def judge_connection(
+    connection: Connection, config: Config, request: Request
+) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about the recipient's way to the server that the new replica is to follow."""
+    where = request.source or request.donor
+    address, port = source_address(config, where), config.host(where).server.port
+    yield (
+        "source-reachable",
+        (
+            not connection.refusal,
+            f"does not connect to {address}:{port}: {connection.refusal}"
+            if connection.refusal
+            else f"connects to {address}:{port}",
+            f"see server.replication_address and server.port of {where}, and the network between",
+        ),
+    )
+    if connection.refusal:
+        return
+    ca_file = config.host(request.recipient).server.replication_ca_file
+    checked = f"with {ca_file}" if ca_file else "with no server.replication_ca_file"
+    yield (
+        "source-certificate",
+        (
+            not connection.distrust,
+            f"{address}:{port}, {checked}"
+            + (f": {connection.distrust}" if connection.distrust else ""),
+            f"server.replication_ca_file of {request.recipient} must be the CA that signed the "
+            f"certificate of the server on {where}, and server.replication_address of {where} a name in "
+            "it: replication is always encrypted, and never with a stranger",
+        ),
+    )
 
 
 def describe_source(status: ReplicationStatus) -> str:

@@ -127,6 +127,20 @@ BAD: dict[str, tuple[Survey, str, str, type[OrchestratorError], str]] = {
         PreconditionError,
         "ClientAliveInterval 0",
     ),
+    "recipient does not reach the donor's server": (
+        change(make_survey(), "connection", refusal="ERROR 2002 (HY000): Can't connect"),
+        "source-reachable",
+        "db2",
+        PreconditionError,
+        "does not connect to 192.0.2.1:3306: ERROR 2002",
+    ),
+    "recipient does not trust the donor's server": (
+        change(make_survey(), "connection", distrust="ERROR 2026 (HY000): TLS/SSL error"),
+        "source-certificate",
+        "db2",
+        PreconditionError,
+        "with no server.replication_ca_file: ERROR 2026",
+    ),
     "recipient's sshd does not say": (
         host("db2", sshd={}),
         "ssh-keepalive",

@@ -67,9 +67,7 @@ def make_replica(
     return dataclasses.replace(
         survey,
         source=source,
-        upstream=UpstreamSurvey(
-            donor_address="192.0.2.9", source_address="192.0.2.9", refusal="", **changes
-        ),
+        upstream=UpstreamSurvey(donor_address="192.0.2.9", source_address="192.0.2.9", **changes),
     )
 
 
@@ -105,7 +103,7 @@ def test_a_good_sibling_is_asked_for_all_of_it() -> None:
         ("source-binlog", "db9"),
         ("binlog-retention", "db9"),
         ("name-resolution", "db9"),
-        ("source-reachable", "db9"),
+        ("source-reachable", "db2"),
         ("host-readable", "db9"),
     }
     assert not {name for name, host in asked if host == "db1"} & {
@@ -203,7 +201,8 @@ def test_a_sibling_goes_on_as_its_donor(coordinates: str, *, uses_gtid: bool, ok
 @pytest.mark.parametrize(
     ("part", "changes", "name"),
     [
-        ("upstream", {"refusal": "ERROR 2002 (HY000): Can't connect"}, "source-reachable"),
+        ("connection", {"refusal": "ERROR 2002 (HY000): Can't connect"}, "source-reachable"),
+        ("connection", {"distrust": "ERROR 2026 (HY000): TLS/SSL error"}, "source-certificate"),
         ("source", {"account": make_account("x", database.READING)}, "source-privileges"),
         ("source", {"instance": None, "account": None}, "source-running"),
         ("source", {"instance": make_instance("9", variables={"log_bin": "OFF"})}, "source-binlog"),
