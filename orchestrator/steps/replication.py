@@ -141,7 +141,7 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
         )
         sql.execute(remote, host, Secret.join(before, read_password(tools, plan), after))
     sql.execute(remote, host, dialect.start_sql)
-    _wait_until_connected(tools, plan)
+    wait_until_connected(tools, plan)
     return read_state(tools, plan)
 
 
@@ -170,6 +170,37 @@ def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
     """
     wait_until_caught_up(tools, plan)
     return read_state(tools, plan)
+
+
+def wait_until_connected(tools: Tools, plan: Plan) -> None:
+    """Wait until the replica fetches from its source, as it does some seconds after that came back.
+
+    Raises:
+        CommandError: It does not connect within a minute, with the server's words.
+        PreconditionError: The source has purged what it needs.
+    """
+    end = time.monotonic() + CONNECT_SECONDS
+    while True:
+        tools.check_cancelled()
+        status = _read_status(tools, plan)
+        if status and status.io == "Yes":
+            return
+        error = status.io_error if status else ""
+        if status and status.io_errno in _LOGS_ARE_GONE:
+            raise PreconditionError(
+                f"the source has purged a binary log that the replica needs: {error[:300]}",
+                host=plan.source_host,
+                hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
+                "longer (binlog_expire_logs_seconds), and clone again",
+            )
+        if (status and status.io == "No" and error) or time.monotonic() > end:
+            raise CommandError(
+                f"the replica cannot connect to its source: {error[:300] or 'no answer'}",
+                host=plan.recipient,
+                hint="check server.replication_address, server.port, server.account_host, and "
+                "server.replication_ca_file; then `xbvault runs resume`",
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
@@ -341,28 +372,3 @@ def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
 def _read_status(tools: Tools, plan: Plan) -> ReplicationStatus | None:
     host = tools.config.host(plan.recipient)
     return instances.read_replication(tools.recipient, host, flavors.dialect_of(plan))
-
-
-def _wait_until_connected(tools: Tools, plan: Plan) -> None:
-    end = time.monotonic() + CONNECT_SECONDS
-    while True:
-        tools.check_cancelled()
-        status = _read_status(tools, plan)
-        if status and status.io == "Yes":
-            return
-        error = status.io_error if status else ""
-        if status and status.io_errno in _LOGS_ARE_GONE:
-            raise PreconditionError(
-                f"the source has purged a binary log that the replica needs: {error[:300]}",
-                host=plan.source_host,
-                hint=f"`xbvault runs cancel {plan.run_id}`; let the source keep its binary logs "
-                "longer (binlog_expire_logs_seconds), and clone again",
-            )
-        if (status and status.io == "No" and error) or time.monotonic() > end:
-            raise CommandError(
-                f"the replica cannot connect to its source: {error[:300] or 'no answer'}",
-                host=plan.recipient,
-                hint="check server.replication_address, server.port, server.account_host, and "
-                "server.replication_ca_file; then `xbvault runs resume`",
-            )
-        time.sleep(POLL_SECONDS)

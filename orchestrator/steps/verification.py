@@ -154,10 +154,12 @@ def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
 
     Raises:
         VerificationError: It does not run, or has not advanced.
+        CommandError: It does not come to its source, or not to where that one is.
 
     Repeat:
         Looks again.
     """
+    replication.wait_until_connected(tools, plan)
     wanted = replication.wait_until_caught_up(tools, plan)
     arrived = (
         replication.follow_rotation(tools, plan)

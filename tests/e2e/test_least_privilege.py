@@ -8,7 +8,6 @@ and its forgetting, and at last what of the printed was used.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -16,22 +15,29 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from clone_lab import MARIADB_CHECKS, CloneLab, running_lab
-from least import ACCOUNTS, DONOR, OPTION_FILE, RECIPIENT, LeastLab, find_used_rights
-from warm_cli import warm_cli
+from clone_lab import MARIADB_CHECKS, running_lab
+from least import (
+    ACCOUNTS,
+    DONOR,
+    PLAN,
+    RECIPIENT,
+    LeastLab,
+    find_silent,
+    find_unnamed_privileges,
+    find_used_rights,
+    lacks,
+    least_lab,
+    read_error,
+)
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
+    from collections.abc import Iterator
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
     pytest.mark.timeout(420),
 ]
 
-PLAN = ("clone", DONOR, RECIPIENT, "--replace", "--plan")
 CLONE = ("clone", DONOR, RECIPIENT, "--replace", "--yes")
 ORCHESTRATOR = "xbvault-orchestrator"
 TRANSITION = f"xbvault-transition-{RECIPIENT}"
@@ -55,31 +61,8 @@ NOT_FOR_THIS_CLONE = re.compile(
 def least(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeastLab]:
     """Bring the laboratory up, and give everybody what is printed."""
     directory = tmp_path_factory.mktemp("least") / "lab"
-    with running_lab(directory, "--replica-server") as lab:
-        config = write_config(lab)
-        with warm_cli(config) as cli:
-            found = LeastLab(lab, cli)
-            found.apply()
-            yield found
-
-
-def write_config(lab: CloneLab) -> Path:
-    """Write a configuration with logins that are not root, on hosts and servers."""
-    text = (lab.directory / "xbvault-dba.toml").read_text()
-    for host in ACCOUNTS:
-        text = text.replace(f"[hosts.{host}]\n", f'[hosts.{host}]\nreceive_user = "dba"\n')
-        header = f"[hosts.{host}.server]\n"
-        text = text.replace(header, f'{header}defaults_file = "{OPTION_FILE}"\n')
-    path = lab.directory / "least.toml"
-    path.write_text(text)
-    return path
-
-
-def read_error(done: subprocess.CompletedProcess[str]) -> str:
-    """Return all that a refused command said, findings that do not hold included."""
-    document = json.loads(done.stdout)
-    bad = [check for check in document.get("checks") or () if not check["ok"]]
-    return json.dumps([document["error"], bad], ensure_ascii=False).replace('\\"', '"')
+    with running_lab(directory, "--replica-server") as lab, least_lab(lab) as found:
+        yield found
 
 
 def name_right(path: str, capability: str) -> re.Pattern[str]:
@@ -89,11 +72,6 @@ def name_right(path: str, capability: str) -> re.Pattern[str]:
     return re.compile(
         rf'\b{capability} on {whole}|{whole}: [a-z, ]*\b{capability}\b|"{capability}" on {begin}'
     )
-
-
-def lacks(user: str, privilege: str) -> re.Pattern[str]:
-    """Return how a privilege is named that an account has not got."""
-    return re.compile(rf"{user}@localhost lacks {privilege} on \*\.\*")
 
 
 def group(rights: list[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
@@ -107,31 +85,6 @@ def is_for_clone(path: str, capability: str) -> bool:
     if path == f"mariadb-{DONOR}/data/*":
         return capability == "read"
     return not NOT_FOR_THIS_CLONE.fullmatch(path)
-
-
-def find_silent(
-    least: LeastLab,
-    taken: Iterable[AbstractContextManager[None]],
-    command: tuple[str, ...],
-    *,
-    status: int,
-    says: Iterable[re.Pattern[str]],
-) -> list[str]:
-    """Take things away, run a command, and return what is wrong with its refusal."""
-    before = least.read_recipient()
-    with contextlib.ExitStack() as stack:
-        for one in taken:
-            stack.enter_context(one)
-        done = least.call(*command)
-    said = read_error(done)
-    wrong = [f"does not say {form.pattern}: {said}" for form in says if not form.search(said)]
-    if done.returncode != status:
-        wrong.append(f"status {done.returncode}, not {status}: {said}")
-    if not re.search(r'"hint": "[^"]', said):
-        wrong.append(f"no hint: {said}")
-    if least.read_recipient() != before:
-        wrong.append(f"the recipient was touched: {said}")
-    return wrong
 
 
 def test_what_is_printed_is_enough_for_every_check(least: LeastLab) -> None:
@@ -198,23 +151,8 @@ def test_a_right_taken_from_a_host_is_named(least: LeastLab) -> None:
 
 
 def test_a_privilege_taken_from_an_account_is_named(least: LeastLab) -> None:
-    """Each account loses one of its own; the recipient's is looked at on the donor.
-
-    Where the donor's account loses what it needs to look, it is the only one that is named.
-    """
-    wrong = []
-    listed = [least.printed.privileges(user) for user in ACCOUNTS.values()]
-    for privileges in itertools.zip_longest(*map(reversed, listed)):
-        lost = [pair for pair in zip(ACCOUNTS.values(), privileges, strict=True) if pair[1]]
-        named = lost[:1] if "SELECT" in privileges[:1] else lost
-        wrong += find_silent(
-            least,
-            [least.without_privilege(DONOR, *pair) for pair in lost],
-            PLAN,
-            status=3,
-            says=[lacks(*pair) for pair in named],
-        )
-    assert wrong == []
+    """Each account loses one of its own; the recipient's is looked at on the donor."""
+    assert find_unnamed_privileges(least) == []
 
 
 @pytest.mark.parametrize("privilege", ["PROCESS", "SELECT", "SLAVE MONITOR"])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import secrets
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab import hosts, model, servers
 from vault_root import VaultRoot
+from warm_cli import warm_cli
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from clone_lab import CloneLab
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 DONOR, RECIPIENT = "master", "replica"
 ACCOUNTS = {DONOR: "xbvault_donor", RECIPIENT: "xbvault_recipient"}
+PLAN = ("clone", DONOR, RECIPIENT, "--replace", "--plan")
 OPTION_FILE = "/etc/mysql/xbvault.cnf"
 LINE = (
     'restrict,command="sudo -n /usr/local/sbin/xbvault-receive \\"$SSH_ORIGINAL_COMMAND\\"" '
@@ -37,7 +41,7 @@ class Printed:
 
     Attributes:
         policies: Text of every policy by its name.
-        grants: The statements.
+        grants: The statements; those for each series of servers that wants others.
         sudoers: The file of every host.
     """
 
@@ -53,9 +57,14 @@ class Printed:
             for capability in re.findall(r'"(\w+)"', found["listed"])
         ]
 
+    @property
+    def statements(self) -> str:
+        """The statements for the newest series."""
+        return self.grants.split("\n-- xbvault")[0]
+
     def privileges(self, user: str) -> list[str]:
         """Return what an account is granted."""
-        for line in self.grants.splitlines():
+        for line in self.statements.splitlines():
             found = _GRANT.match(line)
             if found and found["user"] == user:
                 more = ["GRANT OPTION"] if "GRANT OPTION" in found["more"] else []
@@ -106,7 +115,7 @@ class LeastLab:
         for name, text in self.printed.policies.items():
             self.vault.write_policy(name, text)
         password = secrets.token_hex(16)
-        grants = self.printed.grants.replace("'PASSWORD'", f"'{password}'")
+        grants = self.printed.statements.replace("'PASSWORD'", f"'{password}'")
         for host, user in ACCOUNTS.items():
             self.sql(host, grants)
             self.write(host, OPTION_FILE, f"[client]\nuser = {user}\npassword = {password}\n")
@@ -171,7 +180,7 @@ class LeastLab:
     def read_recipient(self) -> tuple[int, list[str], list[str]]:
         """Return what a run would change first: the datadir itself, its neighbours, its options."""
         root = self.root(RECIPIENT)
-        datadir, options = root / "var/lib/mysql", root / "etc/mysql/mariadb.conf.d"
+        datadir, options = root / "var/lib/mysql", root / f"etc/mysql/{self._model.flavor}.conf.d"
         return datadir.stat().st_ino, _list(datadir.parent), _list(options)
 
 
@@ -206,3 +215,82 @@ def find_used_rights(
             if form.fullmatch(request["path"]):
                 used.add((path, request["operation"]))
     return used
+
+
+def _write_config(lab: CloneLab) -> Path:
+    """Write a configuration with logins that are not root, on hosts and servers."""
+    text = (lab.directory / "xbvault-dba.toml").read_text()
+    for host in ACCOUNTS:
+        text = text.replace(f"[hosts.{host}]\n", f'[hosts.{host}]\nreceive_user = "dba"\n')
+        header = f"[hosts.{host}.server]\n"
+        text = text.replace(header, f'{header}defaults_file = "{OPTION_FILE}"\n')
+    path = lab.directory / "least.toml"
+    path.write_text(text)
+    return path
+
+
+def read_error(done: subprocess.CompletedProcess[str]) -> str:
+    """Return all that a refused command said, findings that do not hold included."""
+    document = json.loads(done.stdout)
+    bad = [check for check in document.get("checks") or () if not check["ok"]]
+    return json.dumps([document["error"], bad], ensure_ascii=False).replace('\\"', '"')
+
+
+def lacks(user: str, privilege: str) -> re.Pattern[str]:
+    """Return how a privilege is named that an account has not got."""
+    return re.compile(rf"{user}@localhost lacks {privilege} on \*\.\*")
+
+
+def find_silent(
+    least: LeastLab,
+    taken: Iterable[AbstractContextManager[None]],
+    command: tuple[str, ...],
+    *,
+    status: int,
+    says: Iterable[re.Pattern[str]],
+) -> list[str]:
+    """Take things away, run a command, and return what is wrong with its refusal."""
+    before = least.read_recipient()
+    with ExitStack() as stack:
+        for one in taken:
+            stack.enter_context(one)
+        done = least.call(*command)
+    said = read_error(done)
+    wrong = [f"does not say {form.pattern}: {said}" for form in says if not form.search(said)]
+    if done.returncode != status:
+        wrong.append(f"status {done.returncode}, not {status}: {said}")
+    if not re.search(r'"hint": "[^"]', said):
+        wrong.append(f"no hint: {said}")
+    if least.read_recipient() != before:
+        wrong.append(f"the recipient was touched: {said}")
+    return wrong
+
+
+def find_unnamed_privileges(least: LeastLab) -> list[str]:
+    """Take each privilege from its account, one of each at a time, and return what goes unsaid.
+
+    The recipient's account is looked at on the donor. Where the donor's loses what it needs to look,
+    it is the only one that is named.
+    """
+    wrong = []
+    listed = [least.printed.privileges(user) for user in ACCOUNTS.values()]
+    for privileges in itertools.zip_longest(*map(reversed, listed)):
+        lost = [pair for pair in zip(ACCOUNTS.values(), privileges, strict=True) if pair[1]]
+        named = lost[:1] if "SELECT" in privileges[:1] else lost
+        wrong += find_silent(
+            least,
+            [least.without_privilege(DONOR, *pair) for pair in lost],
+            PLAN,
+            status=3,
+            says=[lacks(*pair) for pair in named],
+        )
+    return wrong
+
+
+@contextmanager
+def least_lab(lab: CloneLab) -> Iterator[LeastLab]:
+    """Give everybody in a laboratory exactly what is printed."""
+    with warm_cli(_write_config(lab)) as cli:
+        found = LeastLab(lab, cli)
+        found.apply()
+        yield found
