@@ -95,6 +95,7 @@ def _read_privileges(remote: Remote, host: HostConfig, label: str) -> Account:
     statement = _PRIVILEGES.format(user=quote_text(user), host=quote_text(user_host))
     rows = sql.query(remote, host, statement)
     found = {row["name"] for row in rows if row["name"] != "USAGE"}
-    if any(row["grantable"] == "YES" for row in rows):
+    # MySQL's dynamic privileges, such as BACKUP_ADMIN, are grantable one by one.
+    if any(row["grantable"] == "YES" and "_" not in row["name"] for row in rows):
         found.add(GRANT_OPTION)
     return Account(user=user, host=user_host, privileges=frozenset(found))

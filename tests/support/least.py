@@ -14,6 +14,8 @@ from lab import hosts, model, servers
 from vault_root import VaultRoot
 from warm_cli import warm_cli
 
+from orchestrator.privileges import database
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Iterator
@@ -157,14 +159,17 @@ class LeastLab:
     @contextmanager
     def without_privilege(self, host: str, user: str, privilege: str) -> Iterator[None]:
         """Take one privilege from an account on a host's server, and give it back."""
-        account = f"'{user}'@'localhost'"
-        self.sql(host, f"REVOKE {privilege} ON *.* FROM {account}")
+        listed = self.printed.privileges(user)
+        self._grant_anew(host, user, [name for name in listed if name != privilege])
         try:
             yield
         finally:
-            option = privilege == "GRANT OPTION"
-            given = f"USAGE ON *.* TO {account} WITH {privilege}"
-            self.sql(host, f"GRANT {given if option else f'{privilege} ON *.* TO {account}'}")
+            self._grant_anew(host, user, listed)
+
+    def _grant_anew(self, host: str, user: str, privileges: list[str]) -> None:
+        """Grant these and no others. MySQL 9.7 keeps a dynamic one twice that lost its grant option."""
+        revoke = f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM '{user}'@'localhost'"
+        self.sql(host, f"{revoke}; {database.grant_sql(user, 'localhost', tuple(privileges))}")
 
     @contextmanager
     def without_rule(self, host: str, rule: str) -> Iterator[None]:
