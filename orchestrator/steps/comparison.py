@@ -193,7 +193,8 @@ def judge(
     for _ in range(LOOKS):
         found = look(tables)
         if found.at:
-            verdict.equal[found.at] = len(tables) - len(found.unequal)
+            equal = len(tables) - len(found.unequal)
+            verdict.equal[found.at] = verdict.equal.get(found.at, 0) + equal
         differ = [entry for entry in found.unequal if entry[1] != _UNREAD]
         verdict.differ = [(t.label, a, b) for t, a, b in differ if _key(t) in suspected]
         suspected |= {_key(table) for table, _, _ in differ}

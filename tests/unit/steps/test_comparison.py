@@ -198,8 +198,11 @@ def test_answers_of_other_tables_are_refused(answer: list[tuple[str, str]]) -> N
 class Hosts:
     """Two hosts whose tables are looked at; an entry of the script is a look."""
 
-    def __init__(self, *looks: dict[str, tuple[str, str]], dropped: str = "") -> None:
+    def __init__(
+        self, *looks: dict[str, tuple[str, str]], dropped: str = "", is_idle: bool = False
+    ) -> None:
         self.looks = list(looks)
+        self.is_idle = is_idle
         self.dropped = dropped
         self.asked: list[list[str]] = []
 
@@ -208,7 +211,7 @@ class Hosts:
         self.asked.append(labels(list(tables)))
         unequal = self.looks.pop(0)
         return Look(
-            at=f"bin.1:{len(self.asked)}",
+            at="bin.1:4" if self.is_idle else f"bin.1:{len(self.asked)}",
             unequal=tuple((t, *unequal[t.label]) for t in tables if t.label in unequal),
         )
 
@@ -241,6 +244,13 @@ def test_what_was_altered_meanwhile_is_looked_at_again() -> None:
     assert hosts.asked == [["s.a", "s.b", "s.c"], ["s.b"], ["s.b"]]
     assert verdict.equal == {"bin.1:1": 2, "bin.1:2": 0, "bin.1:3": 1}
     assert is_clean(verdict)
+
+
+def test_looks_at_one_position_add_up() -> None:
+    """What is altered outside of the binary log leaves the position as it is."""
+    hosts = Hosts({"s.b": OVERTAKEN}, {}, is_idle=True)
+    verdict = judge(hosts.read_tables(), hosts.look, hosts.read_tables)
+    assert verdict.equal == {"bin.1:4": 3}
 
 
 def test_a_table_swapped_for_another_is_no_difference() -> None:
