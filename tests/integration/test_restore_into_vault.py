@@ -23,6 +23,7 @@ from orchestrator import config as config_module
 from orchestrator import remote as remote_module
 from orchestrator import vault_setup
 from orchestrator.errors import (
+    CommandError,
     PreconditionError,
     SecretError,
     SecretStoreUnavailableError,
@@ -277,6 +278,24 @@ def test_a_vault_that_the_host_alone_does_not_reach(stage: Stage, tmp_path: Path
     stage.tools = dataclasses.replace(stage.tools, config=good)
     stage.restore()
     assert len(stage.names()) == 1
+
+
+def test_a_disk_that_was_full_when_the_key_was_stored(stage: Stage, tmp_path: Path) -> None:
+    """The same step makes another; the first is nobody's then, and stays in the mount."""
+    tool = tmp_path / "xtrabackup"
+    kept = tool.read_text()
+    tool.write_text(kept.replace("export ", "export XBSIM_FAIL=copy-back-disk-full "))
+    with pytest.raises(CommandError) as caught:
+        stage.restore()
+    assert "OS errno 28" in caught.value.message
+    (lost,) = stage.names()
+    stage.check_untouched()
+    tool.write_text(kept)
+    stage.restore()
+    names = key_names.need_names(stage.tools, "r1")
+    assert len(names.new) == 1
+    assert stage.names() == {lost} | {base64.b64decode(name).decode() for name in names.new}
+    stage.check_untouched()
 
 
 def test_a_token_that_may_not_write(stage: Stage) -> None:
