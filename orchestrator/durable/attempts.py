@@ -39,6 +39,9 @@ class Session(Protocol):
     def start_server(self, tools: Tools, plan: Plan) -> bool:
         """Start the recipient's new server again; return whether it did not run."""
 
+    def need_unended(self) -> None:
+        """Refuse to begin to cancel a run that has ended by another copy of its journal."""
+
     def end(self, status: str) -> None:
         """Close everything; called once, with succeeded, failed, cancelled or detached."""
 

@@ -74,6 +74,8 @@ def drive_flows(
         session = open_session(config, plan)
         status = "detached"
         try:
+            if spec["kind"] == "cancel" and not rows:
+                session.need_unended()
             with engine.launch_engine(journal.path, resuming=resuming) as launched:
                 for flow in flows:
                     _drive_flow(journal, session, launched, flow)

@@ -19,9 +19,15 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator import jobs, lock, log, numerals
-from orchestrator.errors import LockHeldError, OrchestratorError, PreconditionError, RemoteError
+from orchestrator.errors import (
+    LockHeldError,
+    OrchestratorError,
+    PreconditionError,
+    RemoteError,
+    SecretError,
+)
 from orchestrator.remote import SshRemote
-from orchestrator.steps import records, servers
+from orchestrator.steps import records, restore, servers
 from orchestrator.steps.registry import StepInfo, Tools
 from orchestrator.vault import Vault
 
@@ -107,6 +113,27 @@ class Session:
     def start_server(self, tools: Tools, plan: Plan) -> bool:
         """Start the recipient's new server again; return whether it did not run."""
         return servers.start_again(tools, plan)
+
+    def need_unended(self) -> None:
+        """Refuse to begin to cancel a run that has ended by another copy of its journal.
+
+        A run that was cancelled there in part only can be cancelled here. What does not answer is no
+        reason to wait: remote jobs have to end within seconds.
+
+        Raises:
+            PreconditionError: It has ended.
+        """
+        tools = Tools(
+            config=self._config, vault=self._vault, donor=self._donor, recipient=self._recipient
+        )
+        try:
+            self._check_not_ended()
+        except SecretError:
+            return
+        except PreconditionError:
+            remembers = self._recipient.run(["test", "-d", self._plan.run_dir], check=False)
+            if remembers.status != 0 or restore.is_swapped(tools, self._plan):
+                raise
 
     def end(self, status: str) -> None:
         """Release the recipient lock and close the doors.

@@ -155,6 +155,10 @@ def test_of_two_resumes_one_goes_on_and_an_old_journal_never(lab: CloneLab, conf
     status, document = resume(lab, early, run_id)
     assert (status, document["error"]["error"]) == (3, "PreconditionError")
     assert f"run {run_id} has ended elsewhere" in document["error"]["message"]
+    ended = lab.xbvault("runs", "cancel", run_id, "--yes", "--json", check=False, config=early)
+    assert ended.returncode == 3
+    assert f"run {run_id} has ended elsewhere" in json.loads(ended.stdout)["error"]["message"]
+    assert laws.read_state(lab, run_id) == state
     late = copy_journal(lab, config, "late")
     status, document = resume(lab, late, run_id)
     assert (status, document["status"]) == (0, "succeeded")

@@ -228,6 +228,9 @@ class EngineSession:
         """Say that there is none to start."""
         return False
 
+    def need_unended(self) -> None:
+        """Know of no other copy of the journal."""
+
     def end(self, status: str) -> None:
         """Write the status down."""
         with (world() / "sessions").open("a") as stream:
