@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import nemeses
 import pytest
 import table
-from clone_lab import running_lab
+from clone_lab import REPOSITORY, running_lab
+from ledger import Ledger, read_digest
 from stand import Stand, make_stand
 from ways import OURS
 
@@ -27,14 +28,29 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield make_stand(lab, folder)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the rows; write the page where ``XBVAULT_FAULT_PAGE`` says, if every test passed."""
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
+) -> None:
+    """Print the rows; write the page where ``XBVAULT_FAULT_PAGE`` says, once every test has passed."""
     stats = terminalreporter.stats
-    rows = table.collect(stats.get("passed", []))
-    if not rows:
-        return
-    terminalreporter.write_sep("=", "faults")
-    terminalreporter.write_line(table.show(rows))
+    passed = {report.nodeid: table.read_rows(report) for report in stats.get("passed", [])}
+    rows = table.arrange(row for found in passed.values() for row in found)
+    if rows:
+        terminalreporter.write_sep("=", "faults")
+        terminalreporter.write_line(table.show(rows))
     page = os.environ.get("XBVAULT_FAULT_PAGE")
-    if page and not stats.get("failed") and not stats.get("error"):
-        Path(page).write_text(table.write_page(rows), encoding="utf-8")
+    if not page or config.cache is None:
+        return
+    product = read_digest([REPOSITORY / "orchestrator", REPOSITORY / "playbooks"])
+    ledger = Ledger(config.cache.mkdir("faults") / "rows.json", product)
+    failed = [report.nodeid for name in ("failed", "error") for report in stats.get(name, [])]
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    chosen = (
+        config.getoption("keyword")
+        or config.getoption("lf")
+        or os.environ.get("XBVAULT_FAULT_NEMESIS")
+    )
+    ledger.note(passed, failed, is_whole=ended and not chosen)
+    if ledger.rows is not None:
+        text = table.write_page(table.arrange(ledger.rows))
+        Path(page).write_text(text, encoding="utf-8")

@@ -71,16 +71,16 @@ class Row:
         return dataclasses.asdict(self)
 
 
-def collect(reports: Iterable[Any]) -> list[Row]:
-    """Return the rows that tests' reports carry, in the order of the nemeses."""
-    rows = [
-        Row(**value)
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == PROPERTY
-    ]
+def read_rows(report: Any) -> list[dict[str, Any]]:
+    """Return the rows that a test's report carries, as they can be written down."""
+    found = getattr(report, "user_properties", ())
+    return [value for name, value in found if name == PROPERTY]
+
+
+def arrange(rows: Iterable[dict[str, Any]]) -> list[Row]:
+    """Return rows that were written down, in the order of the nemeses."""
     order = [*KILLED, *NEMESES]
-    return sorted(rows, key=lambda row: order.index(row.nemesis))
+    return sorted((Row(**row) for row in rows), key=lambda row: order.index(row.nemesis))
 
 
 def list_kills(verb: str, phases: Iterable[str], ends: str) -> list[Row]:
