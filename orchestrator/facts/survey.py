@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from orchestrator.vault import Health, TokenInfo, Vault
 
 
-_NO_SERVER = re.compile(r"^ERROR (?:2002|2003|2005|2013)\b", re.MULTILINE)
-"""The client's own errors: no connection, no such name, no answer."""
+_NO_SERVER = re.compile(
+    r"^ERROR (?:1129|2002|2003|2005|2013)\b(?!.*\bbefore completion of TLS handshake\b(?!.* 1129 - ))",
+    re.MULTILINE,
+)
+"""The client's own errors: no connection, no such name, no answer; and a server that has shut this
+host out for good. One that knows no account for it yet answers before TLS, which MariaDB's client
+gives in the words of the first."""
 _NO_TRUST = re.compile(r"^ERROR 2026\b", re.MULTILINE)
 """The client's own error: no TLS, or a certificate that does not hold."""
 A_KEY = "1"

@@ -32,6 +32,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: pytest.ExitCode, config: pytest.Config
 ) -> None:
     """Print the rows; write the page where ``XBVAULT_FAULT_PAGE`` says, once every test has passed."""
+    if hasattr(config, "workerinput"):
+        return  # a worker knows of its own tests alone
     stats = terminalreporter.stats
     passed = {report.nodeid: table.read_rows(report) for report in stats.get("passed", [])}
     rows = table.arrange(row for found in passed.values() for row in found)

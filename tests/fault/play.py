@@ -26,7 +26,11 @@ CLONE = ("clone", "master", "replica", "--replace", "--yes", "--json")
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9]+-[0-9a-f]{8}")
 _NAMES = (
     (_RUN_ID, "RUN"),
+    (re.compile(r"https://10\.99\.\d+\.\d+"), "https://vault.example.net"),
     (re.compile(r"10\.99\.\d+\.\d+"), "ADDRESS"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.+]\d+)*(?:[+-]\d\d:\d\d)?"), "MOMENT"),
+    (re.compile(r"\bxbvault_[0-9a-f]{8}\b"), "xbvault_ID"),
+    (re.compile(r"\b0x[0-9a-f]+\b|(?<=read )0x[0-9a-f]+"), "0xN"),
     (re.compile(r"/[^ ':,]*/lab/"), "…/"),
     (re.compile(r"\b[0-9a-f]{8,}\b"), "ID"),
     (re.compile(r"\b\d{4,}\b"), "N"),

@@ -25,10 +25,10 @@ PROPERTY = "fault"
 HEAD = """\
 # Faults: what breaks, and what `xbvault clone` does then
 
-Written by `make fault`, which breaks each of these on real servers, one at a time, in a clone that
-replaces a replica's data while the donor is written to. What is broken is mended afterwards, and
-the run resumed where it failed. Then these laws are judged, from outside of the tool, and held in
-every row:
+Written by `make fault`, which breaks each of these on real servers, one at a time.
+The clone replaces a replica's data while the donor is written to.
+What is broken is mended afterwards, and the run resumed where it failed.
+Then these laws are judged, from outside of the tool, and held in every row:
 
 - (a) a run that says succeeded has made every table of the recipient equal to the donor's;
 - (b) the donor is as it was: running, no lock, no file, process or account left over;
@@ -39,8 +39,8 @@ every row:
 
 Kills inside a step come after each act on a host or in Vault, and amid the long ones.
 
-A step that is repeated by itself meets short breaks without a failure: *goes on*. `xbvault explain
-CLASS` says of each class what was kept and what to do.
+A step that is repeated by itself meets short breaks without a failure: *goes on*.
+`xbvault explain CLASS` says of each class what was kept and what to do.
 """
 
 
