@@ -292,6 +292,14 @@ def find_unnamed_privileges(least: LeastLab) -> list[str]:
     return wrong
 
 
+def find_unnamed_before(least: LeastLab, privilege: str) -> list[str]:
+    """Take a privilege on the server that is to be set aside, and return what goes unsaid."""
+    user = ACCOUNTS[RECIPIENT]
+    taken = least.without_privilege(RECIPIENT, user, privilege)
+    says = re.compile(rf"the server that {RECIPIENT} has now, {lacks(user, privilege).pattern}")
+    return find_silent(least, [taken], PLAN, status=3, says=[says])
+
+
 @contextmanager
 def least_lab(lab: CloneLab) -> Iterator[LeastLab]:
     """Give everybody in a laboratory exactly what is printed."""
