@@ -184,11 +184,15 @@ class MariaDB(Flavor):
     variables_sql = mariadb_sql.VARIABLES_SQL
 
     def trust_options(self, version: str, ca_file: str) -> list[str]:
-        """Return none where a password vouches for the certificate, as it can from 11.4 on."""
+        """Return the options.
+
+        From 11.4 on, and without a CA, the replica's password vouches for the certificate. The client
+        has none here, and would refuse it by default.
+        """
         if ca_file:
             return ["--ssl-verify-server-cert", f"--ssl-ca={ca_file}"]
         by_password = bool(version) and versions.read_numbers(version) >= (11, 4)
-        return [] if by_password else ["--ssl-verify-server-cert"]
+        return [f"--{'disable-' if by_password else ''}ssl-verify-server-cert"]
 
     def dialect(self, version: str) -> mariadb_sql.MariaDBDialect:
         """Return the SQL of any version."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from fake_remote import FakeRemote
 from surveys import CONFIG, make_survey
 
 from orchestrator.facts import survey
+from orchestrator.flavors.mariadb import MariaDB
+from orchestrator.flavors.mysql import MySQL
+
+if TYPE_CHECKING:
+    from orchestrator.flavors.interface import Flavor
 
 TLS = "Received error packet before completion of TLS handshake. The authenticity … verified:"
 
@@ -52,3 +59,23 @@ def test_a_certificate_that_does_not_hold() -> None:
     """It is no question of the way."""
     words = "ERROR 2026 (HY000): TLS/SSL error: unable to get local issuer certificate"
     assert ask(words) == survey.Connection(distrust=words)
+
+
+@pytest.mark.parametrize(
+    ("flavor", "version", "ca_file", "options"),
+    [
+        (MariaDB(), "10.11.19", "/ca.pem", ["--ssl-verify-server-cert", "--ssl-ca=/ca.pem"]),
+        (MariaDB(), "11.4.2", "/ca.pem", ["--ssl-verify-server-cert", "--ssl-ca=/ca.pem"]),
+        (MariaDB(), "10.11.19", "", ["--ssl-verify-server-cert"]),
+        (MariaDB(), "11.3.2", "", ["--ssl-verify-server-cert"]),
+        (MariaDB(), "11.4.2", "", ["--disable-ssl-verify-server-cert"]),
+        (MariaDB(), "", "", ["--ssl-verify-server-cert"]),
+        (MySQL(), "5.7.44", "/ca.pem", ["--ssl-mode=VERIFY_IDENTITY", "--ssl-ca=/ca.pem"]),
+        (MySQL(), "9.7.4", "", ["--ssl-mode=VERIFY_IDENTITY"]),
+    ],
+)
+def test_the_client_trusts_whom_a_replica_would(
+    flavor: Flavor, version: str, ca_file: str, options: list[str]
+) -> None:
+    """From 11.4 on, MariaDB's replica trusts by its password where it has no CA."""
+    assert flavor.trust_options(version, ca_file) == options
