@@ -76,8 +76,9 @@ golden: install  ## Write the approved texts anew; read what has changed with gi
 
 # The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
 # written once nothing has failed and nothing was left out; what failed in a whole run can be played
-# again by itself, by NEMESIS or PYTEST_OPTIONS=--lf, while the product stays as it is. On MySQL, what differs there: the tools, what is
-# killed around them, and a keyring in a Vault that is away, refuses, or is not trusted.
+# again by itself, by NEMESIS or PYTEST_OPTIONS=--lf, while the product stays as it is. On MySQL, what
+# differs there: the tools, what is killed around them, and a keyring in a Vault that is away, refuses,
+# or is not trusted.
 FAULT_PAGE := $(if $(POINT)$(filter mysql,$(FLAVOR)),,docs/reference/faults.md)
 NEMESES := $(wildcard tests/fault/test_nemeses_*.py)
 KILLS := tests/fault/test_kill_points.py tests/fault/test_kill_points_undo.py
