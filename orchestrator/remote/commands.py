@@ -20,6 +20,8 @@ _TAIL_CHARACTERS = 4000
 _SHOWN_ARGUMENTS = 3
 _SHOWN_CHARACTERS = 120
 DISK_FULL_HINT = "free space on that filesystem, then `xbvault runs resume`"
+_DISK_FULL = re.compile(r"No space left|rrcode: 28|ERROR (1114|1021) \(HY000\)")
+"""The kernel's words, its number in a server's, and the server's own for a full table and a full disk."""
 _TELLING = re.compile(
     r"\berror\b|\bfatal\b|failed|unable|invalid|no space|denied|refused", re.IGNORECASE
 )
@@ -72,4 +74,4 @@ def pick_line(stderr: str) -> str:
 
 def is_disk_full(stderr: str) -> bool:
     """Whether a command complained that a filesystem is full."""
-    return "No space left" in stderr or "rrcode: 28" in stderr
+    return _DISK_FULL.search(stderr) is not None

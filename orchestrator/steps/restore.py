@@ -276,8 +276,9 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     if not is_swapped(tools, plan):
-        if places.read_phase(tools, plan) == places.RESTORED:
-            stop_server(tools, plan)  # an attempt that failed has started it again
+        phase = places.read_phase(tools, plan)
+        if phase == places.RESTORED or (phase == places.NOT_BEGUN and was_running(tools, plan)):
+            stop_server(tools, plan)  # an attempt that failed may have started it again
         if hosts.read_host(remote, host).is_running:
             raise PreconditionError(
                 f"a server runs in {plan.datadir}",

@@ -241,7 +241,13 @@ class Stand:
         Raises:
             LabError: There is none.
         """
-        self.on(name, f"pkill -{signal_name} -x -- {shlex.quote(pattern)}")
+        # The name of a double's process is that of its interpreter.
+        by_path = shlex.quote(f"(^|/){pattern}( |$)")
+        self.on(
+            name,
+            f"pkill -{signal_name} -x -- {shlex.quote(pattern)} || "
+            f"pkill -{signal_name} -f -- {by_path}",
+        )
 
     def power_off(self, name: str) -> None:
         """Take the power from a host."""

@@ -71,7 +71,8 @@ def test_undo_killed_everywhere_gives_the_earlier_replica_back(
     assert laws.read_lock(lab)["fence"] == fence
 
     restart(lab, "replica")
-    assert laws.read_replication(lab)["Master_User"] == earlier["Master_User"]
+    user = f"{OURS.source_word}_User"
+    assert laws.read_replication(lab)[user] == earlier[user]
     check_arrival(lab)
     laws.check_recipient_equals_donor(lab)
     lab.lab("writer", "start")

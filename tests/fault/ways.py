@@ -25,6 +25,7 @@ class Ways:
         wait: Waits five seconds for a position; 0 when it is reached.
         config_dir: Where drop-ins lie on a host.
         table_files: Files that a table has in the datadir.
+        stall_seconds: So long the backup tool may have nothing to say, on a busy machine as well.
         keyring: File of keys on a host; empty where they are in Vault.
     """
 
@@ -42,6 +43,7 @@ class Ways:
     wait: str
     config_dir: str
     table_files: str
+    stall_seconds: int
     keyring: str = ""
 
     @property
@@ -85,6 +87,7 @@ MARIADB = Ways(
     wait="SELECT MASTER_GTID_WAIT('{}', 5)",
     config_dir="etc/mysql/mariadb.conf.d",
     table_files="*.frm",
+    stall_seconds=6,
 )
 MYSQL = Ways(
     flavor="mysql",
@@ -102,6 +105,7 @@ MYSQL = Ways(
     wait="SELECT WAIT_FOR_EXECUTED_GTID_SET('{}', 5)",
     config_dir="etc/mysql/mysql.conf.d",
     table_files="*.ibd",
+    stall_seconds=30,  # its double copies the whole server before the first byte
     keyring="var/lib/mysql-keyring/keyring",
 )
 OURS = {ways.flavor: ways for ways in (MARIADB, MYSQL)}[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stand import Stand
 
 STREAM = in_stream(OURS.backup_gate)
-STALLS = "stall_seconds = 6"
+STALLS = f"stall_seconds = {OURS.stall_seconds}"
 FILTER = Path(__file__).parents[1] / "stream_filter.py"
 _FILTERED = """\
 #!/bin/bash
