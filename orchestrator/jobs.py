@@ -47,6 +47,9 @@ COUNT_NONE: Final = -1
 """`JobSpec.count_after`: no bytes are counted."""
 COUNT_INPUT: Final = -2
 """`JobSpec.count_after`: the bytes that go into the first stage are counted."""
+COUNT_WRITES: Final = -3
+"""`JobSpec.count_after`: the bytes that the first stage writes wherever to, by the kernel's account.
+They are as of the last look at the job while it ran."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PLACE: Final = re.compile(r"/[^\0\n\r]*")
@@ -61,6 +64,12 @@ _RENEW_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 60.0
 """A host that does not answer for less than this is asked again; its job goes on meanwhile."""
 _TAIL_LINES: Final = 40
+_LOOKS: Final = re.compile(
+    r"([0-9]{1,15}) ([0-9]{1,15})"
+    r"(?: ([0-9]{1,15}(?:\.[0-9]{1,9})?) ([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,15}))? *"
+)
+_TIME: Final = re.compile(r"([0-9]{1,9})m([0-9]{1,2}(?:\.[0-9]{1,9})?)s")
+_ROLE: Final = re.compile(r"[a-z]{1,20}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _OWNED: Final = 75
 SIGNALLED: Final = range(129, 193)
@@ -76,10 +85,14 @@ class Stage:
         environment_file: File on the host with ``KEY=value`` lines, set for this stage only. They
             are taken as data: quotes around a value go, nothing is expanded, a backslash is
             refused.
+        role: What it is for, by which its processor time is told; one word, empty for none.
+        port: Above 0: it connects to this TCP port, and what holds the stream up is looked at.
     """
 
     argv: tuple[str, ...]
     environment_file: str = ""
+    role: str = ""
+    port: int = 0
 
     def __post_init__(self) -> None:
         if not self.argv or any("\0" in word for word in self.argv):
@@ -88,6 +101,8 @@ class Stage:
             raise ValueError("a command does not begin with a dash")
         if self.environment_file:
             _check_place(self.environment_file)
+        if self.role and not _ROLE.fullmatch(self.role):
+            raise ValueError("a role is one word of small letters")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +112,7 @@ class JobSpec:
     Attributes:
         name: ``<run_id>.<step>``, with ``.<attempt>`` where there are several.
         stages: Joined by pipes.
-        count_after: Index of the stage whose output is counted, `COUNT_INPUT` or `COUNT_NONE`.
+        count_after: Index of the stage whose output is counted, or one of the ``COUNT_…``.
         stdin_file: Input of the first stage; empty: nothing (an armed job: the receiver's stdin).
         stdout_file: Where the last stage's output goes (0600, truncated); empty: nowhere.
         directory: Working directory.
@@ -122,7 +137,7 @@ class JobSpec:
         _check_name(self.name)
         if not 1 <= len(self.stages) <= _MOST_STAGES:
             raise ValueError(f"a job has 1 to {_MOST_STAGES} stages")
-        if not COUNT_INPUT <= self.count_after < len(self.stages):
+        if not COUNT_WRITES <= self.count_after < len(self.stages):
             raise ValueError("count_after names no stage")
         if min(self.fence, self.owner) < 0:
             raise ValueError("a fence is not negative")
@@ -132,6 +147,23 @@ class JobSpec:
             if place:
                 _check_place(place)
         _check_place(self.directory)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The kernel's account of a TCP connection, at the last look.
+
+    Attributes:
+        seconds: From the begin of the job to that look.
+        busy_seconds: Of these, how long there was something to send or to be acknowledged.
+        receiver_seconds: Of those, how long the receiver's window was closed.
+        buffer_seconds: Of those, how long the sender's own buffer was too small.
+    """
+
+    seconds: float
+    busy_seconds: float
+    receiver_seconds: float
+    buffer_seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,6 +182,11 @@ class JobState:
         died: It was started, does not run, and left no statuses: killed, or the host rebooted.
         expired: It ended itself half way, for nobody renewed its lease (every status is 124), or
             another run took the recipient (75). What it was doing has to be begun again.
+        cpu_seconds: Processor time of the stages that have ended, by role, with all that they
+            started and waited for. Empty where the job is of an older version.
+        looks: How often the first stage of a job with a connection was looked at.
+        held_up: How often it was seen in a write then: those behind it took no more.
+        connection: What the kernel says of the connection; None where ``ss`` is missing there.
     """
 
     exists: bool
@@ -161,6 +198,10 @@ class JobState:
     seconds: float
     died: bool
     expired: bool = False
+    cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    looks: int = 0
+    held_up: int = 0
+    connection: Connection | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -258,6 +299,7 @@ def wait_for_job(
     expected_bytes: int = 0,
     fence: int = 0,
     check: Callable[[], None] = lambda: None,
+    read_progress: Callable[[str], dict[str, int]] = lambda _words: {},
 ) -> JobState:
     """Wait until a job has ended, well or badly, or has died.
 
@@ -270,6 +312,8 @@ def wait_for_job(
         expected_bytes: For the progress events; 0 if unknown.
         fence: Of this process, if it must not stop a job that another has taken over.
         check: Called at every poll. What it raises goes through, and the job goes on.
+        read_progress: What the last lines of its stages say of how far it is, for the progress
+            events.
 
     Returns:
         The state at the end; whether the statuses are good, and whether it was cut off, is for the
@@ -282,7 +326,7 @@ def wait_for_job(
         LockHeldError: It was to be stopped, and another process has taken it over.
         HostUnreachableError: The host could not be reached for a minute.
     """
-    watch = _Watch(remote, name, expected_bytes)
+    watch = _Watch(remote, name, expected_bytes, read_progress)
     pause = _SHORTEST_PAUSE_SECONDS
     while True:
         check()
@@ -343,10 +387,17 @@ def remove_job(remote: Remote, name: str, *, fence: int = 0) -> None:
 class _Watch:
     """What a wait remembers from poll to poll."""
 
-    def __init__(self, remote: Remote, name: str, expected_bytes: int) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        name: str,
+        expected_bytes: int,
+        read_progress: Callable[[str], dict[str, int]],
+    ) -> None:
         self.remote = remote
         self.name = name
         self.expected_bytes = expected_bytes
+        self.read_progress = read_progress
         self.stderr = ""
         self._began_at = self._answered_at = self._grew_at = time.monotonic()
         self._said_at = 0.0
@@ -388,6 +439,7 @@ class _Watch:
             bytes=state.bytes,
             expected_bytes=self.expected_bytes,
             bytes_per_second=round(rate),
+            **self.read_progress(state.stderr),
         )
 
     def reason_to_stop(self, deadline_seconds: float, stall_seconds: float) -> str:
@@ -461,6 +513,7 @@ def _write_job(spec: JobSpec) -> str:
 
 def _settings(spec: JobSpec) -> str:
     counted = 0 if spec.count_after == COUNT_INPUT else spec.count_after
+    connected = next((index for index, stage in enumerate(spec.stages) if stage.port), None)
     values = {
         "stages": str(len(spec.stages)),
         "counted": str(counted),
@@ -470,6 +523,9 @@ def _settings(spec: JobSpec) -> str:
         "directory": spec.directory,
         "stdin_file": spec.stdin_file,
         "stdout_file": spec.stdout_file or "/dev/null",
+        "roles": " ".join(stage.role or "-" for stage in spec.stages),
+        "connected": "" if connected is None else str(connected),
+        "port": "0" if connected is None else str(spec.stages[connected].port),
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
 
@@ -525,6 +581,7 @@ def parse_report(text: str) -> JobState:
     if "begun" in values and (ended or is_alive):
         until = numerals.parse_decimal(words[0] if ended else values.get("uptime", ""))
         seconds = max(0.0, round(until - numerals.parse_decimal(values["begun"]), 2))
+    looks, held_up, connection = _read_looks(values)
     return JobState(
         exists=True,
         running=is_alive and not ended,
@@ -535,7 +592,45 @@ def parse_report(text: str) -> JobState:
         seconds=seconds,
         died="begun" in values and not ended and not is_alive,
         expired=ended and bool(mark),
+        cpu_seconds=_read_times(values.get("cpu", "")),
+        looks=looks,
+        held_up=held_up,
+        connection=connection,
     )
+
+
+def _read_looks(values: dict[str, str]) -> tuple[int, int, Connection | None]:
+    """Return how often was looked, how often it was held up, and the connection's account, if any.
+
+    They only explain: what a power cut has left of them is no reason to take the job for unreadable.
+    """
+    found = _LOOKS.fullmatch(values.get("looks", ""))
+    if not found:
+        return 0, 0, None
+    looks, held_up, at, *times = found.groups()
+    if at is None:
+        return int(looks), int(held_up), None
+    busy, receiver, buffer = (int(time) / 1000 for time in times)
+    seconds = float(at) - numerals.parse_decimal(values.get("begun", ""))
+    connection = Connection(
+        seconds=max(0.0, round(seconds, 2)),
+        busy_seconds=busy,
+        receiver_seconds=receiver,
+        buffer_seconds=buffer,
+    )
+    return int(looks), int(held_up), connection
+
+
+def _read_times(text: str) -> dict[str, float]:
+    """Return the processor time by role; of a shell that tells it in another form, nothing."""
+    found: dict[str, float] = {}
+    for word in text.split():
+        role, *times = word.split(":")
+        parts = [_TIME.fullmatch(time) for time in times]
+        if role != "-" and parts and all(parts):
+            spent = sum(60 * int(part[1]) + float(part[2]) for part in parts if part)
+            found[role] = round(found.get(role, 0.0) + spent, 3)
+    return found
 
 
 def _last_lines(text: str) -> str:

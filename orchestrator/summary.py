@@ -54,6 +54,7 @@ def build_empty_document() -> dict[str, Any]:
         "status": "",
         "seconds": {"total": 0.0},
         "bytes_streamed": 0,
+        "transfer": None,
         "coordinates": None,
         "replication": None,
         "checks": [],
@@ -69,6 +70,7 @@ def build_document(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         "seconds": read_seconds(record),
         "bytes_streamed": int(_find(record.steps, STREAM_STEP, "bytes") or 0),
+        "transfer": read_transfer(record.steps),
         "coordinates": _find(record.steps, SET_STEP, "coordinates"),
         "replication": _find(record.steps, REPLICATION_STEP, "replication"),
         "checks": [models.as_json(check) for check in collect_checks(record.steps)],
@@ -76,10 +78,18 @@ def build_document(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def build_full_document(record: RunRecord) -> dict[str, Any]:
-    """Return what ``runs show --json`` prints: the same keys, and ``steps`` and ``parts``."""
+def build_full_document(
+    record: RunRecord, progress: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return what ``runs show --json`` prints: the same keys, and those of a run under way.
+
+    Args:
+        record: The run.
+        progress: How far the step is that runs, as its events told last, one entry for each host.
+    """
     return {
         **build_document(record),
+        "progress": list(progress),
         "steps": [describe_step(step) for step in record.steps],
         "parts": [describe_part(part) for part in record.parts],
     }
@@ -151,6 +161,30 @@ def read_seconds(record: RunRecord) -> dict[str, float]:
         if step.status != "pending":
             seconds[step.name] = round(seconds.get(step.name, 0.0) + step.seconds, 3)
     return {**seconds, "total": round(sum(seconds.values()), 3)}
+
+
+def read_transfer(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return the last stream that ended, what limited it, and the figures of that.
+
+    A journal of an earlier version has bytes and seconds alone; every key is there all the same.
+    """
+    ended = [
+        step.result for step in steps if step.name == STREAM_STEP and step.status == "succeeded"
+    ]
+    found = ended[-1] if ended else None
+    if not found or "bytes" not in found:
+        return None
+    size, seconds = int(found["bytes"]), float(found.get("seconds") or 0.0)
+    return {
+        "bytes": size,
+        "seconds": seconds,
+        "bytes_per_second": round(size / seconds) if seconds > 0 else 0,
+        "bottleneck": found.get("bottleneck") or "",
+        "evidence": found.get("evidence") or "",
+        "cpu_seconds": found.get("cpu_seconds") or {},
+        "held_up_share": found.get("held_up_share"),
+        "connection": found.get("connection"),
+    }
 
 
 def read_elapsed(record: RunRecord) -> float | None:

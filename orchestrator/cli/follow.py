@@ -141,7 +141,7 @@ def describe_end(record: RunRecord) -> str:
 
 
 def print_findings(record: RunRecord) -> None:
-    """Print the table of checks and the facts of replication on stdout."""
+    """Print the table of checks, the facts of replication, and how the stream went, on stdout."""
     document = summary.build_document(record)
     checks = summary.collect_checks(record.steps)
     if checks:
@@ -151,7 +151,11 @@ def print_findings(record: RunRecord) -> None:
         click.echo("")
         rows = [(name, _show(value)) for name, value in facts.items() if value not in ("", None)]
         click.echo(output.format_table(("replication", ""), rows))
-    if checks or facts:
+    transfer = document["transfer"]
+    if transfer:
+        click.echo("")
+        click.echo(output.format_transfer(transfer))
+    if checks or facts or transfer:
         click.echo("")
 
 

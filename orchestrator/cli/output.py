@@ -82,6 +82,17 @@ def format_finding(check: Check) -> str:
     return f"{check.name}{where}: {' '.join(check.evidence.split())}{hint}"
 
 
+def format_transfer(transfer: dict[str, Any]) -> str:
+    """Return how a stream went and what limited it, as one line."""
+    rate = f"{format_bytes(transfer['bytes_per_second'])}/s"
+    line = f"transfer: {format_bytes(transfer['bytes'])} in {format_seconds(transfer['seconds'])}, {rate}"
+    if not transfer["evidence"]:
+        return line
+    limit = transfer["bottleneck"]
+    said = f"limited by {limit}" if limit else "what limited it is not known"
+    return f"{line}; {said} ({transfer['evidence']})"
+
+
 def require_consent(call: Call, *, yes: bool) -> None:
     """See to it that something may be changed, or that somebody can be asked.
 

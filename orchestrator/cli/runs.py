@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 ASK_JOURNAL_SECONDS = 1.0
+PROGRESS_BYTES = 65536
+"""So much of the end of a log is read for the latest progress."""
 RESTED = 2
 """A watched run has ended when the journal says so this often in a row."""
 UNDO_PLAYBOOK = "undo"
@@ -66,10 +68,12 @@ def list_(call: Call, limit: int) -> None:
 @pass_call
 def show(call: Call, run: str) -> None:
     """Show what RUN did: its steps, checks, replication facts and error."""
-    record = call.backend.read_run(call.load_config(), run)
+    config = call.load_config()
+    record = call.backend.read_run(config, run)
     call.run_id = record.run_id
     if call.as_json:
-        output.print_document(summary.build_full_document(record))
+        progress = read_progress(config, record)
+        output.print_document(summary.build_full_document(record, progress))
         return
     click.echo("\n".join(_format_run(record)))
     click.echo("")
@@ -178,7 +182,7 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
     Whether it goes on is for the journal to say: a process that was killed writes no last event.
     It is asked twice, because for a moment between a run and its clean-up neither is running.
     """
-    path: Path = config.state_directory / "logs" / f"{run_id}.jsonl"
+    path = _log_path(config, run_id)
     position, rest, asked_at, rested = 0, b"", -math.inf, 0
     while True:
         # asked before the file is read, so that nothing that is written in between is lost
@@ -194,6 +198,22 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
         time.sleep(POLL_SECONDS)
 
 
+def read_progress(config: Config, record: RunRecord) -> list[dict[str, Any]]:
+    """Return how far the step is that runs, as the end of the run's log has it: last word by host."""
+    running = {step.name for step in record.steps if step.status == "running"}
+    path = _log_path(config, record.run_id)
+    if not running or not path.is_file():
+        return []
+    chunk = _read_from(path, max(0, path.stat().st_size - PROGRESS_BYTES))
+    found: dict[str, dict[str, Any]] = {}
+    for event in filter(None, map(parse_event, chunk.split(b"\n"))):
+        if event.get("event") == "step.began":
+            found.clear()
+        if event.get("event") == "job.progress" and event.get("step") in running:
+            found[str(event.get("host", ""))] = view.describe_progress_event(event)
+    return list(found.values())
+
+
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """Return the event on a line of a run's log; None where there is none that can be read.
 
@@ -204,6 +224,11 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _log_path(config: Config, run_id: str) -> Path:
+    path: Path = config.state_directory / "logs" / f"{run_id}.jsonl"
+    return path
 
 
 def _is_going(record: RunRecord) -> bool:

@@ -34,6 +34,8 @@ _BAR_WIDTH = 24
 _LARGEST = 1e18
 _FRAME = ("event", "level", "timestamp", "run_id", "playbook", "flow", "step", "host")
 """What stands on every event beside what it has to say."""
+_COUNTED = ("tablespaces", "tables")
+"""What a step may count of a known number, beside bytes."""
 _ENDINGS = {"step.ended": "succeeded", "step.failed": "failed"}
 
 
@@ -51,6 +53,8 @@ class StepView:
         done_bytes: What its remote job has moved so far.
         expected_bytes: What it will move in all; 0 when unknown.
         rate: Bytes per second.
+        counted: What it counts instead of bytes: done, of how many, of what.
+        told: What else is known of how far it is, in words.
     """
 
     name: str
@@ -62,11 +66,25 @@ class StepView:
     done_bytes: int = 0
     expected_bytes: int = 0
     rate: float = 0.0
+    counted: tuple[int, int, str] | None = None
+    told: str = ""
 
     def begin(self, moment: float) -> None:
         """Take the step as begun, whatever an earlier attempt left here."""
         self.status, self.began, self.note = "running", moment, ""
         self.done_bytes, self.expected_bytes, self.rate = 0, 0, 0.0
+        self.counted, self.told = None, ""
+
+    def progress(self, event: Event) -> None:
+        """Take in how far the step is."""
+        self.done_bytes = int(read_number(event, "bytes"))
+        self.expected_bytes = int(read_number(event, "expected_bytes"))
+        self.rate = read_number(event, "bytes_per_second")
+        self.counted, self.told = None, _describe_left(event)
+        for what in _COUNTED:
+            expected = int(read_number(event, f"expected_{what}"))
+            if expected > 0:
+                self.counted = (int(read_number(event, what)), expected, what)
 
     def end(self, status: str, moment: float, seconds: float | None) -> None:
         """Take the step as ended."""
@@ -74,18 +92,28 @@ class StepView:
         self.seconds = max(0.0, moment - self.began) if seconds is None else seconds
 
     def describe_progress(self) -> str:
-        """Return bytes, rate and time left of the step's remote job; empty without one."""
-        if not self.done_bytes:
-            return ""
-        words = [format_bytes(self.done_bytes)]
-        if self.expected_bytes:
-            words.append(f"of {format_bytes(self.expected_bytes)}")
-        if self.rate > 0:
-            words.append(f"{format_bytes(self.rate)}/s")
-            left = self.expected_bytes - self.done_bytes
-            if left > 0:
-                words.append(f"{format_seconds(left / self.rate)} left")
-        return " ".join(words)
+        """Return what is known of how far the step is: bytes, rate, time left, what it counts."""
+        words = []
+        if self.done_bytes:
+            words.append(format_bytes(self.done_bytes))
+            if self.expected_bytes:
+                words.append(f"of {format_bytes(self.expected_bytes)}")
+            if self.rate > 0:
+                words.append(f"{format_bytes(self.rate)}/s")
+                left = count_seconds_left(self.done_bytes, self.expected_bytes, self.rate)
+                if left is not None:
+                    words.append(f"{format_seconds(left)} left")
+        if self.counted:
+            done, expected, what = self.counted
+            words.append(f"{done} of {expected} {what}")
+        return " ".join([*words, self.told]).strip()
+
+    def measure(self) -> tuple[int, int]:
+        """Return how much is done and how much there is to do, for a bar; of 0 if not known."""
+        done, expected = (
+            self.counted[:2] if self.counted else (self.done_bytes, self.expected_bytes)
+        )
+        return min(done, expected), expected
 
 
 class RunView:
@@ -135,9 +163,7 @@ class RunView:
             seconds = read_number(event, "seconds") if "seconds" in event else None
             step.end(_ENDINGS[kind], moment, seconds)
         elif kind == "job.progress":
-            step.done_bytes = int(read_number(event, "bytes"))
-            step.expected_bytes = int(read_number(event, "expected_bytes"))
-            step.rate = read_number(event, "bytes_per_second")
+            step.progress(event)
 
     def _go_back(self, step: StepView, back_to: str) -> None:
         step.status = "pending"
@@ -348,9 +374,9 @@ def _draw(step: StepView) -> tuple[RenderableType, ...]:
         words = " ".join(filter(None, (step.describe_progress(), step.note)))
         line = Table.grid(padding=(0, 1))
         cells: list[RenderableType] = [Text(format_seconds(elapsed), no_wrap=True)]
-        if step.expected_bytes:
-            done = min(step.done_bytes, step.expected_bytes)
-            cells.append(ProgressBar(step.expected_bytes, done, width=_BAR_WIDTH))
+        done, expected = step.measure()
+        if expected:
+            cells.append(ProgressBar(expected, done, width=_BAR_WIDTH))
         line.add_row(*cells, Text(words, style="cyan", no_wrap=True))
         return Text(frame, style="cyan"), Text(step.name, style="bold"), line
     if step.status == "pending":
@@ -374,6 +400,38 @@ def read_number(event: Event, name: str) -> float:
     found = event.get(name)
     is_number = isinstance(found, int | float) and abs(found) < _LARGEST
     return float(found) if is_number and found is not None else 0.0
+
+
+def count_seconds_left(done: float, expected: float, rate: float) -> float | None:
+    """Return how long the rest takes at this rate; None where that is not known."""
+    return (expected - done) / rate if rate > 0 and expected > done else None
+
+
+def describe_progress_event(event: Event) -> dict[str, Any]:
+    """Return a progress event for a reader by machine: what it says, and the time left."""
+    left = count_seconds_left(
+        read_number(event, "bytes"),
+        read_number(event, "expected_bytes"),
+        read_number(event, "bytes_per_second"),
+    )
+    said = {key: value for key, value in event.items() if key not in _FRAME}
+    return {
+        "step": event.get("step", ""),
+        "host": event.get("host", ""),
+        "at": event.get("timestamp", ""),
+        **said,
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def _describe_left(event: Event) -> str:
+    """Return what an event says of the rest where it does not say of how much."""
+    words = []
+    if "pages_left" in event:
+        words.append(f"{read_number(event, 'pages_left'):.0f} pages to recover")
+    if "seconds_behind" in event:
+        words.append(f"{format_seconds(read_number(event, 'seconds_behind'))} behind")
+    return ", ".join(words)
 
 
 def read_notice(event: Event) -> str:

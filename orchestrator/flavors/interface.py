@@ -551,6 +551,14 @@ class Flavor(abc.ABC):
             options_file: Options that a run has written; empty where the tool takes none.
         """
 
+    def read_prepare_progress(self, words: str) -> dict[str, int]:
+        """Return how far a prepare says that it is; where it is not known to tell, nothing.
+
+        Args:
+            words: The last lines that the tool wrote to stderr.
+        """
+        return {}
+
     def find_contradictions(self, words: str) -> tuple[str, ...]:
         """Return what the tool wrote that belies its own good end; where none is known, nothing."""
         return ()

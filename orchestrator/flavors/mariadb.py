@@ -38,6 +38,7 @@ _VAULT_ANSWER = re.compile(r"hashicorp: Hashicorp server error: (\d+), .*")
 _NO_ANSWER = re.compile(r"hashicorp: curl returned this error code: (?:5|6|7|28|35|52|56) .*")
 """curl: no such name, no connection, no answer in time, cut off."""
 _DENIED_STATUS = "403"
+_PAGES_LEFT = re.compile(r"InnoDB: To recover: (?:LSN [0-9/]{1,50}; )?([0-9]{1,15}) pages")
 _URL_OPTION = "hashicorp_key_management_vault_url"
 _CA_OPTION = "hashicorp_key_management_vault_ca"
 _GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-[0-9]{1,20}")
@@ -320,6 +321,11 @@ class MariaDB(Flavor):
             f"--target-dir={staging_dir}",
             f"--datadir={new_datadir}",
         )
+
+    def read_prepare_progress(self, words: str) -> dict[str, int]:
+        """Return how many pages are left to recover, as InnoDB said last."""
+        found = _PAGES_LEFT.findall(words)
+        return {"pages_left": int(found[-1])} if found else {}
 
     def read_failed_start(self, text: str) -> FailedStart:
         """Return what the last start in the server's log says; see `parse_failed_start`."""

@@ -18,8 +18,11 @@
 #   armed      to be started by the receiver only        stopped   never to be started any more
 #   begun      pid, start time, boot id and uptime of the wrapper; made once, so it is the mutex
 #   status.N   exit status of a stage        status.count   of pv
+#   cpu.N      what the shell's `times` says of a stage that has ended
+#   pid.N      process of a stage that has begun; overwritten in place
+#   looks      what `look` has seen of a stream; overwritten in place
 #   stderr.N   stderr of a stage             stderr.count, stderr.job   of pv and of the wrapper
-#   bytes      what pv has counted; overwritten in place
+#   bytes      what pv or the kernel has counted; overwritten in place
 #   lease      uptime at which the job ends itself, and the seconds that a renewal adds
 #   owner      highest fence that has started or renewed the job; a lower one (but 0) may not end it
 #   mark       why the watchdog ends the job: `expired` or `overtaken`
@@ -105,7 +108,7 @@ reserve() {
     printf '%-19s\n' "$owner" >owner || return 1
     printf '%-119s\n' '' >begun.new && printf '%-199s\n' '' >ended.new &&
         printf '%-19s %-19s\n' 0 "$lease_seconds" >lease && printf '%-19s\n' '' >mark.new &&
-        printf '%020d\n' 0 >bytes || return 1
+        printf '%020d\n' 0 >bytes && printf '%-119s\n' '0 0' >looks || return 1
     parts='job count'
     index=0
     while [ "$index" -lt "$stages" ]; do
@@ -113,7 +116,8 @@ reserve() {
         index=$((index + 1))
     done
     for part in $parts; do
-        printf '%-19s\n' '' >"status.$part.new" && : >"stderr.$part" || return 1
+        printf '%-19s\n' '' >"status.$part.new" && : >"stderr.$part" &&
+            printf '%-119s\n' '' >"cpu.$part.new" && printf '%-19s\n' '' >"pid.$part" || return 1
         # Not every filesystem can; it matters only where the disk gets full later.
         fallocate -n -l 8192 "stderr.$part" 2>/dev/null || :
     done
@@ -209,6 +213,16 @@ record() {
         mv -T "$dir/status.$2.new" "$dir/status.$2"
 }
 
+# Processor time of a stage: of the children of this very shell, which had no other. A subshell would
+# tell its own. `command`: a special built-in that cannot write would end the recorder.
+record_times() {
+    command times 1<>"$dir/cpu.$1.new" && mv -T "$dir/cpu.$1.new" "$dir/cpu.$1"
+}
+
+record_process() {
+    read -r self _ </proc/self/stat && printf '%-19s\n' "$self" 1<>"$dir/pid.$1"
+}
+
 # One stage. Its recorder, this subshell, outlives a TERM so that the status is kept. The stage
 # file ends in `exec` with a quoted argument list.
 element() {
@@ -219,10 +233,12 @@ element() {
         (
             trap - TERM INT
             check_run "$1"
+            record_process "$1"
             . "$dir/stage.$1"
         ) 2>>"$dir/stderr.$1"
         code=$?
     } 2>/dev/null
+    record_times "$1"
     record "$code" "$1"
 }
 
@@ -385,6 +401,7 @@ watch() {
             end_all
             exit 0
         fi
+        read_clock && look
         if is_expired; then
             # Asked twice, for it may have been read while it was written.
             pause 1
@@ -418,8 +435,7 @@ end_all() {
 }
 
 work() {
-    lease_seconds=900
-    . "$dir/settings"
+    read_settings
     watchdog=''
     watch </dev/null >/dev/null &
     watchdog=$!
@@ -464,6 +480,106 @@ do_receive() {
     work
 }
 
+# --- looking ---
+
+# Those that older settings do not have get a value first.
+read_settings() {
+    lease_seconds=900 roles='' connected='' port=0
+    . "$dir/settings"
+}
+
+# Sets member: the process of a stage that runs.
+find_process() {
+    member=''
+    [ ! -e "$dir/status.$1" ] && { read -r member <"$dir/pid.$1"; } 2>/dev/null
+    case $member in '' | *[!0-9]*) return 1 ;; esac
+}
+
+# What holds a stream up, where a stage has a connection. Kept as numbers: how often the first stage
+# was looked at, how often it stood in a write, for those behind it took no more; then the uptime
+# and the kernel's account of the connection up to then, in milliseconds: sending, of that held up by
+# the receiver's window, of that by the size of our own buffer. Needs read_clock.
+look() {
+    [ -n "$connected" ] && { read -r looks held account <"$dir/looks"; } 2>/dev/null || return 0
+    seen=0
+    if find_process 0 && is_writing "$member"; then
+        held=$((held + 1))
+    fi
+    looks=$((looks + seen))
+    if find_process "$connected"; then
+        read_account "$member"
+    fi
+    printf '%-119s\n' "$looks $held $account" 1<>"$dir/looks"
+}
+
+# Sets seen to 1 if it could be looked at. Any of its threads; 1, 4 and 64 are the numbers of write().
+is_writing() {
+    writing=1
+    set +f
+    set -- "/proc/$1/task"/*/syscall
+    set -f
+    for entry; do
+        { read -r call descriptor _ <"$entry"; } 2>/dev/null || continue
+        seen=1
+        case "$call $descriptor" in '1 0x1' | '4 0x1' | '64 0x1') writing=0 ;; esac
+    done
+    return "$writing"
+}
+
+# Sets account, if the process has a connection to the port that `ss` tells of.
+read_account() {
+    set +f
+    sockets=" $(readlink -- "/proc/$1/fd"/* 2>/dev/null | tr '\n' ' ')"
+    set -f
+    ours='' found='' busy=0 window=0 buffer=0
+    answer=$(ss -tieH dport = ":$port" 2>/dev/null) || return 0
+    while read -r line; do
+        case $line in
+        *' ino:'*)
+            inode=${line#* ino:}
+            ours=''
+            case $sockets in *" socket:[${inode%% *}] "*) ours=1 found=1 ;; esac
+            ;;
+        esac
+        [ -n "$ours" ] || continue
+        for word in $line; do
+            value=${word#*:}
+            value=${value%%ms*}
+            case $value in '' | *[!0-9]*) continue ;; esac
+            case $word in
+            busy:*) busy=$value ;;
+            rwnd_limited:*) window=$value ;;
+            sndbuf_limited:*) buffer=$value ;;
+            esac
+        done
+    done <<END
+$answer
+END
+    [ -z "$found" ] || account="$uptime $busy $window $buffer"
+}
+
+# For a job that counts what its only stage writes, wherever to.
+count_writes() {
+    [ "$counted" = -3 ] && find_process 0 || return 0
+    {
+        while read -r key value; do
+            [ "$key" != wchar: ] || printf '%020d\n' "$value" 1<>"$dir/bytes"
+        done <"/proc/$member/io"
+    } 2>/dev/null
+}
+
+# role:user:system of each stage, in their order, up to the first that has not ended.
+list_times() {
+    index=0
+    for role in $roles; do
+        {
+            read -r _ && read -r user system
+        } 2>/dev/null <"$dir/cpu.$index" || return 0
+        printf ' %s:%s:%s' "$role" "$user" "$system"
+        index=$((index + 1))
+    done
+}
+
 # --- asking and stopping ---
 
 do_report() {
@@ -472,6 +588,7 @@ do_report() {
         return
     fi
     read_clock
+    read_settings
     printf 'exists=1\nuptime=%s\n' "$uptime"
     if read_begun; then
         # Before looking for `ended`: the other way round, a job that ends in between looks dead.
@@ -479,6 +596,12 @@ do_report() {
         if is_alive; then alive=1; fi
         printf 'begun=%s\nalive=%s\n' "$begun_uptime" "$alive"
         renew_one "$dir"
+        if [ "$alive" = 1 ]; then
+            look
+            count_writes
+        fi
+        if [ -n "$connected" ] && read -r line <"$dir/looks"; then printf 'looks=%s\n' "$line"; fi
+        printf 'cpu=%s\n' "$(list_times)"
     fi
     if [ -e "$dir/bytes" ] && read -r bytes <"$dir/bytes"; then
         printf 'bytes=%s\n' "$bytes"

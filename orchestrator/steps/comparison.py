@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, numerals, sql
+from orchestrator import flavors, log, numerals, sql
 from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors.quoting import (
@@ -124,6 +124,16 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     def read_tables() -> tuple[Table, ...]:
         return instances.read_tables(tools.donor, tools.config.host(plan.donor), dialect)
 
+    def look(tables: Sequence[Table]) -> Look:
+        log.get().info(
+            "job.progress",
+            job="compare-tables",
+            host=plan.recipient,
+            tables=len(chosen) - len(tables),
+            expected_tables=len(chosen),
+        )
+        return _look(tools, plan, tables, by_gtid=by_gtid)
+
     chosen, left_out = choose_tables(
         read_tables(), plan.checksums, sample_bytes=tools.config.clone.sample_bytes
     )
@@ -132,9 +142,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     by_gtid = plan.is_sibling and replication.read_status(tools, plan).uses_gtid
     sql.execute(remote, host, dialect.stop_sql if by_gtid else dialect.stop_applier_sql)
     try:
-        verdict = judge(
-            chosen, lambda tables: _look(tools, plan, tables, by_gtid=by_gtid), read_tables
-        )
+        verdict = judge(chosen, look, read_tables)
     finally:
         sql.execute(remote, host, dialect.start_sql)
     if verdict.differ:

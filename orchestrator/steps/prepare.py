@@ -113,7 +113,11 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         ),
     )
     state = jobs.wait_for_job(
-        tools.recipient, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
+        tools.recipient,
+        name,
+        deadline_seconds=tools.seconds_left(),
+        check=tools.check_cancelled,
+        read_progress=flavor.read_prepare_progress,
     )
     _check_cut(state, plan.recipient)
     error = tokens.explain_missing_keys(

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, sql
+from orchestrator import flavors, keys, log, sql
 from orchestrator.errors import CommandError, PreconditionError, SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.flavors.interface import account_name
@@ -214,10 +214,17 @@ def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
     end = time.monotonic() + limit
     while True:
         tools.check_cancelled()
-        check_running(tools, plan)
+        status = check_running(tools, plan)
         reached = sql.query_row(remote, host, dialect.wait_sql(wanted))["reached"]
         if reached == "0":
             return wanted
+        if status and status.seconds_behind >= 0:
+            log.get().info(
+                "job.progress",
+                job="wait-for-replication",
+                host=plan.recipient,
+                seconds_behind=status.seconds_behind,
+            )
         if time.monotonic() > end:
             state = read_state(tools, plan)
             raise CommandError(
@@ -246,8 +253,8 @@ def follow_rotation(tools: Tools, plan: Plan) -> str:
     return f"the binary log {row['File']}, begun after the backup,"
 
 
-def check_running(tools: Tools, plan: Plan) -> None:
-    """Raise when replication has stopped with an error.
+def check_running(tools: Tools, plan: Plan) -> ReplicationStatus | None:
+    """Return what the replica says of its source; raise when replication has stopped with an error.
 
     Raises:
         CommandError: With the server's words, redacted.
@@ -255,7 +262,7 @@ def check_running(tools: Tools, plan: Plan) -> None:
     dialect = flavors.dialect_of(plan)
     status = _read_status(tools, plan)
     if status is None:
-        return
+        return None
     for state, error in ((status.sql, status.sql_error), (status.io, status.io_error)):
         if state == "No" and error:
             raise CommandError(
@@ -263,6 +270,7 @@ def check_running(tools: Tools, plan: Plan) -> None:
                 host=plan.recipient,
                 hint=f"mend the cause, {dialect.start_sql} there, then `xbvault runs resume`",
             )
+    return status
 
 
 def read_state(tools: Tools, plan: Plan) -> Replication:

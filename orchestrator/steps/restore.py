@@ -7,7 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, jobs, log, service
+from orchestrator import flavors, jobs, log, numerals, service
 from orchestrator.errors import (
     CommandError,
     PreconditionError,
@@ -33,6 +33,7 @@ from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import Plan
+    from orchestrator.remote import Remote
 
 SERVER_SECONDS = 600
 RANGES = "key-versions.json"
@@ -141,8 +142,9 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         if state.exists and not state.running and (state.died or any(state.statuses)):
             jobs.remove_job(remote, name, fence=tools.fence)
         options_file = ""
+        is_copied = flavors.tool_carries_keys(plan)
         if not jobs.read_job(remote, name).exists:
-            if flavors.tool_carries_keys(plan):
+            if is_copied:
                 remote.run(["rm", "-rf", "--", *places.list_new(plan)], timeout_seconds=600)
             else:
                 _gather(tools, plan)
@@ -159,18 +161,23 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
                             staging_dir=plan.staging_dir,
                             new_datadir=plan.new_datadir,
                             parallel=plan.parallel,
-                            rekey=flavors.tool_carries_keys(plan),
+                            rekey=is_copied,
                             options_file=options_file,
                         )
                     ),
                 ),
+                count_after=jobs.COUNT_WRITES if is_copied else jobs.COUNT_NONE,
                 directory="/",
                 fence=tools.fence,
                 lease_seconds=tools.config.clone.job_lease_seconds,
             ),
         )
         state = jobs.wait_for_job(
-            remote, name, deadline_seconds=tools.seconds_left(), check=tools.check_cancelled
+            remote,
+            name,
+            deadline_seconds=tools.seconds_left(),
+            expected_bytes=_measure(remote, plan.staging_dir) if is_copied else 0,
+            check=tools.check_cancelled,
         )
         if flavor.carries_keys:
             tool_keys.remove_options(remote, plan)
@@ -505,6 +512,12 @@ def _need_new_key(tools: Tools, plan: Plan, name: str, words: str) -> None:
     except VerificationError:
         jobs.remove_job(tools.recipient, name, fence=tools.fence)
         raise
+
+
+def _measure(remote: Remote, directory: str) -> int:
+    """Return the size of a set, for progress; 0 if that takes long."""
+    words = remote.run(["timeout", "30", "du", "-sb", "--", directory], check=False).text.split()
+    return int(words[0]) if words and numerals.is_whole(words[0]) else 0
 
 
 def _gather(tools: Tools, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import backup_sets
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import outcomes, places, tokens, tool_keys
+from orchestrator.steps import bottleneck, outcomes, places, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -48,10 +48,21 @@ class Stream:
     Attributes:
         bytes: As counted on the donor.
         seconds: From the start of the backup tool to its end.
+        bottleneck: What limited it, as in `bottleneck.Verdict`.
+        evidence: What that was concluded from.
+        cpu_seconds: Processor time by what a stage is for.
+        held_up_share: Share of the looks at which the backup tool waited to be rid of its data;
+            None if it was not looked at.
+        connection: The kernel's account of the connection; None where ``ss`` told nothing.
     """
 
     bytes: int
     seconds: float
+    bottleneck: str = ""
+    evidence: str = ""
+    cpu_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    held_up_share: float | None = None
+    connection: jobs.Connection | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +94,7 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         plan: The clone.
 
     Returns:
-        Bytes and seconds.
+        Bytes and seconds, and what limited them.
 
     Raises:
         CommandError: A process of the pipe failed, or the stream stalled.
@@ -119,7 +130,42 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
     received = _wait_for_receiver(tools, receive, is_whole=sent.is_ok)
     tool_keys.drop_carried_configs(tools, plan)
     _check_stages(tools, plan, sent, received)
-    return Stream(bytes=sent.bytes, seconds=round(sent.seconds, 3))
+    return describe_stream(plan, sent, received)
+
+
+def describe_stream(plan: Plan, sent: JobState, received: JobState) -> Stream:
+    """Return what came of a stream, from both of its jobs.
+
+    Args:
+        plan: The clone.
+        sent: The donor's job.
+        received: The recipient's.
+    """
+    own = flavors.of(plan).own
+    figures = bottleneck.Figures(
+        bytes=sent.bytes,
+        seconds=sent.seconds,
+        cpu_seconds={**sent.cpu_seconds, **received.cpu_seconds},
+        programs={
+            bottleneck.READ: own.backup,
+            bottleneck.ENCRYPT: "ssh",
+            bottleneck.WRITE: own.stream,
+        },
+        threads=plan.parallel,
+        looks=sent.looks,
+        held_up=sent.held_up,
+        connection=sent.connection,
+    )
+    verdict = bottleneck.judge_stream(figures)
+    return Stream(
+        bytes=sent.bytes,
+        seconds=round(sent.seconds, 3),
+        bottleneck=verdict.bottleneck,
+        evidence=verdict.evidence,
+        cpu_seconds=figures.cpu_seconds,
+        held_up_share=figures.held_up_share,
+        connection=sent.connection,
+    )
 
 
 @step("verify-backup-set", role="recipient", repeat=Repeat.BACK, back_to="stream-backup")
@@ -303,7 +349,8 @@ def _arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
                         flavor.programs(tools.config.host(plan.recipient)),
                         parallel=plan.parallel,
                         staging_dir=plan.staging_dir,
-                    )
+                    ),
+                    role=bottleneck.WRITE,
                 ),
             ),
             count_after=jobs.COUNT_INPUT,
@@ -390,8 +437,14 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
         jobs.JobSpec(
             name=send,
             stages=(
-                jobs.Stage(argv=backup, environment_file=donor.vault_env_file),
-                jobs.Stage(argv=_send_command(tools, plan)),
+                jobs.Stage(
+                    argv=backup, environment_file=donor.vault_env_file, role=bottleneck.READ
+                ),
+                jobs.Stage(
+                    argv=_send_command(tools, plan),
+                    role=bottleneck.ENCRYPT,
+                    port=tools.config.host(plan.recipient).ssh_port or 22,
+                ),
             ),
             count_after=0,
             lease_seconds=tools.config.clone.job_lease_seconds,

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -817,3 +819,118 @@ def test_a_report_is_quick(host: LocalRemote) -> None:
         jobs.read_job(host, "run1.step")
         durations.append(time.monotonic() - began)
     assert sorted(durations)[5] < 0.1
+
+
+def test_processor_time_is_told_by_role(host: LocalRemote) -> None:
+    """Each stage with a role has its own time, that of its children included, and no other's."""
+    burn = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+    spec = jobs.JobSpec(
+        name="run1.step",
+        stages=(
+            jobs.Stage(argv=("sh", "-c", f"sh -c '{burn}'; echo"), role="read"),
+            jobs.Stage(argv=("cat",)),
+            jobs.Stage(argv=("sh", "-c", "cat; exit 3"), role="write"),
+        ),
+        count_after=0,
+    )
+    state = run_job(host, spec)
+    assert state.statuses == (0, 0, 3)
+    assert set(state.cpu_seconds) == {"read", "write"}
+    assert state.cpu_seconds["read"] > 0.05 > state.cpu_seconds["write"]
+
+
+def test_a_job_of_an_older_version_tells_no_processor_time(host: LocalRemote) -> None:
+    """What an earlier version left, without roles, processes and times, is read as before."""
+    assert run_job(host, make_spec(("true",), ("true",))).cpu_seconds == {}
+    folder = jobs_folder(host) / "run1.step"
+    for file in [*folder.glob("cpu.*"), *folder.glob("pid.*"), folder / "looks"]:
+        file.unlink()
+    settings = (folder / "settings").read_text().splitlines(keepends=True)
+    later = ("roles=", "connected=", "port=")
+    (folder / "settings").write_text("".join(x for x in settings if not x.startswith(later)))
+    state = jobs.read_job(host, "run1.step")
+    assert state.is_ok
+    assert (state.cpu_seconds, state.looks, state.connection) == ({}, 0, None)
+
+
+@pytest.fixture
+def sink() -> Iterator[socket.socket]:
+    """Listen on a port of this machine; what connects is not taken until the test does it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def make_stream(port: int, source: str) -> jobs.JobSpec:
+    """Return a job whose last stage sends all that the first writes to a port of this machine."""
+    send = (
+        "import os, socket\n"
+        f"with socket.create_connection(('127.0.0.1', {port})) as out:\n"
+        "    while data := os.read(0, 1 << 16): out.sendall(data)"
+    )
+    return jobs.JobSpec(
+        name="run1.step",
+        stages=(
+            jobs.Stage(argv=("sh", "-c", source), role="read"),
+            jobs.Stage(argv=(sys.executable, "-c", send), role="encrypt", port=port),
+        ),
+        count_after=0,
+    )
+
+
+def look_until(
+    host: LocalRemote, is_enough: Callable[[jobs.JobState], object], seconds: float = 20
+) -> jobs.JobState:
+    """Look at the job until it shows what is waited for."""
+    limit = time.monotonic() + seconds
+    while not is_enough(state := jobs.read_job(host, "run1.step")):
+        assert time.monotonic() < limit, state
+        time.sleep(0.05)
+    return state
+
+
+def test_a_stream_that_is_not_taken_is_seen_to_be_held_up(
+    host: LocalRemote, sink: socket.socket
+) -> None:
+    """The first stage stands in a write, and the kernel accounts it to the receiver's window."""
+    assert jobs.start_job(host, make_stream(sink.getsockname()[1], "exec cat /dev/zero"))
+    receiver, _ = sink.accept()
+    with receiver:
+        state = look_until(
+            host, lambda s: s.connection and s.connection.receiver_seconds > 0.5 and s.held_up > 5
+        )
+        assert state.held_up > 0.5 * state.looks
+        assert state.connection is not None
+        assert 0.5 < state.connection.receiver_seconds <= state.connection.busy_seconds
+        assert state.connection.busy_seconds <= state.connection.seconds
+    again = jobs.wait_for_job(host, "run1.step", deadline_seconds=30)
+    assert again.connection is not None
+    assert again.connection.receiver_seconds >= state.connection.receiver_seconds
+    assert again.held_up >= state.held_up
+
+
+def test_a_stream_that_waits_for_its_source_is_not_held_up(
+    host: LocalRemote, sink: socket.socket
+) -> None:
+    """A first stage that does something else than write is seen not to be held up."""
+    source = "for i in 1 2 3 4 5 6; do echo; sleep 0.3; done"
+    assert jobs.start_job(host, make_stream(sink.getsockname()[1], source))
+    receiver, _ = sink.accept()
+    with receiver:
+        state = look_until(host, lambda s: s.looks >= 10)
+        assert state.held_up == 0
+        assert state.connection is not None
+        assert state.connection.receiver_seconds == 0
+        while receiver.recv(1 << 16):
+            pass
+    assert jobs.wait_for_job(host, "run1.step", deadline_seconds=30).is_ok
+
+
+def test_what_a_job_writes_can_be_counted(host: LocalRemote, tmp_path: Path) -> None:
+    """The kernel's account of a stage's writes grows while it runs, and the last of it stays."""
+    copy = f"for i in 1 2 3; do head -c 1000000 /dev/zero; sleep 0.6; done >{tmp_path}/copy"
+    code = copy.replace("head -c 1000000 /dev/zero", "printf %01000000d 0")
+    assert jobs.start_job(host, make_spec(("sh", "-c", code), count_after=jobs.COUNT_WRITES))
+    seen = {0, look_until(host, lambda s: s.bytes >= 1000000).bytes}
+    last = look_until(host, lambda s: s.bytes >= 3000000 or s.ended)
+    assert sorted(seen)[1] < last.bytes <= 3000100
+    assert jobs.wait_for_job(host, "run1.step", deadline_seconds=30).bytes == last.bytes

@@ -44,6 +44,7 @@ REPORTS = (
     f"{REPORT}stderr\n",
     f"{REPORT}ended=60.10 0 0 \nstderr\nlast words\n",
     f"{REPORT}ended=60.10 124 124 expired\nstderr\n",
+    f"{REPORT}cpu= read:0m1.5s:0m0.2s -:0m0.0s:0m0.0s\nlooks=20 18 69.5 900 40 5\nstderr\n",
     "exists=0\n",
 )
 PLACES = (

@@ -96,7 +96,7 @@ def test_odd_names_are_refused(name: str) -> None:
         {"stages": ()},
         {"stages": (jobs.Stage(argv=("true",)),) * 17},
         {"count_after": 1},
-        {"count_after": -3},
+        {"count_after": -4},
         {"fence": -1},
         {"lease_seconds": 0},
         {"directory": "relative"},
@@ -180,6 +180,72 @@ def test_a_secret_in_stderr_is_masked() -> None:
     token = "hvs." + "x" * 30
     state = jobs.read_job(Host(reports=[DIED.replace("last words", token)]), "run.step")
     assert state.stderr == "***"
+
+
+LOOKED = "looks=20 18 19.25 9000 4000 500   "
+
+
+@pytest.mark.parametrize(
+    ("line", "looks"),
+    [
+        (
+            LOOKED,
+            (
+                20,
+                18,
+                jobs.Connection(
+                    seconds=9.25, busy_seconds=9.0, receiver_seconds=4.0, buffer_seconds=0.5
+                ),
+            ),
+        ),
+        ("looks=3 0      ", (3, 0, None)),
+        ("looks=      ", (0, 0, None)),
+        ("looks=\0\0", (0, 0, None)),
+        ("looks=1 1 9.5 7", (0, 0, None)),
+        ("looks=1 1 nan 7 0 0", (0, 0, None)),
+        ("", (0, 0, None)),
+    ],
+)
+def test_what_held_a_stream_up_is_read(
+    line: str, looks: tuple[int, int, jobs.Connection | None]
+) -> None:
+    """Looks and the connection's account are read; what is left of them after a cut is no error."""
+    state = jobs.read_job(Host(reports=[ENDED.replace("bytes=", f"{line}\nbytes=")]), "run.step")
+    assert (state.looks, state.held_up, state.connection) == looks
+    assert state.statuses == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("cpu= read:0m1.250000s:0m0.250000s -:1m0.00s:0m0.00s", {"read": 1.5}),
+        ("cpu= read:1m2.500s:0m0.000s write:0m0.1s:0m0.1s", {"read": 62.5, "write": 0.2}),
+        ("cpu= read:0m1.0s:0m0.0s read:0m2.0s:0m0.0s", {"read": 3.0}),
+        ("cpu= read:1.2:0.1 write::", {}),
+        ("cpu=", {}),
+        ("", {}),
+    ],
+)
+def test_processor_time_is_read(line: str, times: dict[str, float]) -> None:
+    """User and system time of each role are summed; another form, or none, tells nothing."""
+    state = jobs.read_job(Host(reports=[ENDED.replace("bytes=", f"{line}\nbytes=")]), "run.step")
+    assert state.cpu_seconds == times
+
+
+@pytest.mark.parametrize("role", ["Read", "a b", "x1", "-"])
+def test_a_role_is_one_word(role: str) -> None:
+    """It stands in the job's files between blanks."""
+    with pytest.raises(ValueError, match="role"):
+        jobs.Stage(argv=("true",), role=role)
+
+
+def test_progress_tells_what_the_tool_says_of_itself(events: list[dict[str, Any]]) -> None:
+    """What is read from the last lines of the stages stands beside the bytes."""
+    host = Host(reports=[RUNNING, ENDED])
+    jobs.wait_for_job(
+        host, "run.step", deadline_seconds=9, read_progress=lambda words: {"words": len(words)}
+    )
+    assert (events[0]["words"], events[0]["bytes"]) == (len("working"), 42)
 
 
 def test_waiting_ends_with_the_job(events: list[dict[str, Any]]) -> None:

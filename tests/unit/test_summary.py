@@ -29,16 +29,18 @@ def test_a_run_that_did_not_come_far_has_every_key_all_the_same() -> None:
     document = summary.build_document(make_record(steps=(), status="failed"))
     assert list(document) == list(summary.build_empty_document())
     empty = summary.build_empty_document()
-    for key in ("seconds", "bytes_streamed", "coordinates", "replication", "checks"):
+    for key in ("seconds", "bytes_streamed", "transfer", "coordinates", "replication", "checks"):
         assert document[key] == empty[key]
 
 
 def test_full_document_adds_steps_and_parts() -> None:
-    """`runs show --json` has the same keys and two more."""
+    """`runs show --json` has the same keys and three more."""
     record = make_record()
     full, short = summary.build_full_document(record), summary.build_document(record)
     assert {key: full[key] for key in short} == short
-    assert set(full) - set(short) == {"steps", "parts"}
+    assert set(full) - set(short) == {"progress", "steps", "parts"}
+    assert full["progress"] == []
+    assert summary.build_full_document(record, [{"bytes": 1}])["progress"] == [{"bytes": 1}]
     assert full["steps"][0]["result"] == {"bytes": 42, "seconds": 4.1}
 
 
@@ -70,6 +72,30 @@ def test_a_step_done_again_counts_with_all_its_attempts() -> None:
     document = summary.build_document(record)
     assert document["seconds"] == {"stream-backup": 3.0, "prepare": 1.5, "total": 4.5}
     assert document["bytes_streamed"] == 20
+
+
+def test_a_transfer_of_an_earlier_version_has_every_key() -> None:
+    """A journal that knows bytes and seconds alone is read, and what it lacks is empty."""
+    assert summary.read_transfer(make_record().steps) == {
+        "bytes": 42,
+        "seconds": 4.1,
+        "bytes_per_second": 10,
+        "bottleneck": "",
+        "evidence": "",
+        "cpu_seconds": {},
+        "held_up_share": None,
+        "connection": None,
+    }
+
+
+def test_a_stream_that_did_not_end_is_no_transfer() -> None:
+    """Of several attempts the last that ended counts; one that failed tells nothing."""
+    ended = make_step("stream-backup", result={"bytes": 10, "seconds": 2.0})
+    failed = make_step("stream-backup", status="failed", attempt=2, result=None)
+    assert summary.read_transfer([failed]) is None
+    found = summary.read_transfer([ended, failed])
+    assert found is not None
+    assert found["bytes_per_second"] == 5
 
 
 def test_pending_steps_have_no_time() -> None:

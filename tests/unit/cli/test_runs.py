@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -51,8 +52,55 @@ def test_show_as_json_is_the_clones_document_with_steps_and_parts(
     document = command_line.document("runs", "show", RUN_ID)
     clone = command_line.document("clone", "master", "replica", "--yes")
     assert {key: document[key] for key in clone} == clone
-    assert set(document) - set(clone) == {"steps", "parts"}
+    assert set(document) - set(clone) == {"progress", "steps", "parts"}
     assert document["parts"][0]["kind"] == "cleanup"
+
+
+def test_show_as_json_tells_how_far_the_running_step_is(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    """While a run goes on, the last progress of its step is told by host, with the time left."""
+    record = make_record(status="running")
+    going = dataclasses.replace(record.steps[0], status="running", result=None)
+    command_line.backend.records[RUN_ID] = make_record(status="running", steps=(going,))
+    with command_line.config.open("a") as stream:
+        stream.write(f'[journal]\ndirectory = "{tmp_path}"\n')
+    log = tmp_path / "logs" / f"{RUN_ID}.jsonl"
+    log.parent.mkdir()
+
+    def progress(host: str, size: int) -> dict[str, Any]:
+        said = {"bytes": size, "expected_bytes": 300, "bytes_per_second": 10, "job": "j"}
+        frame = {"event": "job.progress", "step": "stream-backup", "timestamp": "2026-11-21"}
+        return {**frame, "level": "info", "run_id": RUN_ID, "host": host, **said}
+
+    began = {"event": "step.began", "step": "stream-backup"}
+    events = [progress("old", 1), began, progress("a", 100), progress("b", 300), progress("a", 200)]
+    log.write_text("".join(f"{json.dumps(event)}\n" for event in events) + '{"event": "half')
+    found = command_line.document("runs", "show", RUN_ID)["progress"]
+    assert [(entry["host"], entry["bytes"], entry["seconds_left"]) for entry in found] == [
+        ("a", 200, 10.0),
+        ("b", 300, None),
+    ]
+    assert found[0] == {
+        "step": "stream-backup",
+        "host": "a",
+        "at": "2026-11-21",
+        "job": "j",
+        "bytes": 200,
+        "expected_bytes": 300,
+        "bytes_per_second": 10,
+        "seconds_left": 10.0,
+    }
+    command_line.backend.records[RUN_ID] = make_record()
+    assert command_line.document("runs", "show", RUN_ID)["progress"] == []
+
+
+def test_show_prints_the_transfer(command_line: CommandLine) -> None:
+    """A person reads the same line at the end of the clone and later."""
+    line = "transfer: 42 B in 4.1 s, 10 B/s"
+    assert line in command_line.call("runs", "show", RUN_ID).stdout.splitlines()
+    cloned = command_line.call("clone", "master", "replica", "--yes").stdout.splitlines()
+    assert cloned.index(line) < cloned.index(next(x for x in cloned if x.startswith("succeeded")))
 
 
 def test_show_prints_steps_parts_and_error(command_line: CommandLine) -> None:

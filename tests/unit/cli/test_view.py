@@ -83,6 +83,44 @@ def test_progress_has_bytes_rate_and_time_left() -> None:
     assert StepView("a").describe_progress() == ""
 
 
+def test_progress_is_told_of_what_a_step_counts() -> None:
+    """Tablespaces, tables, pages and seconds are told where a step knows them, and no time left."""
+    run = RunView(make_steps("a"))
+    said = []
+    for more in (
+        {"tablespaces": 12, "expected_tablespaces": 40},
+        {"tables": 0, "expected_tables": 7},
+        {"bytes": 0, "expected_bytes": 0, "bytes_per_second": 0, "pages_left": 660},
+        {"bytes": 0, "expected_bytes": 0, "bytes_per_second": 0},
+        {"seconds_behind": 65},
+    ):
+        step = run.feed(event("job.progress", "a", **more))
+        assert step is not None
+        said.append((step.describe_progress(), step.measure()))
+    assert said == [
+        ("12 of 40 tablespaces", (12, 40)),
+        ("0 of 7 tables", (0, 7)),
+        ("660 pages to recover", (0, 0)),
+        ("", (0, 0)),
+        ("1:05 behind", (0, 0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "evidence", "line"),
+    [
+        ("encrypt", "ssh used 97% of a core", "; limited by encrypt (ssh used 97% of a core)"),
+        ("", "no `ss`", "; what limited it is not known (no `ss`)"),
+        ("", "", ""),
+    ],
+)
+def test_a_transfer_is_one_line(limit: str, evidence: str, line: str) -> None:
+    """Bytes, seconds, rate, and what limited it as far as it is known."""
+    transfer = {"bytes": 2373007216, "seconds": 4.1, "bytes_per_second": 578782247}
+    told = output.format_transfer({**transfer, "bottleneck": limit, "evidence": evidence})
+    assert told == f"transfer: 2.2 GiB in 4.1 s, 552 MiB/s{line}"
+
+
 def test_lines_tell_of_progress_now_and_then() -> None:
     """A job that reports each second does not fill the log."""
     now = [0.0]
@@ -150,6 +188,9 @@ def test_live_view_draws_done_running_and_pending() -> None:
     assert second.split()[1] == "b"
     assert "1 MiB of 4 MiB" in second
     assert "━" in second
+    live.feed(event("job.progress", "b", tablespaces=12, expected_tablespaces=40))
+    assert "12 of 40 tablespaces" in draw(live)
+    assert "━" in draw(live)
     assert third.split() == ["·", "c"]
 
 

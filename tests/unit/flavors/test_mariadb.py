@@ -176,6 +176,16 @@ def test_log_of_work_that_completed(name: str) -> None:
     assert not backup_sets.is_completed(f"{text}[00] FATAL ERROR: something after it\n")
 
 
+def test_pages_left_of_a_prepare() -> None:
+    """InnoDB tells how many pages are left to recover, now and then; the last word counts."""
+    text = samples.read("mariadb-backup/prepare-log")
+    flavor = mariadb.MariaDB()
+    assert flavor.read_prepare_progress(text) == {"pages_left": 660}
+    assert flavor.read_prepare_progress(text[: text.index("To recover")]) == {}
+    later = f"{text}0 [Note] InnoDB: To recover: LSN 12512819/25354677; 41 pages\n"
+    assert flavor.read_prepare_progress(later) == {"pages_left": 41}
+
+
 def test_log_of_nothing() -> None:
     """A tool that wrote nothing has not completed."""
     assert not backup_sets.is_completed("")
