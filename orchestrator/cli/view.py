@@ -34,8 +34,10 @@ _BAR_WIDTH = 24
 _LARGEST = 1e18
 _FRAME = ("event", "level", "timestamp", "run_id", "playbook", "flow", "step", "host")
 """What stands on every event beside what it has to say."""
-_COUNTED = ("tablespaces", "tables")
+COUNTED = ("tablespaces", "tables")
 """What a step may count of a known number, beside bytes."""
+LEFT = ("pages_left", "seconds_behind")
+"""What a step may know of the rest, where it does not know of how much."""
 _ENDINGS = {"step.ended": "succeeded", "step.failed": "failed"}
 
 
@@ -81,7 +83,7 @@ class StepView:
         self.expected_bytes = int(read_number(event, "expected_bytes"))
         self.rate = read_number(event, "bytes_per_second")
         self.counted, self.told = None, _describe_left(event)
-        for what in _COUNTED:
+        for what in COUNTED:
             expected = int(read_number(event, f"expected_{what}"))
             if expected > 0:
                 self.counted = (int(read_number(event, what)), expected, what)
@@ -426,12 +428,13 @@ def describe_progress_event(event: Event) -> dict[str, Any]:
 
 def _describe_left(event: Event) -> str:
     """Return what an event says of the rest where it does not say of how much."""
-    words = []
-    if "pages_left" in event:
-        words.append(f"{read_number(event, 'pages_left'):.0f} pages to recover")
-    if "seconds_behind" in event:
-        words.append(f"{format_seconds(read_number(event, 'seconds_behind'))} behind")
-    return ", ".join(words)
+    left = [(name, read_number(event, name)) for name in LEFT if name in event]
+    return ", ".join(
+        f"{number:.0f} pages to recover"
+        if name == "pages_left"
+        else f"{format_seconds(number)} behind"
+        for name, number in left
+    )
 
 
 def read_notice(event: Event) -> str:

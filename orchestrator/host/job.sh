@@ -529,7 +529,7 @@ is_writing() {
 # Sets account, if the process has a connection to the port that `ss` tells of.
 read_account() {
     set +f
-    sockets=" $(readlink -- "/proc/$1/fd"/* 2>/dev/null | tr '\n' ' ')"
+    sockets=$(readlink -- "/proc/$1/fd"/* 2>/dev/null)
     set -f
     ours='' found='' busy=0 window=0 buffer=0
     answer=$(ss -tieH dport = ":$port" 2>/dev/null) || return 0
@@ -538,7 +538,7 @@ read_account() {
         *' ino:'*)
             inode=${line#* ino:}
             ours=''
-            case $sockets in *" socket:[${inode%% *}] "*) ours=1 found=1 ;; esac
+            case $sockets in *"socket:[${inode%% *}]"*) ours=1 found=1 ;; esac
             ;;
         esac
         [ -n "$ours" ] || continue
@@ -601,7 +601,9 @@ do_report() {
             count_writes
         fi
         if [ -n "$connected" ] && read -r line <"$dir/looks"; then printf 'looks=%s\n' "$line"; fi
-        printf 'cpu=%s\n' "$(list_times)"
+        printf 'cpu='
+        list_times
+        echo
     fi
     if [ -e "$dir/bytes" ] && read -r bytes <"$dir/bytes"; then
         printf 'bytes=%s\n' "$bytes"

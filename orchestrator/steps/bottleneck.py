@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 READ, COMPRESS, ENCRYPT, WIRE, WRITE = "read", "compress", "encrypt", "wire", "write"
 DECOMPRESS, THROTTLE = "decompress", "throttle"
+BOTTLENECKS = (READ, COMPRESS, ENCRYPT, WIRE, DECOMPRESS, WRITE, THROTTLE)
 FULL_CORE = 0.85
 """From this share of one core on, a process with one thread could do no more."""
 MOSTLY = 0.5

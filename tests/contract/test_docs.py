@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -14,9 +15,12 @@ import compatibility
 import golden
 import pytest
 
-from orchestrator import config, errors, playbook, steps, vault_setup
+from orchestrator import config, errors, jobs, models, playbook, steps, summary, vault_setup
+from orchestrator.cli import view
 from orchestrator.cli.main import app
+from orchestrator.durable import StepRecord
 from orchestrator.privileges import database, sudo
+from orchestrator.steps import bottleneck, stream
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -165,6 +169,44 @@ def test_pages_show_no_command_or_option_that_is_not_there() -> None:
             used = [word for word in words if word.startswith("--")]
             assert [word for word in used if word not in options] == [], (page, line)
     assert shown > 50
+
+
+def test_the_page_of_documents_has_every_key() -> None:
+    """One line a key, in the order of the document, and no other."""
+    page = read_page("reference/documents.md")
+    sections = dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
+    empty = summary.build_empty_document()
+    more = ["progress", "steps", "parts"]
+    assert list_keys(sections["Of a run"]) == [*empty, *more]
+    transfer = stream.Stream(bytes=1, seconds=1.0)
+    step = StepRecord(
+        index=0, name="stream-backup", status="succeeded", result=models.as_json(transfer)
+    )
+    told = summary.read_transfer([step])
+    assert told is not None
+    connection = [field.name for field in dataclasses.fields(jobs.Connection)]
+    assert list_keys(sections["`transfer`"]) == [*told, *connection]
+    said = view.describe_progress_event({"job": "j", "event": "job.progress"})
+    assert list_keys(sections["`progress`"].partition("Beside")[0]) == list(said)
+
+
+def test_the_page_of_documents_has_every_bottleneck_and_number() -> None:
+    """What a verdict can be, and what an event of progress can tell."""
+    page = read_page("reference/documents.md")
+    row = next(line for line in page.splitlines() if line.startswith("| `bottleneck` |"))
+    guide = read_page("how-to/see-what-limits-a-clone.md")
+    for word in bottleneck.BOTTLENECKS:
+        assert f"`{word}`" in row
+        assert f"`{word}`" in guide
+    numbers = re.findall(r"^\| (`.+?) \|", page.partition("Beside these")[2], re.MULTILINE)
+    shown = set(re.findall(r"`(\w+)`", " ".join(numbers)))
+    told = {f"{before}{what}" for what in view.COUNTED for before in ("", "expected_")}
+    assert shown == told | {"bytes", "expected_bytes", "bytes_per_second", *view.LEFT}
+
+
+def list_keys(section: str) -> list[str]:
+    """Return the keys that the tables of a section explain."""
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
 def read_tables() -> Iterator[tuple[str, type[pydantic.BaseModel]]]:

@@ -32,6 +32,8 @@ from replicas import (
 )
 from vault_root import VaultRoot
 
+from orchestrator.steps import bottleneck
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -146,6 +148,34 @@ def test_the_document_tells_what_a_script_needs(first: Clone) -> None:
     assert replication["sql_running"]
     assert replication["uses_tls"]
     assert replication["uses_gtid"]
+
+
+def test_the_transfer_is_told_with_what_limited_it(first: Clone) -> None:
+    """Bytes, rate, the processor time of every process of the stream, and the kernel's account."""
+    transfer = first.document["transfer"]
+    assert transfer["bytes"] == first.document["bytes_streamed"]
+    assert 0 < transfer["seconds"] <= first.document["seconds"]["stream-backup"]
+    assert transfer["bytes_per_second"] == round(transfer["bytes"] / transfer["seconds"])
+    assert transfer["bottleneck"] in ("", *bottleneck.BOTTLENECKS)
+    assert transfer["evidence"]
+    assert set(transfer["cpu_seconds"]) == {"read", "encrypt", "write"}
+    assert all(0 < spent < 300 for spent in transfer["cpu_seconds"].values())
+    assert 0 <= transfer["held_up_share"] <= 1
+    account = transfer["connection"]
+    assert 0 < account["busy_seconds"] <= account["seconds"] <= transfer["seconds"] + 1
+    assert account["receiver_seconds"] + account["buffer_seconds"] <= account["busy_seconds"]
+
+
+def test_the_log_tells_how_far_the_steps_are(lab: CloneLab, first: Clone) -> None:
+    """The stream tells bytes, re-encryption tablespaces, the comparison tables."""
+    path = lab.directory / "state/logs" / f"{first.run_id}.jsonl"
+    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = {e["step"]: e for e in events if e["event"] == "job.progress"}
+    assert 0 < told["stream-backup"]["bytes"] <= first.document["bytes_streamed"]
+    assert told["stream-backup"]["host"] == "master"
+    spaces = told["re-encrypt-tablespaces"]
+    assert 0 < spaces["tablespaces"] == spaces["expected_tablespaces"]
+    assert told["compare-tables"]["expected_tables"] > 0
 
 
 def test_runs_show_tells_the_same(first: Clone) -> None:
