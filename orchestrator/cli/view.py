@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 5.0
 """Plain lines tell of progress this often at most."""
+LEAST_SHARE = 0.01
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_SECOND = 8
 _BAR_WIDTH = 24
@@ -405,8 +406,12 @@ def read_number(event: Event, name: str) -> float:
 
 
 def count_seconds_left(done: float, expected: float, rate: float) -> float | None:
-    """Return how long the rest takes at this rate; None where that is not known."""
-    return (expected - done) / rate if rate > 0 and expected > done else None
+    """Return how long the rest takes at this rate; None where that is not known.
+
+    The first hundredth, in which a tool is still starting, tells nothing of the rest.
+    """
+    is_known = rate > 0 and done >= LEAST_SHARE * expected and expected > done
+    return (expected - done) / rate if is_known else None
 
 
 def describe_progress_event(event: Event) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def test_progress_has_bytes_rate_and_time_left() -> None:
     step = StepView("a", done_bytes=1 << 30, expected_bytes=3 << 30, rate=float(128 << 20))
     assert step.describe_progress() == "1.0 GiB of 3.0 GiB 128 MiB/s 16.0 s left"
     assert StepView("a", done_bytes=1 << 20).describe_progress() == "1 MiB"
+    begun = StepView("a", done_bytes=132, expected_bytes=1 << 20, rate=51.0)
+    assert begun.describe_progress() == "132 B of 1 MiB 51 B/s"
     assert StepView("a").describe_progress() == ""
 
 
