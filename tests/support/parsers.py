@@ -47,6 +47,7 @@ REPORTS = (
     f"{REPORT}cpu= read:0m1.5s:0m0.2s -:0m0.0s:0m0.0s\nlooks=20 18 69.5 900 40 5\nstderr\n",
     "exists=0\n",
 )
+WIRE = "interface\teth0\nmegabits\t1000\nsample\t65914625 0m0.15s 0m0.04s 40666788\n"
 PLACES = (
     "0.real\t/var/lib/mysql\n0.filesystem\t2049\n0.free_bytes\t100\n0.bytes\t7\n0.foreign\tbin.000001\n"
     "apparmor_profile\t/usr/sbin/mariadbd (enforce)\napparmor_rule\t/var/lib/mysql/** rwk,\n"
@@ -300,6 +301,7 @@ PARSERS: dict[str, Parser] = {
         call=lambda parse, value: parse(["/var/lib/mysql"], value),
     ),
     "orchestrator.facts.hosts.parse_host": text(*HOST_FACTS, call=_host),
+    "orchestrator.facts.sample.parse_wire": text(WIRE),
     "orchestrator.facts.places.parse_places": text(
         PLACES, call=lambda parse, value: parse("db1", value, FILE_SETS)
     ),
@@ -417,6 +419,12 @@ PARSERS: dict[str, Parser] = {
         MOMENT, "2026-11-21", "0001-01-01T00:00:00+23:59"
     ),
     "orchestrator.vault.token_files.read_token_file": text("s.0123456789\n", call=_with_file),
+    "orchestrator.wire.parse_compression": text(
+        "zstd:3", "auto", call=lambda parse, value: _wrap(ValueError, parse, value)
+    ),
+    "orchestrator.wire.parse_rate": text(
+        "50M", "none", call=lambda parse, value: _wrap(ValueError, parse, value)
+    ),
 }
 """By qualified name; a private one where nobody else calls it with another's words."""
 
