@@ -54,6 +54,7 @@ They are as of the last look at the job while it ran."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PLACE: Final = re.compile(r"/[^\0\n\r]*")
 _MOST_STAGES: Final = 16
+_MOST_NICE: Final = 19
 _SHORTEST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _PROGRESS_SECONDS: Final = 0.5
@@ -121,6 +122,10 @@ class JobSpec:
             the job ends itself when the lock names another run.
         lease_seconds: When nobody has looked at it for so long, the job ends itself.
         owner: Fence of the process that starts it, for a host that has no lock to look at.
+        throttle: Most bytes per second that the counter lets through, on average; 0 for no bound.
+        niceness: Of the whole job towards the sessions of others, where the kernel shares the
+            processors out between sessions first (autogroup): there, that of a stage counts only
+            among the job's own.
     """
 
     name: str
@@ -132,6 +137,8 @@ class JobSpec:
     fence: int = 0
     lease_seconds: int = LEASE_SECONDS
     owner: int = 0
+    throttle: int = 0
+    niceness: int = 0
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -141,6 +148,10 @@ class JobSpec:
             raise ValueError("count_after names no stage")
         if min(self.fence, self.owner) < 0:
             raise ValueError("a fence is not negative")
+        if self.throttle < 0 or (self.throttle and self.count_after == COUNT_NONE):
+            raise ValueError("a job is throttled at its counter, to a rate above 0")
+        if not 0 <= self.niceness <= _MOST_NICE:
+            raise ValueError("the niceness of a job is 0 to 19")
         if self.lease_seconds < 1:
             raise ValueError("the lease of a job lasts longer than nothing")
         for place in (self.stdin_file, self.stdout_file):
@@ -520,6 +531,8 @@ def _settings(spec: JobSpec) -> str:
         "fence": str(spec.fence),
         "owner": str(spec.owner),
         "lease_seconds": str(spec.lease_seconds),
+        "throttle": str(spec.throttle or ""),
+        "niceness": str(spec.niceness or ""),
         "directory": spec.directory,
         "stdin_file": spec.stdin_file,
         "stdout_file": spec.stdout_file or "/dev/null",

@@ -251,7 +251,7 @@ count() {
             trap : TERM INT
             (
                 trap - TERM INT
-                exec pv -n -b -i 0.5 3>&-
+                exec pv -n -b -i 0.5 ${throttle:+-L "$throttle"} 3>&-
             )
             record "$?" count
         } 2>&1 1>&3 | keep_bytes >/dev/null 3>&-
@@ -436,6 +436,8 @@ end_all() {
 
 work() {
     read_settings
+    # A kernel without autogroups has no such file.
+    [ -z "$niceness" ] || { echo "$niceness" >/proc/self/autogroup; } 2>/dev/null
     watchdog=''
     watch </dev/null >/dev/null &
     watchdog=$!
@@ -484,7 +486,7 @@ do_receive() {
 
 # Those that older settings do not have get a value first.
 read_settings() {
-    lease_seconds=900 roles='' connected='' port=0
+    lease_seconds=900 throttle='' niceness='' roles='' connected='' port=0
     . "$dir/settings"
 }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from local_remote import LocalRemote
 
-from orchestrator import jobs, lock
+from orchestrator import jobs, lock, wire
 from orchestrator.errors import CommandError, LockHeldError, PreconditionError
 from orchestrator.host import script
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.timeout(120)
+
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 @pytest.fixture
@@ -147,6 +149,48 @@ def test_progress_grows_in_a_file_that_does_not(host: LocalRemote) -> None:
         time.sleep(0.05)
     assert {1000, 2000} <= seen
     assert state.bytes == 3000
+
+
+def test_a_throttle_holds(host: LocalRemote) -> None:
+    """No moment sees more bytes than the rate allows, although the tool could write them at once."""
+    rate, size = 4_000_000, 10_000_000
+    spec = make_spec(("head", "-c", str(size), "/dev/zero"), ("cat",), count_after=0, throttle=rate)
+    began = time.monotonic()
+    assert jobs.start_job(host, spec)
+    rates = []
+    while not (state := jobs.read_job(host, spec.name)).ended:
+        rates.append(state.bytes / (time.monotonic() - began))
+        time.sleep(0.05)
+    assert (state.is_ok, state.bytes) == (True, size)
+    assert max(rates) < 1.2 * rate
+    assert 0.9 * size / rate < state.seconds < 3 * size / rate
+
+
+def test_settings_of_an_earlier_version_are_taken(host: LocalRemote) -> None:
+    """A process that began before an upgrade knows of no throttle and no niceness."""
+    spec = make_spec(("head", "-c", "5000", "/dev/zero"), ("cat",), count_after=0)
+    lines = jobs._write_job(spec).splitlines(keepends=True)
+    of_today = [line for line in lines if line.startswith(("throttle=", "niceness="))]
+    assert len(of_today) == 2
+    before = "".join(line for line in lines if line not in of_today)
+    answer = host.run(
+        ["sh", "-s", "--", "start", jobs.BASE, spec.name], stdin=before + script("job.sh")
+    )
+    assert answer.text.strip() == "started"
+    state = jobs.wait_for_job(host, spec.name, deadline_seconds=30)
+    assert (state.is_ok, state.bytes) == (True, 5000)
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
+@pytest.mark.parametrize("niceness", [0, 10])
+def test_a_job_is_nice_to_other_sessions(host: LocalRemote, niceness: int) -> None:
+    """By its stages' own niceness alone it would not be, where sessions come first."""
+    look = "nice; ionice; sed 's/.* nice//' /proc/self/autogroup"
+    polite = wire.POLITE if niceness else ()
+    state = run_job(host, make_spec((*polite, "sh", "-c", f"{{ {look}; }} >&2"), niceness=niceness))
+    ours, disk, group = state.stderr.splitlines()
+    assert (int(ours), int(group)) == (min(os.nice(0) + niceness, 19), niceness)
+    assert (disk == "best-effort: prio 7") is bool(niceness)
 
 
 def test_start_returns_at_once(host: LocalRemote) -> None:

@@ -102,11 +102,15 @@ def test_odd_names_are_refused(name: str) -> None:
         {"directory": "relative"},
         {"stdin_file": "relative"},
         {"stdout_file": "/two\nlines"},
+        {"count_after": 0, "throttle": -1},
+        {"throttle": 1},
+        {"niceness": -1},
+        {"niceness": 20},
     ],
 )
 def test_wrong_specs_are_refused(values: dict[str, Any]) -> None:
     """A spec that the wrapper could not carry out cannot be made."""
-    with pytest.raises(ValueError, match=r"job|count_after|fence|lease"):
+    with pytest.raises(ValueError, match=r"job|count_after|fence|lease|niceness"):
         make_spec(**values)
 
 
