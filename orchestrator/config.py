@@ -17,6 +17,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from orchestrator import wire
 from orchestrator.errors import ConfigError, PreconditionError
 
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
@@ -107,6 +108,11 @@ def _check_command(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _check_rate(value: str) -> str:
+    wire.parse_rate(value)
+    return value
+
+
 def is_url(text: str) -> bool:
     """Return whether a text is a URL of Vault, fit for a header, an option file and a script."""
     return bool(_URL.fullmatch(text))
@@ -127,6 +133,8 @@ Login = Annotated[str, pydantic.AfterValidator(_check_login)]
 Unit = Annotated[str, pydantic.AfterValidator(_check_unit)]
 Program = Annotated[str, pydantic.AfterValidator(_check_program)]
 Command = Annotated[tuple[str, ...], pydantic.AfterValidator(_check_command)]
+Rate = Annotated[str, pydantic.AfterValidator(_check_rate)]
+Compression = Annotated[str, pydantic.AfterValidator(wire.parse_compression)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -343,6 +351,17 @@ class CloneConfig(_Model):
     """Defaults and bounds of clones."""
 
     parallel: int = Field(2, ge=1, le=64, description="copy threads of the backup tool")
+    throttle: Rate = Field(
+        wire.NONE, description="most bytes per second of the stream, such as 50M (K, M, G); or none"
+    )
+    nice: bool = Field(
+        False, description="the donor's server comes before its backup tool (nice, ionice)"
+    )
+    compress: Compression = Field(
+        wire.AUTO,
+        description="compression of the stream: auto, none, zstd or zstd:LEVEL; auto takes zstd where "
+        "a sample of the data and the wire make it pay",
+    )
     coordinates: Literal["auto", "gtid", "position"] = Field(
         "auto", description="how replication is wired; auto takes GTID where the donor has it"
     )

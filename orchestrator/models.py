@@ -264,6 +264,12 @@ class Plan:
         coordinates: ``gtid`` or ``position`` or ``auto``.
         checksums: ``all``, ``sample`` or ``none``.
         expected_bytes: Size of the donor's data, for progress; an estimate.
+        expected_stream_bytes: The same of the stream, where it is compressed; 0 where it is not.
+        throttle: Most bytes per second of the stream; 0 for no bound.
+        nice: Whether the donor's server comes before its backup tool and compressor.
+        compress: How the stream is compressed: ``none`` or ``zstd:LEVEL``.
+        compress_reason: What that was concluded from.
+        ciphers: For OpenSSH, the best first; empty for those that a run takes by itself.
         has_keyring: Whether the donor has keys to carry over.
         commands: For the reader: the commands that will run, by step.
         places: What the swap exchanges, the data directory first; empty where that is all, and is
@@ -300,6 +306,12 @@ class Plan:
     source: str = ""
     source_version: str = ""
     source_is_replica: bool = False
+    expected_stream_bytes: int = 0
+    throttle: int = 0
+    nice: bool = False
+    compress: str = "none"
+    compress_reason: str = ""
+    ciphers: str = ""
 
     @property
     def source_host(self) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orchestrator import keys, recipe
-from orchestrator.errors import PreconditionError
+from orchestrator import keys, recipe, wire
+from orchestrator.errors import ConfigError, PreconditionError
 from orchestrator.facts import layout, preflight
 from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
 from orchestrator.models import Check, Plan
@@ -34,6 +34,9 @@ class CloneOptions:
         require_encryption: Refuse a donor without a keyring.
         checksums: ``all``, ``sample`` or ``none``.
         source: Host that the new replica follows: the donor's own source, or the donor.
+        throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+        nice: Whether the donor's server comes before its backup tool.
+        compress: ``auto``, ``none`` or ``zstd:LEVEL``.
     """
 
     parallel: int | None = None
@@ -41,6 +44,9 @@ class CloneOptions:
     require_encryption: bool = False
     checksums: str | None = None
     source: str | None = None
+    throttle: str | None = None
+    nice: bool | None = None
+    compress: str | None = None
 
 
 def make_plan(
@@ -58,7 +64,8 @@ def make_plan(
         The plan, and every finding of preflight; bad ones are not raised.
 
     Raises:
-        ConfigError: A host is not in the configuration; nothing was contacted.
+        ConfigError: A host is not in the configuration, or an option means nothing; nothing was
+            contacted.
         PreconditionError: Hosts that must be different are the same; nothing was contacted.
         RemoteError: A host cannot be read.
         SecretError: Vault cannot be read.
@@ -74,6 +81,7 @@ def make_plan(
         require_encryption=options.require_encryption,
         source=find_source(donor, options.source),
         coordinates=config.clone.coordinates,
+        **read_manner(config, options),
     )
     vault = Vault.from_config(config.vault)
     with ExitStack() as opened:
@@ -116,6 +124,7 @@ def plan_clone(
         run_id=request.run_id,
         backup_id=request.backup_id,
         source=source,
+        with_sample=request.compress != wire.NONE,
     )
     checks = preflight.judge(survey, config, request)
     if survey.errors:
@@ -126,6 +135,23 @@ def plan_clone(
 def find_source(donor: str, named: str | None) -> str:
     """Return the host that a new replica follows where it is not its donor; else nothing."""
     return "" if named in (None, donor) else str(named)
+
+
+def read_manner(config: Config, options: CloneOptions) -> dict[str, Any]:
+    """Return how the stream is to go, as it stands in a request.
+
+    Raises:
+        ConfigError: An option means nothing.
+    """
+    nice = config.clone.nice if options.nice is None else options.nice
+    try:
+        return {
+            "throttle": wire.parse_rate(options.throttle or config.clone.throttle),
+            "compress": wire.parse_compression(options.compress or config.clone.compress),
+            "nice": nice,
+        }
+    except ValueError as error:
+        raise ConfigError(f"an option {error}", hint="see `xbvault clone --help`") from error
 
 
 def check_host(config: Config, name: str) -> tuple[Check, ...]:
@@ -154,6 +180,7 @@ def _plan(
     donor_config = config.host(request.donor)
     followed = survey.source or survey.donor
     found = layout.make_layout(target, survey.recipient.places, request.run_id)
+    choice = preflight.choose_compression(survey, request)
     plan = Plan(
         run_id=request.run_id,
         backup_id=request.backup_id,
@@ -179,9 +206,15 @@ def _plan(
         require_encryption=request.require_encryption,
         coordinates=config.clone.coordinates,
         checksums=options.checksums or config.clone.checksums,
-        expected_bytes=max(
-            source.datadir_bytes, survey.donor.instance.data_bytes if survey.donor.instance else 0
-        ),
+        expected_bytes=survey.donor.expected_bytes,
+        expected_stream_bytes=round(survey.donor.expected_bytes / choice.ratio)
+        if choice.compress != wire.NONE
+        else 0,
+        throttle=request.throttle,
+        nice=request.nice,
+        compress=choice.compress,
+        compress_reason=choice.reason,
+        ciphers=wire.choose_ciphers(has_aes=source.has_aes and target.has_aes),
         tool_version=source.tool_version,
         keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),

@@ -16,7 +16,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import keyrings, replication, tool_keys
+from orchestrator.steps import keyrings, replication, stream, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,9 +79,11 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     )
     recipient = config.host(plan.recipient)
     login = f"{recipient.receive_user}@{recipient.address or plan.recipient}"
+    counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
+    ssh = shlex.join(["ssh", "-o", f"Ciphers={plan.ciphers}", login, plan.run_id])
     commands = [
-        f"{plan.donor}: {shlex.join(backup)} | pv | ssh {login} {plan.run_id}",
-        f"{plan.recipient}: pv | {shlex.join(extract)}",
+        f"{plan.donor}: {_pipe(*map(shlex.join, stream.read_commands(plan, backup)), counter, ssh)}",
+        f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream.receive_commands(plan, extract)))}",
     ]
     if flavor.carries_keys and survey.donor.host:
         text = tool_keys.make_backup_options(
@@ -208,6 +210,10 @@ def _replicate(config: Config, plan: Plan, survey: Survey) -> str:
         Secret.join(before, _UNKNOWN_SECRET, after, ";\n", dialect.start_sql),
     )
     return text.replace(str(_UNKNOWN_NUMBER), FROM_SET)
+
+
+def _pipe(*commands: str) -> str:
+    return " | ".join(commands)
 
 
 def _key(plan: Plan) -> Secret | None:

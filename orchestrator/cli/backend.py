@@ -87,6 +87,9 @@ class Backend:
         require_encryption: bool,
         checksums: str | None,
         source: str | None,
+        throttle: str | None,
+        nice: bool | None,
+        compress: str | None,
     ) -> tuple[Plan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a clone, and what the preflight found."""
         from orchestrator import plan
@@ -97,6 +100,9 @@ class Backend:
             require_encryption=require_encryption,
             checksums=checksums,
             source=source,
+            throttle=throttle,
+            nice=nice,
+            compress=compress,
         )
         return plan.make_plan(config, donor, recipient, options=options)
 

@@ -7,19 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator import models, summary
+from orchestrator import models, summary, wire
 from orchestrator.cli import follow, output
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.playbook import describe_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from orchestrator.config import Config
     from orchestrator.models import Check, Plan
     from orchestrator.playbook import Playbook
 
 PLAYBOOK = "clone"
+
+
+def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
+    """Return click's callback that refuses a value which a parser does not take."""
+
+    def check(
+        _context: click.Context, _parameter: click.Parameter, value: str | None
+    ) -> str | None:
+        try:
+            if value is not None:
+                parse(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}, is {value!r}") from error
+        return value
+
+    return check
 
 
 @click.command()
@@ -47,6 +63,23 @@ PLAYBOOK = "clone"
     "--source",
     metavar="HOST",
     help="Host that the new replica follows: DONOR itself, as without this, or DONOR's own source.",
+)
+@click.option(
+    "--throttle",
+    metavar="RATE",
+    callback=_check(wire.parse_rate),
+    help="Most bytes per second of the stream, such as 50M (K, M, G), or none; else clone.throttle.",
+)
+@click.option(
+    "--nice/--no-nice",
+    default=None,
+    help="Let the donor's server come before its backup tool (nice, ionice); else clone.nice.",
+)
+@click.option(
+    "--compress",
+    metavar="auto|none|zstd[:LEVEL]",
+    callback=_check(wire.parse_compression),
+    help="Compress the stream; auto does so where it makes it faster. Else clone.compress.",
 )
 @json_option
 @verbose_option

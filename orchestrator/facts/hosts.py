@@ -7,7 +7,7 @@ import hashlib
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, host, numerals
+from orchestrator import flavors, host, numerals, wire
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import option_files
 from orchestrator.flavors.interface import DONOR_PROGRAMS
@@ -62,6 +62,7 @@ class HostFacts:
         receive_user: The login that takes the stream.
         receiver_refusal: Why that login cannot start the receiver through sudo; empty if it can, or
             is root.
+        has_aes: Whether its processors have instructions for AES.
     """
 
     name: str
@@ -96,6 +97,7 @@ class HostFacts:
     server_banner: str = ""
     receive_user: str = "root"
     receiver_refusal: str = ""
+    has_aes: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -128,6 +130,8 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             config.server.options_file,
             *programs.names,
             *DONOR_PROGRAMS,
+            *wire.POLITE_PROGRAMS,
+            wire.ZSTD,
         ],
         stdin=host.script("facts.sh"),
         timeout_seconds=120,
@@ -205,6 +209,7 @@ def parse_host(name: str, text: str, flavor: Flavor, *, before: float, after: fl
             server_banner=single.get("version.server", ""),
             receive_user=single.get("receive_user", "root"),
             receiver_refusal=single.get("receiver_refusal", ""),
+            has_aes="aes" in single,
         )
     except (KeyError, VerificationError) as error:
         raise VerificationError(f"cannot read the facts of {name}: {error}", host=name) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors, lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
 from orchestrator.facts import accounts, hosts, instances, places
+from orchestrator.facts import sample as samples
 from orchestrator.privileges import vault as vault_rights
 from orchestrator.privileges.database import wanted_privileges
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.places import Places
+    from orchestrator.facts.sample import WireFacts
     from orchestrator.models import Secret
     from orchestrator.remote import Remote
     from orchestrator.vault import Health, TokenInfo, Vault
@@ -56,6 +58,7 @@ class HostSurvey:
         token_error: Why its token could not be read; it matters where the donor has keys.
         places: Where its server keeps its files; None if that could not be read.
         account: The account that is logged in to its server; None if that could not be read.
+        wire: Its way to the other host, and for the donor a sample of its data; None if nobody asked.
     """
 
     host: HostFacts | None
@@ -66,6 +69,13 @@ class HostSurvey:
     token_error: OrchestratorError | None = None
     places: Places | None = None
     account: Account | None = None
+    wire: WireFacts | None = None
+
+    @property
+    def expected_bytes(self) -> int:
+        """Size of its server's data; an estimate."""
+        on_disk = self.host.datadir_bytes if self.host else 0
+        return max(on_disk, self.instance.data_bytes if self.instance else 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,6 +203,7 @@ def read_survey(
     run_id: str,
     backup_id: str,
     source: Remote | None = None,
+    with_sample: bool = False,
 ) -> Survey:
     """Ask the hosts and Vault. It raises nothing that a host or Vault is the cause of.
 
@@ -204,10 +215,20 @@ def read_survey(
         run_id: Name of the run.
         backup_id: Name of the backup set.
         source: The door to the host that the new replica follows, where it is not the donor.
+        with_sample: Whether to find out what compression would gain.
     """
     with ThreadPoolExecutor(3) as pool:
-        donor_future = pool.submit(_read_host, donor, config, peer=recipient.name)
-        recipient_future = pool.submit(_read_host, recipient, config, peer=donor.name)
+        donor_future = pool.submit(
+            _read_host,
+            donor,
+            config,
+            peer=recipient.name,
+            with_wire=with_sample,
+            with_sample=with_sample,
+        )
+        recipient_future = pool.submit(
+            _read_host, recipient, config, peer=donor.name, with_wire=with_sample
+        )
         source_future = source and pool.submit(_read_host, source, config, peer=recipient.name)
         source_survey = source_future.result() if source_future else None
         surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
@@ -254,10 +275,17 @@ def read_survey(
     )
 
 
-def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
+def _read_host(
+    remote: Remote,
+    config: Config,
+    *,
+    peer: str,
+    with_wire: bool = False,
+    with_sample: bool = False,
+) -> HostSurvey:
     host_config: HostConfig = config.host(remote.name)
     errors: list[OrchestratorError] = []
-    host = instance = account = token = found = None
+    host = instance = account = token = found = wire = None
     address = ""
     try:
         host = hosts.read_host(remote, host_config)
@@ -269,6 +297,9 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
             if account.privileges.issuperset(wanted.reading):
                 instance = instances.read_instance(remote, host_config)
         found = places.read_places(remote, host, instance, host_config)
+        if with_wire:
+            datadir = host.real_datadir if with_sample else ""
+            wire = samples.read_wire(remote, address, datadir=datadir)
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"
@@ -288,6 +319,7 @@ def _read_host(remote: Remote, config: Config, *, peer: str) -> HostSurvey:
         token_error=token_error,
         places=found,
         account=account,
+        wire=wire,
     )
 
 

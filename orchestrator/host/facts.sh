@@ -40,6 +40,8 @@ say login "$(id -un)"
 say receive_user "$receive_user"
 say memory_available_bytes "$(awk '/^MemAvailable:/ {print $2 * 1024}' /proc/meminfo)"
 say cpus "$(nproc)"
+# x86 calls them flags, ARM Features; a processor that says nothing of it is taken to have none.
+if grep -qE '^(flags|Features)[[:space:]]*:.* aes( |$)' /proc/cpuinfo; then say aes 1; fi
 for program in "$@"; do
     if path=$(command -v -- "$program" 2>/dev/null); then say "program.$program" "$path"; fi
 done

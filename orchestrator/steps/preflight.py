@@ -51,6 +51,9 @@ def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
         require_encryption=plan.require_encryption,
         source=plan.source,
         coordinates=plan.coordinates,
+        compress=plan.compress,
+        throttle=plan.throttle,
+        nice=plan.nice,
     )
     seen = survey.read_survey(
         tools.config,

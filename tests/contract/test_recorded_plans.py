@@ -78,6 +78,23 @@ def test_the_plan_of_a_version_is_what_was_read_and_approved(cell: str) -> None:
     assert shown == set(document["plan"]["commands"])
 
 
+@pytest.mark.parametrize("cell", ["mariadb-10.11.19-hashicorp_key_management", BARE])
+def test_a_gentle_plan_is_what_was_read_and_approved(cell: str) -> None:
+    """The stream's two commands and its findings, with a throttle, a priority and a compression."""
+    options = ("--json", "--throttle", "50M", "--nice", "--compress", "zstd:3")
+    result = call_plan(recorded.RecordedBackend(cell), *options)
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0, document["error"]
+    names = {"throttle", "priority", "compression"}
+    document["checks"] = [check for check in document["checks"] if check["name"] in names]
+    document["steps"] = [step for step in document["steps"] if step["name"] == "stream-backup"]
+    kept = ("throttle", "nice", "compress", "compress_reason", "ciphers", "expected_stream_bytes")
+    document["plan"] = {name: document["plan"][name] for name in kept}
+    document["vault_paths"] = {}
+    made = format_plan(document)
+    assert made == golden.read(f"gentle-{cell}", made=made, directory=golden.PLANS)
+
+
 def test_every_approved_plan_is_of_a_cell() -> None:
     """None is left of a cell that was taken away."""
     names = {path.stem for path in golden.PLANS.glob("plan-*.txt")}

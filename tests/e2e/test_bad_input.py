@@ -545,6 +545,32 @@ def _no_programs(bench: Bench) -> Iterator[Attempt]:
 
 
 @row(
+    "compression that is demanded and not there",
+    status=3,
+    error="PreconditionError",
+    says=["compression: zstd is not installed on replica"],
+    hint="install zstd there",
+)
+def _no_zstd(bench: Bench) -> Iterator[Attempt]:
+    bench.on("replica", "mount", "--bind", "/dev/null", "/usr/bin/zstd")
+    try:
+        yield Attempt(arguments=(*CLONE, "--compress", "zstd"))
+    finally:
+        bench.on("replica", "umount", "/usr/bin/zstd")
+
+
+@row(
+    "a throttle that the stream cannot end with",
+    status=3,
+    error="PreconditionError",
+    says=["throttle: ", "at 1024 bytes a second take"],
+    hint="raise --throttle, or clone.stream_seconds",
+)
+def _too_slow(_bench: Bench) -> Iterator[Attempt]:
+    yield Attempt(arguments=(*CLONE, "--throttle", "1K"))
+
+
+@row(
     "another run on this recipient",
     status=3,
     error="LockHeldError",

@@ -61,8 +61,8 @@ def test_a_donor_without_keys_is_refused_where_encryption_is_required(lab: Clone
 
 @pytest.fixture(scope="module")
 def cloned(lab: CloneLab) -> dict[str, Any]:
-    """Clone the unencrypted donor to a recipient whose own options encrypt."""
-    return lab.clone("--replace")
+    """Clone the unencrypted donor to a recipient whose own options encrypt, over a slow wire."""
+    return lab.clone("--replace", "--throttle", "20M")
 
 
 def test_a_donor_without_keys_is_cloned(lab: CloneLab, cloned: dict[str, Any]) -> None:
@@ -73,6 +73,14 @@ def test_a_donor_without_keys_is_cloned(lab: CloneLab, cloned: dict[str, Any]) -
     assert all(check["ok"] for check in cloned["checks"])
     assert list_leftovers(lab, cloned["run_id"]) == []
     check_arrival(lab)
+
+
+def test_pages_in_the_clear_are_smaller_on_the_wire(lab: CloneLab, cloned: dict[str, Any]) -> None:
+    """The throttle and a sample make zstd pay, and less than half of the tablespaces' bytes go."""
+    (found,) = [c for c in cloned["checks"] if c["name"] == "stream-exit-statuses"]
+    assert found["evidence"] == "donor 0 0 0, recipient 0 0"
+    size = lab.on("master", "cd /var/lib/mysql && cat ibdata1 */*.ibd | wc -c")
+    assert 0 < cloned["bytes_streamed"] < int(size) / 2
 
 
 def test_no_key_is_made_where_there_was_none(lab: CloneLab, cloned: dict[str, Any]) -> None:

@@ -160,7 +160,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
 @pytest.fixture(scope="module")
 def cloned(lab: CloneLab) -> dict[str, Any]:
     """Clone."""
-    return lab.clone()
+    return lab.clone("--compress", "zstd", "--nice")
 
 
 def test_every_setting_is_obeyed(lab: CloneLab, cloned: dict[str, Any]) -> None:

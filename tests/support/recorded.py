@@ -77,7 +77,17 @@ class RecordedBackend(Backend):
         require_encryption: bool,
         checksums: str | None,
         source: str | None = None,
+        throttle: str | None = None,
+        nice: bool | None = None,
+        compress: str | None = None,
     ) -> tuple[Plan, Sequence[Check]]:
+        options = plan.CloneOptions(
+            parallel=parallel,
+            checksums=checksums,
+            throttle=throttle,
+            nice=nice,
+            compress=compress,
+        )
         return plan.plan_clone(
             config,
             open_vault(config, _read("vault.txt", self._cell)),
@@ -91,8 +101,9 @@ class RecordedBackend(Backend):
                 replace=replace,
                 require_encryption=require_encryption,
                 source=source or "",
+                **plan.read_manner(config, options),
             ),
-            options=plan.CloneOptions(parallel=parallel, checksums=checksums),
+            options=options,
         )
 
 
@@ -119,6 +130,8 @@ def make_remote(
             return _say(f"{now}{facts}")
         if call.stdin == host.script("places.sh").encode():
             return _say(_describe_directories(call.argv[4::2], directories))
+        if call.stdin == host.script("sample.sh").encode():
+            return _say("\n".join(_read(f"wire-{role}.txt", cell)) + "\n")
         assert call.stdin == host.script("lock.sh").encode()
         return _say("run=\nholder=\nfence=0\nlive=0\nleft=0\nchanged_by=\nchanged_fence=0\n")
 

@@ -7,6 +7,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import config as config_module
+from orchestrator import wire
 from orchestrator.facts import hosts
 from orchestrator.facts.accounts import Account
 from orchestrator.facts.hosts import HostFacts
@@ -56,7 +57,15 @@ def make_host(name: str, **changes: Any) -> HostFacts:
     facts = HostFacts(
         name=name,
         hostname=name,
-        programs={p: f"/usr/bin/{p}" for p in (*mariadb.MariaDB.own.names, *DONOR_PROGRAMS)},
+        programs={
+            p: f"/usr/bin/{p}"
+            for p in (
+                *mariadb.MariaDB.own.names,
+                *DONOR_PROGRAMS,
+                *wire.POLITE_PROGRAMS,
+                wire.ZSTD,
+            )
+        },
         server_version="10.11.19",
         tool_version="10.11.19",
         options={
@@ -90,6 +99,7 @@ def make_host(name: str, **changes: Any) -> HostFacts:
             'restrict,command="/usr/local/sbin/xbvault-receive \\"$SSH_ORIGINAL_COMMAND\\"" '
             f"xbvault-receive-{name}",
         ),
+        has_aes=True,
     )
     return dataclasses.replace(facts, **changes)
 

@@ -216,6 +216,16 @@ def test_all_problems_at_once_with_their_paths() -> None:
             {**LEAST, "clone": {"clock_skew_seconds": float("nan")}},
             "clone.clock_skew_seconds: input",
         ),
+        (
+            {**LEAST, "clone": {"throttle": "0M"}},
+            "clone.throttle: must be bytes per second above 0",
+        ),
+        ({**LEAST, "clone": {"throttle": ""}}, "clone.throttle: must be bytes per second above 0"),
+        (
+            {**LEAST, "clone": {"compress": "zstd:20"}},
+            "clone.compress: must be auto, none, zstd or",
+        ),
+        ({**LEAST, "clone": {"compress": "lz4"}}, "clone.compress: must be auto, none, zstd or"),
         (with_host(vault_mount="a/../b"), "hosts.db1.vault_mount: must be a path"),
         (with_host(vault_mount="a//b"), "hosts.db1.vault_mount: must be a path"),
         (with_host(vault_mount=""), "hosts.db1.vault_mount: is required"),

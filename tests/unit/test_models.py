@@ -111,13 +111,15 @@ def test_new_key_versions_stand_above_both_mounts(
 
 
 def test_an_older_plan_follows_its_donor() -> None:
-    """A plan that was stored before there were siblings is that of a child."""
+    """A plan that was stored before there were siblings is that of a child, and plain on the wire."""
     stored = models.as_json(make_plan())
-    for name in ("source", "source_version", "source_is_replica"):
+    of_the_wire = ("expected_stream_bytes", "throttle", "nice", "compress", "compress_reason")
+    for name in ("source", "source_version", "source_is_replica", *of_the_wire, "ciphers"):
         del stored[name]
     plan = models.from_json(Plan, stored)
     assert plan == make_plan()
     assert not plan.is_sibling
+    assert (plan.compress, plan.throttle, plan.nice) == ("none", 0, False)
     assert plan.source_host == plan.donor
     assert plan.account_path.startswith(f"replication/{plan.donor}/{plan.recipient}/")
 

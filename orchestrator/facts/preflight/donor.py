@@ -15,6 +15,7 @@ from orchestrator.facts.preflight.followed import (
 )
 from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.facts.preflight.replication import judge_replication, takes_quiet_account
+from orchestrator.facts.preflight.stream import judge_priority
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.flavors.quoting import describe_names
@@ -37,6 +38,8 @@ def judge_donor(
     flavor = flavors.of(config)
     yield "programs", judge_programs(host, config, DONOR_PROGRAMS)
     yield "tool-version", judge_tool(host, config)
+    if request.nice:
+        yield "priority", judge_priority(host)
     instance = side.instance
     state = "no answer from the server in" if host.is_running else "no server runs in"
     yield (
@@ -90,9 +93,10 @@ def judge_donor(
                 "back to the same paths on the recipient, whatever lies there",
             ),
         )
-    expected = max(host.datadir_bytes, instance.data_bytes)
     if not request.source:
-        retention = judge_retention(instance, "the donor", expected_bytes=expected)
+        retention = judge_retention(
+            instance, "the donor", expected_bytes=side.expected_bytes, throttle=request.throttle
+        )
         yield "binlog-retention", retention
     if instance.has_keyring and not flavor.carries_keys:
         yield "key-cache", _judge_key_cache(instance)

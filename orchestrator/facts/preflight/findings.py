@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from orchestrator import numerals
+from orchestrator import numerals, wire
 from orchestrator.errors import VerificationError
 from orchestrator.models import Check
 
@@ -31,6 +31,9 @@ class Request:
         require_encryption: Refuse a donor without a keyring.
         source: Host that the new replica follows, where that is the donor's own source.
         coordinates: ``gtid`` or ``position`` or ``auto``.
+        compress: ``auto``, ``none`` or ``zstd:LEVEL``.
+        throttle: Most bytes per second of the stream; 0 for no bound.
+        nice: Whether the donor's server comes before the backup tool.
     """
 
     donor: str
@@ -41,6 +44,9 @@ class Request:
     require_encryption: bool
     source: str = ""
     coordinates: str = "auto"
+    compress: str = wire.NONE
+    throttle: int = 0
+    nice: bool = False
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:

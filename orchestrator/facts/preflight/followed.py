@@ -41,7 +41,12 @@ def judge_tls(instance: InstanceFacts, where: str) -> Found:
 
 
 def judge_retention(
-    instance: InstanceFacts, where: str, *, expected_bytes: int, behind_seconds: int = 0
+    instance: InstanceFacts,
+    where: str,
+    *,
+    expected_bytes: int,
+    throttle: int = 0,
+    behind_seconds: int = 0,
 ) -> Found:
     """Judge whether the binary logs will still be there when the new replica asks for them.
 
@@ -49,9 +54,11 @@ def judge_retention(
         instance: The server that keeps them.
         where: Its host.
         expected_bytes: Size of the data that is copied meanwhile.
+        throttle: Most bytes per second that are copied; 0 for no bound.
         behind_seconds: How far the data is behind that server before the copy begins.
     """
-    need = max(LEAST_BINLOG_SECONDS, 3 * expected_bytes / ASSUMED_BYTES_PER_SECOND) + behind_seconds
+    rate = min(ASSUMED_BYTES_PER_SECOND, throttle or ASSUMED_BYTES_PER_SECOND)
+    need = max(LEAST_BINLOG_SECONDS, 3 * expected_bytes / rate) + behind_seconds
     kept = instance.binlog_kept_seconds
     shown = "for ever" if math.isinf(kept) else f"{kept:.0f} s"
     return (

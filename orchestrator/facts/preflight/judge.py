@@ -22,6 +22,7 @@ from orchestrator.facts.preflight.recipient import (
     judge_tool_keyring,
 )
 from orchestrator.facts.preflight.replication import judge_connection, judge_source
+from orchestrator.facts.preflight.stream import judge_stream
 from orchestrator.facts.preflight.vault import judge_kv_version, judge_mount, judge_vault
 from orchestrator.flavors.interface import DONOR_PROGRAMS
 from orchestrator.models import Check
@@ -81,6 +82,7 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
         found += named(request.recipient, judge_connection(survey.connection, config, request))
     if donor and recipient:
         found += named("", judge_pair(survey, donor, recipient, config, request))
+        found += named("", judge_stream(survey, config, request))
         receiver = judge_receiver(recipient, request.recipient, survey.vault.ssh_ca)
         found += named(request.recipient, iter([("receiver", receiver)]))
     found += named(request.recipient, judge_lock(survey, request))

@@ -105,12 +105,12 @@ def judge_source(survey: Survey, config: Config, request: Request) -> Iterator[t
         )
         yield "source-writable", judge_writable(instance)
     behind = max((s.seconds_behind for s in donor.sources), default=0) if donor else 0
-    expected = max(
-        survey.donor.host.datadir_bytes if survey.donor.host else 0,
-        donor.data_bytes if donor else 0,
-    )
     retention = judge_retention(
-        instance, where, expected_bytes=expected, behind_seconds=max(behind, 0)
+        instance,
+        where,
+        expected_bytes=survey.donor.expected_bytes,
+        throttle=request.throttle,
+        behind_seconds=max(behind, 0),
     )
     yield "binlog-retention", retention
     yield "name-resolution", judge_name_resolution(instance, side, where, request.recipient)

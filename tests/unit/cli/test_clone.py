@@ -39,9 +39,13 @@ def test_options_reach_the_plan_and_absent_ones_leave_it_to_the_configuration(
         "require_encryption": False,
         "checksums": None,
         "source": None,
+        "throttle": None,
+        "nice": None,
+        "compress": None,
     }
     assert command_line.backend.options == given
     words = "--parallel 8 --replace --require-encryption --checksums sample --source master"
+    words += " --throttle 50M --no-nice --compress zstd:3"
     command_line.call(*CLONE, "--yes", *words.split())
     given = {
         "parallel": 8,
@@ -49,6 +53,9 @@ def test_options_reach_the_plan_and_absent_ones_leave_it_to_the_configuration(
         "require_encryption": True,
         "checksums": "sample",
         "source": "master",
+        "throttle": "50M",
+        "nice": False,
+        "compress": "zstd:3",
     }
     assert command_line.backend.options == given
 
@@ -95,6 +102,28 @@ def test_bad_arguments_contact_nothing(
     assert result.exit_code == status
     assert f"error: {words}" in result.stderr
     assert "hint: " in result.stderr
+    assert command_line.backend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--throttle", "0", "must be bytes per second above 0, such as 50M or 1G, or none, is '0'"),
+        ("--throttle", "-5M", "must be bytes per second above 0"),
+        ("--throttle", "quick", "must be bytes per second above 0"),
+        ("--throttle", "", "must be bytes per second above 0"),
+        ("--compress", "zstd:20", "must be auto, none, zstd or zstd:LEVEL, of 1 to 19"),
+        ("--compress", "gzip", "must be auto, none, zstd"),
+        ("--compress", "", "must be auto, none, zstd"),
+    ],
+)
+def test_an_option_that_means_nothing_contacts_nothing(
+    command_line: CommandLine, option: str, value: str, words: str
+) -> None:
+    """Exit status 2, with what would mean something."""
+    result = command_line.call(*CLONE, "--yes", option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': {words}" in result.stderr
     assert command_line.backend.asked == []
 
 

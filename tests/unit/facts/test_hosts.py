@@ -74,6 +74,12 @@ def test_what_sudo_says_to_the_login_that_takes_the_stream() -> None:
     assert (facts.receive_user, facts.receiver_refusal) == ("stream", "sudo: no")
 
 
+def test_a_processor_with_instructions_for_aes() -> None:
+    """One that says nothing of it has none."""
+    assert not parse(LEAST).has_aes
+    assert parse(f"{LEAST}aes\t1\n").has_aes
+
+
 def test_several_lines_of_one_key() -> None:
     """Servers, leftovers, CAs and principals can be several; tabs in a value stay."""
     facts = parse(
@@ -129,7 +135,8 @@ def test_host_is_asked_with_one_command() -> None:
     assert call.stdin == host.script("facts.sh").encode()
     assert call.argv[:5] == ("sh", "-s", "--", "/srv/mysql", "stream")
     assert call.argv[5] == "mysqld server mariadb mariadbd"
-    assert {"mariadb-backup", "mbstream", "pv", "ssh-keygen"} <= set(call.argv[6:])
+    wanted = {"mariadb-backup", "mbstream", "pv", "ssh-keygen", "zstd", "nice", "ionice"}
+    assert wanted <= set(call.argv[6:])
 
 
 def test_unreachable_host_is_not_a_fact() -> None:
