@@ -384,6 +384,12 @@ class CloneConfig(_Model):
     job_lease_seconds: int = Field(
         900, ge=10, description="a remote job that nobody asked after this long ends itself"
     )
+    gather_seconds: int = Field(
+        60, ge=1, description="clones of one donor wait this long for each other before the stream"
+    )
+    branch_stall_seconds: int = Field(
+        60, ge=1, description="a recipient that holds the others up for this long is dropped"
+    )
     transition_token_seconds: int = Field(3_600, ge=60, description="period of that token")
 
 

@@ -275,6 +275,9 @@ class Plan:
         places: What the swap exchanges, the data directory first; empty where that is all, and is
             renamed as a whole.
         subfolders: Places inside the data directory; they go with it.
+        server_id: The recipient's replication id.
+        group_runs: The clones that share one reading of the donor, and one transition key, this
+            one included; empty for a clone alone.
     """
 
     run_id: str
@@ -312,6 +315,8 @@ class Plan:
     compress: str = "none"
     compress_reason: str = ""
     ciphers: str = ""
+    server_id: str = ""
+    group_runs: tuple[str, ...] = ()
 
     @property
     def source_host(self) -> str:
@@ -342,6 +347,11 @@ class Plan:
         return f"/var/lib/xbvault/runs/{self.run_id}"
 
     @property
+    def group_dir(self) -> str:
+        """Folder on the donor with what the runs of a group agree on."""
+        return f"/var/lib/xbvault/runs/{self.group}"
+
+    @property
     def secret_dir(self) -> str:
         """Root-owned folder on tmpfs, on either host, for secrets in use."""
         return f"/run/xbvault/{self.run_id}"
@@ -350,6 +360,20 @@ class Plan:
     def key_path(self) -> str:
         """Path of the transition key, below the mount of our own records."""
         return f"transition-keys/{self.backup_id}"
+
+    @property
+    def group(self) -> str:
+        """Name of what the runs of a group share; empty for a clone alone."""
+        return self.backup_id if self.group_runs else ""
+
+    @property
+    def record_path(self) -> str:
+        """Path of the run's record, below the same mount: beside the key, unless it is shared."""
+        return self.record_path_of(self.run_id)
+
+    def record_path_of(self, run_id: str) -> str:
+        """Return the path of the record of a run of the group."""
+        return f"{self.key_path}.{run_id}" if self.group else self.key_path
 
     @property
     def account_path(self) -> str:

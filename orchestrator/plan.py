@@ -20,6 +20,8 @@ from orchestrator.remote import SshRemote
 from orchestrator.vault import Vault
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.config import Config
     from orchestrator.remote import Remote
 
@@ -49,8 +51,35 @@ class CloneOptions:
     compress: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """Names of clones that are to share one reading of the donor.
+
+    Attributes:
+        backup_id: Of the set that all of them get.
+        runs: The run of each recipient.
+    """
+
+    backup_id: str
+    runs: dict[str, str]
+
+
+def new_group(donor: str, recipients: Sequence[str]) -> Group:
+    """Return names for clones of one donor that begin together."""
+    now = dt.datetime.now(dt.UTC)
+    return Group(
+        backup_id=keys.new_backup_id(donor, now),
+        runs={recipient: keys.new_run_id(recipient, now) for recipient in recipients},
+    )
+
+
 def make_plan(
-    config: Config, donor: str, recipient: str, *, options: CloneOptions
+    config: Config,
+    donor: str,
+    recipient: str,
+    *,
+    options: CloneOptions,
+    group: Group | None = None,
 ) -> tuple[Plan, tuple[Check, ...]]:
     """Plan a clone, and judge whether it may begin.
 
@@ -59,6 +88,7 @@ def make_plan(
         donor: Host whose data is copied.
         recipient: Host that gets it.
         options: What the command line said.
+        group: The clones that it is one of.
 
     Returns:
         The plan, and every finding of preflight; bad ones are not raised.
@@ -75,8 +105,9 @@ def make_plan(
     request = preflight.Request(
         donor=donor,
         recipient=recipient,
-        run_id=keys.new_run_id(recipient, now),
-        backup_id=keys.new_backup_id(donor, now),
+        run_id=group.runs[recipient] if group else keys.new_run_id(recipient, now),
+        backup_id=group.backup_id if group else keys.new_backup_id(donor, now),
+        group_runs=tuple(group.runs.values()) if group else (),
         replace=options.replace,
         require_encryption=options.require_encryption,
         source=find_source(donor, options.source),
@@ -98,6 +129,37 @@ def make_plan(
             source=open_door(request.source) if request.source else None,
             options=options,
         )
+
+
+def make_group(
+    config: Config, donor: str, recipients: Sequence[str], *, options: CloneOptions
+) -> list[tuple[Plan, tuple[Check, ...]]]:
+    """Plan clones of one donor that share one reading of it; see `make_plan`."""
+    group = new_group(donor, recipients)
+
+    def plan_all(options: CloneOptions) -> list[tuple[Plan, tuple[Check, ...]]]:
+        return [
+            make_plan(config, donor, recipient, options=options, group=group)
+            for recipient in recipients
+        ]
+
+    planned = plan_all(options)
+    if len({made.compress for made, _ in planned}) > 1:
+        # What pays for one recipient and not for the other cannot be done to a common stream.
+        planned = plan_all(dataclasses.replace(options, compress=wire.NONE))
+    hosts: dict[str, str] = {}
+    for index, (made, checks) in enumerate(planned):
+        other = hosts.setdefault(made.server_id, made.recipient)
+        if other != made.recipient:
+            same = Check(
+                name="server-ids",
+                host=made.recipient,
+                ok=False,
+                evidence=f"{made.server_id}, as {other}",
+                hint="give each recipient a server_id of its own",
+            )
+            planned[index] = made, (*checks, same)
+    return planned
 
 
 def plan_clone(
@@ -218,6 +280,8 @@ def _plan(
         tool_version=source.tool_version,
         keyring=config.host(request.recipient).keyring.kind,
         has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
+        group_runs=request.group_runs,
+        server_id=preflight.server_id_of(survey.recipient),
     )
     commands = recipe.list_commands(config, plan, survey, vault_url=vault_url)
     return dataclasses.replace(plan, commands=commands)

@@ -78,6 +78,26 @@ def build_document(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def build_group_document(
+    group: str, records: Sequence[RunRecord], *, status: str = ""
+) -> dict[str, Any]:
+    """Return what ``clone --json`` with several recipients ends with.
+
+    Args:
+        group: The name that the runs share.
+        records: The runs that began.
+        status: ``succeeded``, ``partial`` or ``failed``; empty before the runs begin.
+    """
+    return {
+        "group": group,
+        "backup_id": group,
+        "status": status,
+        "runs": [build_document(record) for record in records],
+        "checks": [],
+        "error": None,
+    }
+
+
 def build_full_document(
     record: RunRecord, progress: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:

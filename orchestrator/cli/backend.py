@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import subprocess
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.config import Config
@@ -106,6 +107,14 @@ class Backend:
         )
         return plan.make_plan(config, donor, recipient, options=options)
 
+    def make_group(
+        self, config: Config, donor: str, recipients: Sequence[str], **options: Any
+    ) -> Sequence[tuple[Plan, Sequence[Check]]]:
+        """Plan clones of one donor that share one reading of it; see `make_plan`."""
+        from orchestrator import plan
+
+        return plan.make_group(config, donor, recipients, options=plan.CloneOptions(**options))
+
     def raise_for(self, checks: Sequence[Check]) -> None:
         """Raise when a finding of the preflight is bad, with all bad ones listed."""
         from orchestrator.facts import preflight
@@ -130,6 +139,24 @@ class Backend:
         from orchestrator.steps import session
 
         return durable.begin_run(config, plan, playbook, session.open_session)
+
+    def start_run(self, order: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        """Start a process that does a run, as `orchestrator.cli.child` is told by its stdin."""
+        import json
+        import subprocess
+        import sys
+
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        stdin, process.stdin = process.stdin, None
+        if stdin is not None:
+            with stdin:
+                stdin.write(json.dumps(order).encode())
+        return process
 
     def resume_run(self, config: Config, run_id: str) -> RunRecord:
         """Go on with a run."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator import models, summary, wire
-from orchestrator.cli import follow, output
+from orchestrator.cli import follow, groups, output
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.playbook import describe_steps
+from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,7 @@ def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
 
 @click.command()
 @click.argument("donor")
-@click.argument("recipient")
+@click.argument("recipients", metavar="RECIPIENT...", nargs=-1, required=True)
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would happen, and end.")
 @click.option(
     "--parallel",
@@ -86,15 +87,33 @@ def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
 @yes_option
 @pass_call
 def clone(
-    call: Call, /, donor: str, recipient: str, *, only_plan: bool, yes: bool, **options: Any
+    call: Call,
+    /,
+    donor: str,
+    recipients: tuple[str, ...],
+    *,
+    only_plan: bool,
+    yes: bool,
+    **options: Any,
 ) -> None:
-    """Clone the server of DONOR to the host RECIPIENT, as a replica under keys of its own."""
+    """Clone the server of DONOR to the host RECIPIENT, as a replica under keys of its own.
+
+    With several recipients, the donor is read once.
+    """
     config = call.load_config()
     call.document = summary.build_empty_document()
-    config.check_roles(donor, recipient, options["source"])
+    check_recipients(recipients)
+    for recipient in recipients:
+        config.check_roles(donor, recipient, options["source"])
     if not only_plan:
         output.require_consent(call, yes=yes)
     playbook = call.backend.load_playbook(PLAYBOOK)
+    if len(recipients) > 1:
+        _clone_group(
+            call, config, playbook, donor, recipients, only_plan=only_plan, yes=yes, **options
+        )
+        return
+    (recipient,) = recipients
     plan, checks = call.backend.make_plan(config, donor, recipient, **options)
     call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
     if only_plan:
@@ -112,6 +131,82 @@ def clone(
         lambda: call.backend.begin_run(config, plan, playbook),
     )
     follow.report(call, record, "succeeded")
+
+
+def check_recipients(recipients: Sequence[str]) -> None:
+    """See that each recipient is named once.
+
+    Raises:
+        ConfigError: One is named again.
+    """
+    for index, name in enumerate(recipients):
+        if name in recipients[:index]:
+            raise ConfigError(f"recipient {name!r} is named twice", hint="name each host once")
+
+
+def _clone_group(
+    call: Call,
+    config: Config,
+    playbook: Playbook,
+    donor: str,
+    recipients: Sequence[str],
+    *,
+    only_plan: bool,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Clone one donor to several recipients; see `groups`."""
+    planned = call.backend.make_group(config, donor, recipients, **options)
+    plans = [plan for plan, _checks in planned]
+    call.document = summary.build_group_document(plans[0].group, [])
+    found = [check for _plan, checks in planned for check in checks]
+    checks = list(dict.fromkeys(found))  # what is true of the donor was found for each of them
+    if only_plan:
+        _show_group_plan(call, config, plans, playbook, checks)
+        return
+    call.document["checks"] = [models.as_json(check) for check in checks]
+    call.backend.raise_for(checks)
+    if not yes:
+        output.talk("\n\n".join(map(describe_change, plans)))
+        output.confirm(f"Clone {donor} to {', '.join(recipients)}?")
+    said = groups.go(call, groups.begin(plans, playbook), follow.list_steps(playbook))
+    groups.report(call, plans[0].group, {p.run_id: p.recipient for p in plans}, said)
+
+
+def _show_group_plan(
+    call: Call,
+    config: Config,
+    plans: Sequence[Plan],
+    playbook: Playbook,
+    checks: Sequence[Check],
+) -> None:
+    """Print the plan of each recipient, and the findings of the preflight.
+
+    Raises:
+        OrchestratorError: A precondition does not hold.
+    """
+    steps = describe_steps(call, playbook.steps)
+    documents = [
+        summary.build_plan_document(plan, summary.list_vault_paths(config, plan), steps, ())
+        for plan in plans
+    ]
+    if not call.as_json:
+        for document in documents:
+            click.echo(f"== {document['plan']['recipient']}")
+            click.echo("\n".join(format_plan(document)))
+            click.echo("")
+        click.echo(output.format_checks(checks))
+    whole = {
+        "group": plans[0].group,
+        "status": "planned",
+        "plans": documents,
+        "checks": [models.as_json(check) for check in checks],
+        "error": None,
+    }
+    call.document = {**whole, "status": "failed"}
+    call.backend.raise_for(checks)
+    if call.as_json:
+        output.print_document(whole)
 
 
 def describe_change(plan: Plan) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator import summary
-from orchestrator.cli import follow, output, view
+from orchestrator.cli import follow, groups, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
+from orchestrator.cli.run_file import RunFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.config import Config
     from orchestrator.durable import RunRecord, StepRecord
@@ -111,8 +110,14 @@ def watch(call: Call, run: str) -> None:
 @verbose_option
 @pass_call
 def resume(call: Call, run: str) -> None:
-    """Go on with RUN where it was interrupted or failed; finished steps are not done again."""
+    """Go on with RUN where it was interrupted or failed; finished steps are not done again.
+
+    The backup_id of clones that began together stands for all of them.
+    """
     config = call.load_config()
+    if together := groups.find(call, config, run):
+        _resume_group(call, run, together)
+        return
     record = call.backend.read_run(config, run)
     steps = follow.list_done_steps(call, record)
     ended = follow.go(
@@ -157,6 +162,15 @@ def forget(call: Call, run: str, *, yes: bool) -> None:
     _end(call, run, ("forget_run", FORGET_PLAYBOOK, "forgotten"), question, yes=yes)
 
 
+def _resume_group(call: Call, name: str, together: Sequence[RunRecord]) -> None:
+    members = groups.resume(together)
+    playbook = call.backend.parse_playbook(together[0].playbook_text)
+    call.document = summary.build_group_document(name, together)
+    said = groups.go(call, members, follow.list_steps(playbook)) if members else {}
+    known = {record.run_id: record.plan.recipient for record in together}
+    groups.report(call, name, {r: known.get(r, r) for r in together[0].plan.group_runs}, said)
+
+
 def _end(call: Call, run: str, what: tuple[str, str, str], question: str, *, yes: bool) -> None:
     method, playbook_name, wanted = what
     config = call.load_config()
@@ -182,17 +196,14 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
     Whether it goes on is for the journal to say: a process that was killed writes no last event.
     It is asked twice, because for a moment between a run and its clean-up neither is running.
     """
-    path = _log_path(config, run_id)
-    position, rest, asked_at, rested = 0, b"", -math.inf, 0
+    file = RunFile(config, run_id)
+    asked_at, rested = -math.inf, 0
     while True:
         # asked before the file is read, so that nothing that is written in between is lost
         if time.monotonic() - asked_at >= ASK_JOURNAL_SECONDS:
             rested = 0 if _is_going(call.backend.read_run(config, run_id)) else rested + 1
             asked_at = time.monotonic()
-        chunk = _read_from(path, position)
-        position += len(chunk)
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from filter(None, map(parse_event, lines))
+        yield from file.read_events()
         if rested == RESTED:
             return
         time.sleep(POLL_SECONDS)
@@ -201,46 +212,18 @@ def _tail(call: Call, config: Config, run_id: str) -> Iterator[dict[str, Any]]:
 def read_progress(config: Config, record: RunRecord) -> list[dict[str, Any]]:
     """Return how far the step is that runs, as the end of the run's log has it: last word by host."""
     running = {step.name for step in record.steps if step.status == "running"}
-    path = _log_path(config, record.run_id)
-    if not running or not path.is_file():
-        return []
-    chunk = _read_from(path, max(0, path.stat().st_size - PROGRESS_BYTES))
     found: dict[str, dict[str, Any]] = {}
-    for event in filter(None, map(parse_event, chunk.split(b"\n"))):
-        if event.get("event") == "step.began":
-            found.clear()
-        if event.get("event") == "job.progress" and event.get("step") in running:
-            found[str(event.get("host", ""))] = view.describe_progress_event(event)
+    if running:
+        for event in RunFile(config, record.run_id, last_bytes=PROGRESS_BYTES).read_events():
+            if event.get("event") == "step.began":
+                found.clear()
+            if event.get("event") == "job.progress" and event.get("step") in running:
+                found[str(event.get("host", ""))] = view.describe_progress_event(event)
     return list(found.values())
-
-
-def parse_event(line: bytes) -> dict[str, Any] | None:
-    """Return the event on a line of a run's log; None where there is none that can be read.
-
-    A host that lost its power can leave a line of zero bytes.
-    """
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _log_path(config: Config, run_id: str) -> Path:
-    path: Path = config.state_directory / "logs" / f"{run_id}.jsonl"
-    return path
 
 
 def _is_going(record: RunRecord) -> bool:
     return record.status == "running" or any(part.status == "running" for part in record.parts)
-
-
-def _read_from(path: Path, position: int) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as stream:
-        stream.seek(position)
-        return stream.read()
 
 
 def _format_run(record: RunRecord) -> Iterator[str]:

@@ -178,6 +178,16 @@ class RunView:
                 other.status, other.note = "pending", "again"
 
 
+class SupportsWrite(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+
+    def flush(self) -> None:
+        """Let it be seen."""
+
+
 class View(Protocol):
     """Something that shows the events of a run."""
 
@@ -238,7 +248,7 @@ class LineView:
     def __init__(
         self,
         steps: Iterable[StepView],
-        stream: TextIO,
+        stream: SupportsWrite,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = RunView(steps)
@@ -314,22 +324,13 @@ class LiveView:
 
     def open(self) -> None:
         """Begin to show."""
-        from rich.live import Live  # noqa: PLC0415 - rich costs start-up time
-
-        self._live = Live(
-            self,
-            console=self._console,
-            refresh_per_second=_FRAMES_PER_SECOND,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        _shielded(self._live.start)
+        self._live = start_live(self, self._console)
 
     def close(self) -> None:
         """Draw the last state and leave the terminal as it was."""
         if self._live is not None:
             self._is_last = True
-            _shielded(self._live.stop)
+            stop_live(self._live)
             self._live = None
 
     def feed(self, event: Event) -> None:
@@ -351,10 +352,30 @@ class LiveView:
             if hidden:
                 table.add_row("✓", Text(f"{hidden} steps done", style="dim"), "")
             for step in steps:
-                table.add_row(*_draw(step))
+                table.add_row(*draw_step(step))
             for notice in notices:
                 table.add_row(Text("!", style="yellow"), Text("note"), Text(notice))
         return table
+
+
+def start_live(drawn: RenderableType, console: Console) -> Live:
+    """Begin to draw something again and again in its place."""
+    from rich.live import Live  # noqa: PLC0415 - rich costs start-up time
+
+    live = Live(
+        drawn,
+        console=console,
+        refresh_per_second=_FRAMES_PER_SECOND,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    _shielded(live.start)
+    return live
+
+
+def stop_live(live: Live) -> None:
+    """Draw the last state and leave the terminal as it was."""
+    _shielded(live.stop)
 
 
 def _choose(steps: Sequence[StepView], room: int) -> tuple[list[StepView], int]:
@@ -366,7 +387,8 @@ def _choose(steps: Sequence[StepView], room: int) -> tuple[list[StepView], int]:
     return list(steps[hidden : hidden + room - 1]), hidden
 
 
-def _draw(step: StepView) -> tuple[RenderableType, ...]:
+def draw_step(step: StepView) -> tuple[RenderableType, ...]:
+    """Return the cells of a step: its mark, its name, and how far it is."""
     from rich.progress_bar import ProgressBar  # noqa: PLC0415 - rich costs start-up time
     from rich.table import Table  # noqa: PLC0415 - rich costs start-up time
     from rich.text import Text  # noqa: PLC0415 - rich costs start-up time

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors, host, numerals, wire
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import option_files
-from orchestrator.flavors.interface import DONOR_PROGRAMS
+from orchestrator.flavors.interface import DONOR_PROGRAMS, GROUP_PROGRAMS
 
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
@@ -132,6 +132,7 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             *DONOR_PROGRAMS,
             *wire.POLITE_PROGRAMS,
             wire.ZSTD,
+            *GROUP_PROGRAMS,
         ],
         stdin=host.script("facts.sh"),
         timeout_seconds=120,

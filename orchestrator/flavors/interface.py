@@ -26,6 +26,8 @@ DROP_IN = "zz-xbvault.cnf"
 """Read last, because drop-ins are read in alphabetical order."""
 COMMON_PROGRAMS = ("pv", "flock")
 DONOR_PROGRAMS = ("ssh", "ssh-keygen")
+GROUP_PROGRAMS = ("mbuffer",)
+"""What a donor of several clones at once needs besides."""
 SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema")
 
 SNAPSHOT_LOCK_SECONDS = 30

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import jobs, service
 from orchestrator.errors import VerificationError
-from orchestrator.steps import places, records, tokens
+from orchestrator.steps import fan_out, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def remove_transition_mount(tools: Tools, plan: Plan) -> Removed:
 def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
     """Destroy every version of the transition key, and keep its record.
 
-    A clone needs no later restore, so its key has served.
+    A clone needs no later restore, so its key has served. One that several runs share is destroyed
+    by the last of them to end.
 
     Args:
         tools: The door to Vault.
@@ -106,6 +107,16 @@ def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
         Destroyed already: changes nothing.
     """
     mount = tools.config.vault.mount
+    end = {
+        "state": records.DESTROYED,
+        "destroyed": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "destroyed_by": plan.run_id,
+    }
+    if plan.group:
+        if records.read_record(tools, plan).get("state") != records.DESTROYED:
+            records.update_record(tools, plan, end)
+        if not records.have_others_ended(tools, plan):
+            return Removed(names=())
     metadata = tools.vault.read_metadata(mount, plan.key_path)
     if metadata is None:
         return Removed(names=())
@@ -113,15 +124,7 @@ def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
     if alive:
         tools.vault.destroy_versions(mount, plan.key_path, alive)
     if metadata.custom.get("state") != records.DESTROYED:
-        records.update_record(
-            tools,
-            plan,
-            {
-                "state": records.DESTROYED,
-                "destroyed": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-                "destroyed_by": plan.run_id,
-            },
-        )
+        tools.vault.write_custom_metadata(mount, plan.key_path, {**metadata.custom, **end})
     if tools.vault.read_secret(mount, plan.key_path) is not None:
         raise VerificationError(f"the transition key at {mount}/{plan.key_path} can still be read")
     return Removed(names=(f"{mount}/{plan.key_path}",))
@@ -176,6 +179,8 @@ def remove_job_files(tools: Tools, plan: Plan) -> Removed:
         for name in names:
             jobs.remove_job(remote, name, fence=tools.fence)
     tools.donor.run(["rm", "-rf", "--", plan.run_dir])
+    if plan.group and records.have_others_ended(tools, plan):
+        names = (*names, fan_out.remove(tools, plan))
     return Removed(names=names)
 
 

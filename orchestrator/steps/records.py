@@ -1,7 +1,8 @@
 """What a run writes down beside its transition key, before it does what cannot be seen otherwise.
 
 The record is the custom metadata of ``transition-keys/<backup_id>``. It outlives the key: after a
-clone all versions of the key are destroyed and the record stays, saying when and by which run.
+clone all versions of the key are destroyed and the record stays, saying when and by which run. Runs
+that share a key have each a record of its own, at ``transition-keys/<backup_id>.<run_id>``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ _VERSIONS = re.compile(r"donor=([0-9]{1,9}) own=([0-9]{1,9})")
 
 def read_record(tools: Tools, plan: Plan) -> dict[str, str]:
     """Return the record; empty if there is none."""
-    metadata = tools.vault.read_metadata(tools.config.vault.mount, plan.key_path)
+    return read_record_at(tools, plan.record_path)
+
+
+def read_record_at(tools: Tools, path: str) -> dict[str, str]:
+    """Return the record at a path; empty if there is none."""
+    metadata = tools.vault.read_metadata(tools.config.vault.mount, path)
     return dict(metadata.custom) if metadata else {}
 
 
@@ -37,7 +43,20 @@ def update_record(tools: Tools, plan: Plan, changes: dict[str, str]) -> None:
     if all(record.get(key) == value for key, value in changes.items()):
         return
     tools.vault.write_custom_metadata(
-        tools.config.vault.mount, plan.key_path, {**record, **changes}
+        tools.config.vault.mount, plan.record_path, {**record, **changes}
+    )
+
+
+def have_others_ended(tools: Tools, plan: Plan) -> bool:
+    """Return whether every other run of the group has come to its end; true without a group.
+
+    Each run says so in its own record before it asks. So of two that end at once, one at least
+    finds that both have.
+    """
+    return all(
+        read_record_at(tools, plan.record_path_of(run)).get("state") == DESTROYED
+        for run in plan.group_runs
+        if run != plan.run_id
     )
 
 

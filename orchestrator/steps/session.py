@@ -221,7 +221,7 @@ class Session:
 
     def _check_not_ended(self) -> None:
         """Refuse to go on with a run that has come to its end by another copy of its journal."""
-        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.key_path)
+        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.record_path)
         if metadata is not None and metadata.custom.get("state") == records.DESTROYED:
             raise PreconditionError(
                 f"run {self._plan.run_id} has ended elsewhere: its transition key was destroyed "
@@ -261,6 +261,8 @@ class Session:
         while self._lost is None:
             try:
                 jobs.renew_jobs(remote, self._plan.run_id, fence=self._fence)
+                if self._plan.group and remote is self._donor:
+                    jobs.renew_jobs(remote, self._plan.group)
             except OrchestratorError as error:
                 # As long as their lease lasts, the jobs do not miss us.
                 log.get().info("notice", message=f"jobs not renewed: {error.message}")
@@ -273,7 +275,7 @@ class Session:
         if token.renewable and token.ttl_seconds:
             self._vault.renew_token()
             log.get().info("token.renewed", accessor_of="orchestrator")
-        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.key_path)
+        metadata = self._vault.read_metadata(self._config.vault.mount, self._plan.record_path)
         for name, accessor in (metadata.custom if metadata else {}).items():
             if name.endswith(".accessor") and self._vault.lookup_accessor(accessor):
                 self._vault.renew_accessor(accessor)

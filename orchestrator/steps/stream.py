@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import time
@@ -11,12 +12,13 @@ from orchestrator import flavors, jobs, log, wire
 from orchestrator.errors import (
     CommandError,
     InterruptedWorkError,
+    OrchestratorError,
     RemoteError,
     VerificationError,
 )
 from orchestrator.flavors import backup_sets
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import bottleneck, outcomes, places, tokens, tool_keys
+from orchestrator.steps import bottleneck, fan_out, outcomes, places, tokens, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -103,19 +105,27 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         lease ran out, is thrown away and begun again.
     """
     send, receive = plan.job_name(SEND, tools.attempt), plan.job_name(RECEIVE, tools.attempt)
-    if not _is_worth_attaching(tools, send, receive):
-        _throw_away(tools, plan, send, receive)
-        _arm_receiver(tools, plan, receive)
-        tool_keys.record_set(tools, plan)
-        try:
+    try:
+        if not _is_worth_attaching(tools, plan, send, receive):
+            _throw_away(tools, plan, send, receive)
+            joins = fan_out.choose(tools, plan)
+            _arm_receiver(tools, plan, receive)
+            tool_keys.record_set(tools, plan)
             _make_credential(tools, plan)
-            _start_sender(tools, plan, send)
-            _wait_for_connection(tools, plan, send, receive)
-        finally:
-            tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
-    else:
+            _start_sender(tools, plan, send, joins=joins)
+            _wait_for_connection(tools, plan, send, receive, reads=not joins)
+        else:
+            joins = not fan_out.is_alone(tools, plan)
+            log.get().info("job.attached", job=send, host=plan.donor)
+        if joins:
+            _begin_reading(tools, plan)
+    except OrchestratorError:
+        if plan.group:
+            with contextlib.suppress(RemoteError):
+                fan_out.leave(tools, plan)
+        raise
+    finally:
         tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
-        log.get().info("job.attached", job=send, host=plan.donor)
     sent = jobs.wait_for_job(
         tools.donor,
         send,
@@ -125,25 +135,33 @@ def stream_backup(tools: Tools, plan: Plan) -> Stream:
         fence=tools.fence,
         check=tools.check_cancelled,
     )
-    received = _wait_for_receiver(tools, receive, is_whole=sent.is_ok)
+    read = fan_out.wait_for_reading(tools, plan) if joins else sent
+    received = _wait_for_receiver(tools, receive, is_whole=sent.is_ok and read.is_ok)
     tool_keys.drop_carried_configs(tools, plan)
-    _check_stages(tools, plan, sent, received)
-    return describe_stream(plan, sent, received)
+    ends = Ends(read=read, sent=sent, received=received)
+    _check_stages(tools, plan, ends, joins=joins)
+    return describe_stream(plan, ends)
 
 
-def describe_stream(plan: Plan, sent: JobState, received: JobState) -> Stream:
-    """Return what came of a stream, from both of its jobs.
+def describe_stream(plan: Plan, ends: Ends) -> Stream:
+    """Return what came of a stream, from its jobs on both ends.
 
     Args:
         plan: The clone.
-        sent: The donor's job.
-        received: The recipient's.
+        ends: The jobs.
     """
-    own = flavors.of(plan).own
+    own, sent = flavors.of(plan).own, ends.sent
+    seconds, connection = ends.read.seconds, sent.connection
+    if connection is not None:  # a branch stands before the reading begins
+        connection = dataclasses.replace(connection, seconds=min(connection.seconds, seconds))
     figures = bottleneck.Figures(
         bytes=sent.bytes,
-        seconds=sent.seconds,
-        cpu_seconds={**sent.cpu_seconds, **received.cpu_seconds},
+        seconds=seconds,
+        cpu_seconds={
+            **ends.read.cpu_seconds,
+            **sent.cpu_seconds,
+            **ends.received.cpu_seconds,
+        },
         programs={
             bottleneck.READ: own.backup,
             bottleneck.COMPRESS: wire.ZSTD,
@@ -154,18 +172,18 @@ def describe_stream(plan: Plan, sent: JobState, received: JobState) -> Stream:
         threads=plan.parallel,
         looks=sent.looks,
         held_up=sent.held_up,
-        connection=sent.connection,
+        connection=connection,
         allowed_rate=plan.throttle,
     )
     verdict = bottleneck.judge_stream(figures)
     return Stream(
         bytes=sent.bytes,
-        seconds=round(sent.seconds, 3),
+        seconds=round(seconds, 3),
         bottleneck=verdict.bottleneck,
         evidence=verdict.evidence,
         cpu_seconds=figures.cpu_seconds,
         held_up_share=figures.held_up_share,
-        connection=sent.connection,
+        connection=connection,
     )
 
 
@@ -193,9 +211,8 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
             "the received backup set was not whole; it is streamed again", host=plan.recipient
         )
     files = flavors.of(plan).set_files(plan.server_version)
-    sent = jobs.read_job(tools.donor, plan.job_name(SEND, tools.attempt))
-    received = jobs.read_job(tools.recipient, plan.job_name(RECEIVE, tools.attempt))
-    words = jobs.read_job_stderr(tools.donor, plan.job_name(SEND, tools.attempt), 0)
+    ends = _read_ends(tools, plan)
+    words = jobs.read_job_stderr(tools.donor, _reader_name(tools, plan), 0)
     belied = flavors.of(plan).find_contradictions(words)
     there = [
         name
@@ -206,8 +223,8 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
     checks = [
         Check(
             name="stream-exit-statuses",
-            ok=bool(sent.statuses) and not any(sent.statuses + received.statuses),
-            evidence=f"donor {_statuses(sent)}, recipient {_statuses(received)}",
+            ok=all(state.statuses and not any(state.statuses) for state in ends.states),
+            evidence=", ".join(f"{where} {_statuses(state)}" for where, state in ends.named),
         ),
         Check(
             name="backup-completed",
@@ -219,8 +236,8 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
         ),
         Check(
             name="stream-bytes",
-            ok=sent.bytes == received.bytes > 0,
-            evidence=f"sent {sent.bytes}, received {received.bytes}",
+            ok=ends.sent.bytes == ends.received.bytes == ends.read.bytes > 0,
+            evidence=f"sent {ends.sent.bytes}, received {ends.received.bytes}",
         ),
         Check(
             name="closing-files",
@@ -244,7 +261,7 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
     return BackupSet(
         backup_id=plan.backup_id,
         coordinates=coordinates,
-        bytes=received.bytes,
+        bytes=ends.received.bytes,
         checks=(
             *checks,
             Check(
@@ -319,7 +336,53 @@ def judge_checkpoints(text: str, prepared_types: tuple[str, ...]) -> tuple[bool,
     return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
 
-def _is_worth_attaching(tools: Tools, send: str, receive: str) -> bool:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ends:
+    """The remote jobs of a stream, as they were found.
+
+    Attributes:
+        read: With the backup tool; the sender's own, unless the donor is read for several.
+        sent: That sends to this recipient.
+        received: The recipient's.
+    """
+
+    read: JobState
+    sent: JobState
+    received: JobState
+
+    @property
+    def named(self) -> tuple[tuple[str, JobState], ...]:
+        """The jobs by what they are called in evidence."""
+        both = (("donor", self.sent), ("recipient", self.received))
+        return both if self.read is self.sent else (("read", self.read), *both)
+
+    @property
+    def states(self) -> tuple[JobState, ...]:
+        """The jobs."""
+        return tuple(state for _, state in self.named)
+
+
+def _reader_name(tools: Tools, plan: Plan) -> str:
+    """Return the job, on the donor, whose first stage is the backup tool."""
+    if fan_out.is_alone(tools, plan):
+        return plan.job_name(SEND, tools.attempt)
+    return fan_out.job_name(plan)
+
+
+def _read_ends(tools: Tools, plan: Plan) -> Ends:
+    send = plan.job_name(SEND, tools.attempt)
+    reader = _reader_name(tools, plan)
+    sent = jobs.read_job(tools.donor, send)
+    return Ends(
+        read=sent if reader == send else jobs.read_job(tools.donor, reader),
+        sent=sent,
+        received=jobs.read_job(tools.recipient, plan.job_name(RECEIVE, tools.attempt)),
+    )
+
+
+def _is_worth_attaching(tools: Tools, plan: Plan, send: str, receive: str) -> bool:
+    if not fan_out.is_alone(tools, plan) and not fan_out.is_alive(tools, plan):
+        return False
     sender = jobs.read_job(tools.donor, send)
     receiver = jobs.read_job(tools.recipient, receive)
     if any(job.is_cut or any(job.statuses) for job in (sender, receiver)):
@@ -422,7 +485,8 @@ def _send_command(tools: Tools, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
+def _make_reader(tools: Tools, plan: Plan) -> tuple[jobs.Stage, ...]:
+    """Return what reads the donor, a pipe's stage each, once what it needs is there."""
     donor = tools.config.host(plan.donor)
     tmp_dir = f"{plan.run_dir}/scratch"
     tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, tmp_dir])
@@ -437,21 +501,28 @@ def _start_sender(tools: Tools, plan: Plan, send: str) -> None:
         slave_info=plan.is_sibling,
     )
     made, *compressed = read_commands(plan, backup)
+    return (
+        jobs.Stage(argv=made, environment_file=donor.vault_env_file, role=bottleneck.READ),
+        *(jobs.Stage(argv=argv, role=bottleneck.COMPRESS) for argv in compressed),
+    )
+
+
+def _start_sender(tools: Tools, plan: Plan, send: str, *, joins: bool) -> None:
+    before = (fan_out.branch_stage(plan),) if joins else _make_reader(tools, plan)
     jobs.start_job(
         tools.donor,
         jobs.JobSpec(
             name=send,
             stages=(
-                jobs.Stage(argv=made, environment_file=donor.vault_env_file, role=bottleneck.READ),
-                *(jobs.Stage(argv=argv, role=bottleneck.COMPRESS) for argv in compressed),
+                *before,
                 jobs.Stage(
                     argv=_send_command(tools, plan),
                     role=bottleneck.ENCRYPT,
                     port=tools.config.host(plan.recipient).ssh_port or 22,
                 ),
             ),
-            count_after=len(compressed),
-            throttle=plan.throttle,
+            count_after=len(before) - 1,
+            throttle=0 if joins else plan.throttle,
             niceness=wire.NICENESS if plan.nice else 0,
             lease_seconds=tools.config.clone.job_lease_seconds,
             owner=tools.fence,
@@ -476,17 +547,42 @@ def _receive_roles(plan: Plan) -> tuple[str, ...]:
     return (*before, bottleneck.WRITE)
 
 
-def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str) -> None:
+def _begin_reading(tools: Tools, plan: Plan) -> None:
+    """See that the donor is read for all recipients together."""
+    began = fan_out.join(
+        tools,
+        plan,
+        _make_reader(tools, plan),
+        lease_seconds=tools.config.clone.job_lease_seconds,
+    )
+    end = time.monotonic() + CONNECT_SECONDS
+    while began and not _has_spoken(tools, plan, fan_out.job_name(plan)):
+        tools.check_cancelled()
+        if time.monotonic() > end or not jobs.read_job(tools.donor, fan_out.job_name(plan)).running:
+            return  # the caller reads how it ended
+        time.sleep(0.1)
+
+
+def _has_spoken(tools: Tools, plan: Plan, reader: str) -> bool:
+    """Return whether the backup tool has read the options that we gave it; then it speaks."""
+    return not flavors.of(plan).carries_keys or bool(jobs.read_job_stderr(tools.donor, reader, 0))
+
+
+def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str, *, reads: bool) -> None:
     """Wait until the recipient takes the stream, so that the credential can be removed.
 
-    A tool that reads options of ours speaks when it has read them.
+    Args:
+        tools: The doors to both hosts.
+        plan: The clone.
+        send: The sender's job.
+        receive: The receiver's.
+        reads: Whether the backup tool is the sender's, and options of ours have to wait for it.
     """
     end = time.monotonic() + CONNECT_SECONDS
     while time.monotonic() < end:
         tools.check_cancelled()
         receiver = jobs.read_job(tools.recipient, receive)
-        has_spoken = not flavors.of(plan).carries_keys or jobs.read_job_stderr(tools.donor, send, 0)
-        if (receiver.running or receiver.ended) and has_spoken:
+        if (receiver.running or receiver.ended) and (not reads or _has_spoken(tools, plan, send)):
             return
         sender = jobs.read_job(tools.donor, send)
         if not sender.running:
@@ -522,7 +618,7 @@ def _wait_for_receiver(tools: Tools, receive: str, *, is_whole: bool) -> JobStat
     return state
 
 
-def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) -> None:
+def _check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
     """Raise if a process of the pipe failed, naming the one that failed first.
 
     When one part of a pipe breaks down, all others fail as well: what writes into it by SIGPIPE, what
@@ -532,27 +628,38 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
         SecretError: It is the backup tool, for want of its keys.
         CommandError: With that process's last words.
     """
-    if sent.is_ok and received.is_ok:
+    send, receive = plan.job_name(SEND, tools.attempt), plan.job_name(RECEIVE, tools.attempt)
+    sent = found.sent
+    if all(state.is_ok for state in found.states):
         return
+    if joins and fan_out.was_dropped(tools, send):
+        raise CommandError(
+            f"{plan.recipient} was dropped from the stream: it took nothing for "
+            f"{tools.config.clone.branch_stall_seconds} s while others waited",
+            host=plan.recipient,
+            hint=f"`xbvault runs resume {plan.run_id}` streams to it alone",
+        )
     backup_tool, stream_tool = flavors.of(plan).own.backup, flavors.of(plan).own.stream
     zstd = [wire.ZSTD] if wire.compress_command(plan.compress) else []
-    senders, receivers = [backup_tool, *zstd], [*zstd, stream_tool]
+    readers, receivers = [backup_tool, *zstd], [*zstd, stream_tool]
+    reader, buffers = (fan_out.job_name(plan), [fan_out.BUFFER]) if joins else (send, readers)
     ends = (
-        *((tools.donor, SEND, sent, stage, tool) for stage, tool in enumerate(senders)),
+        *((tools.donor, reader, found.read, stage, tool) for stage, tool in enumerate(readers)),
         *(
-            (tools.recipient, RECEIVE, received, stage, tool)
+            (tools.recipient, receive, found.received, stage, tool)
             for stage, tool in enumerate(receivers)
         ),
-        (tools.donor, SEND, sent, len(senders), "ssh"),
+        (tools.donor, send, sent, len(buffers), "ssh"),
+        *((tools.donor, send, sent, stage, tool) for stage, tool in enumerate(buffers) if joins),
     )
     for remote, name, state, stage, tool in ends:
         status = state.statuses[stage] if stage < len(state.statuses) else 0
-        writes_on = tool not in (stream_tool, "ssh")
+        writes_on = tool not in (stream_tool, "ssh", fan_out.BUFFER)
         if status == 0 or (writes_on and status == _BROKEN_PIPE):
             continue
-        if name == RECEIVE and sent.statuses[len(senders) :] == (_NO_CONNECTION,):
+        if name == receive and sent.statuses[len(buffers) :] == (_NO_CONNECTION,):
             continue  # its input ended with the connection
-        words = jobs.read_job_stderr(remote, plan.job_name(name, tools.attempt), stage)
+        words = jobs.read_job_stderr(remote, name, stage)
         if writes_on and "Broken pipe" in words:
             continue
         if tool == backup_tool and (
@@ -570,7 +677,7 @@ def _check_stages(tools: Tools, plan: Plan, sent: JobState, received: JobState) 
             status=status,
             stderr="\n".join(words.splitlines()[-20:]),
         )
-    lost = plan.donor if not sent.is_ok else plan.recipient
+    lost = plan.donor if not (sent.is_ok and found.read.is_ok) else plan.recipient
     raise CommandError(
         "the stream failed: its job was killed, or its host was restarted",
         host=lost,

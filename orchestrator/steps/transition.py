@@ -90,25 +90,24 @@ def create_transition_key(tools: Tools, plan: Plan) -> TransitionKey:
     """
     mount = tools.config.vault.mount
     metadata = tools.vault.read_metadata(mount, plan.key_path)
-    if metadata and metadata.custom.get("run", plan.run_id) != plan.run_id:
+    owner = plan.group or plan.run_id
+    if metadata and metadata.custom.get("run", owner) != owner:
         raise SecretError(
             f"{mount}/{plan.key_path} belongs to run {metadata.custom['run']}",
             hint="begin a new run: a backup_id is never used twice",
         )
-    if metadata is None or metadata.current_version == 0:
+    record = {
+        "donor": plan.donor,
+        "recipient": plan.recipient,
+        "run": plan.run_id,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "state": "active",
+    }
+    if plan.group:
+        _share_transition_key(tools, plan, record)
+    elif metadata is None or metadata.current_version == 0:
         key = keys.new_transition_key()
-        records.update_record(
-            tools,
-            plan,
-            {
-                "donor": plan.donor,
-                "recipient": plan.recipient,
-                "run": plan.run_id,
-                "fingerprint": keys.fingerprint(key),
-                "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-                "state": "active",
-            },
-        )
+        records.update_record(tools, plan, {**record, "fingerprint": keys.fingerprint(key)})
         tools.vault.write_secret(mount, plan.key_path, {"key": key}, cas=0)
     stored = records.read_transition_key(tools, plan)
     fingerprint = keys.fingerprint(stored)
@@ -220,6 +219,33 @@ def create_transition_mount(tools: Tools, plan: Plan) -> TransitionMount:
         _fill_own(tools, plan, transition.mount, counts)
         _check_pair(tools, plan, transition.mount, counts)
     return TransitionMount(mount=transition.mount, versions=transition.versions)
+
+
+def _share_transition_key(tools: Tools, plan: Plan, record: dict[str, str]) -> None:
+    """Make the key of a group, unless another run of it has; and a record of this run's own.
+
+    Raises:
+        SecretError: Vault refuses.
+    """
+    mount = tools.config.vault.mount
+    if records.read_record_at(tools, plan.key_path).get("run") != plan.group:
+        tools.vault.write_custom_metadata(
+            mount,
+            plan.key_path,
+            {name: record[name] for name in ("donor", "created", "state")} | {"run": plan.group},
+        )
+    if tools.vault.read_secret(mount, plan.key_path) is None:
+        try:
+            tools.vault.write_secret(
+                mount, plan.key_path, {"key": keys.new_transition_key()}, cas=0
+            )
+        except SecretError:
+            # Another run of the group was faster; or its end has come.
+            if tools.vault.read_secret(mount, plan.key_path) is None:
+                raise
+    if "fingerprint" not in records.read_record(tools, plan):
+        key = records.read_transition_key(tools, plan)
+        records.update_record(tools, plan, {**record, "fingerprint": keys.fingerprint(key)})
 
 
 def bundle_path(tools: Tools, plan: Plan) -> str:

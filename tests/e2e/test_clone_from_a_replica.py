@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clone_lab import CloneLab, running_lab
-from mysql_lab import mysql_lab
+from mysql_lab import list_master_keys, mysql_lab
 from replicas import check_arrival, show_run
 
 from orchestrator.flavors.interface import account_name
@@ -204,3 +204,23 @@ def test_undo_takes_the_sibling_back(
     assert not has_account(lab, SOURCE, sibling["run_id"])
     assert read_threads(lab, RECIPIENT)[0] == addresses[DONOR]
     check_arrival(lab, SOURCE, RECIPIENT)
+
+
+def test_both_are_cloned_anew_from_one_reading(
+    lab: CloneLab, sibling: dict[str, Any], addresses: dict[str, str]
+) -> None:
+    """One transition key opens the sets of both, and each gets a master key of its own."""
+    if lab.flavor == "mariadb":
+        pytest.skip("MariaDB's has a file of its own, test_fan_out.py")
+    assert sibling["exit"] == 0
+    lab.sql(RECIPIENT, "STOP REPLICA; RESET REPLICA ALL")
+    document = call(lab, SOURCE, DONOR, RECIPIENT, "--replace")
+    assert (document["exit"], document["status"]) == (0, "succeeded"), document
+    assert len({run["bytes_streamed"] for run in document["runs"]}) == 1
+    for host in (DONOR, RECIPIENT):
+        assert read_threads(lab, host) == (addresses[SOURCE], "Yes", "Yes")
+        check_arrival(lab, SOURCE, host)
+    keys = [list_master_keys(lab, host) for host in (SOURCE, DONOR, RECIPIENT)]
+    assert not keys[1] & keys[2]
+    left = "ls -1d /var/lib/xbvault/jobs/* /var/lib/xbvault/runs/* 2>/dev/null; true"
+    assert lab.on(SOURCE, left) == ""

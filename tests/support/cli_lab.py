@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 from click.testing import CliRunner, Result
@@ -20,7 +21,7 @@ from orchestrator.playbook import Playbook, PlaybookStep
 from orchestrator.steps.registry import Repeat, StepInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from orchestrator.config import Config
@@ -137,6 +138,8 @@ class FakeBackend(Backend):
         self.failure: Exception | None = None
         self.result: RunRecord | None = None
         self.options: dict[str, Any] = {}
+        self.said: dict[str, str] = {}
+        self.logs: Path | None = None
         self.listeners: list[Callable[[Any], None]] = []
         self.changes: tuple[Change, ...] = ()
         self.host_failures: dict[str, OrchestratorError] = {}
@@ -190,6 +193,28 @@ class FakeBackend(Backend):
 
     def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
         return self._do("begin_run", plan.run_id)
+
+    def make_group(
+        self, config: Config, donor: str, recipients: Sequence[str], **options: Any
+    ) -> list[tuple[Plan, Sequence[Check]]]:
+        self.asked.append(f"make_group {donor} {' '.join(recipients)}")
+        self.options = options
+        names = tuple(f"run-{recipient}" for recipient in recipients)
+        return [
+            (
+                dataclasses.replace(self.plan, recipient=recipient, run_id=name, group_runs=names),
+                self.checks,
+            )
+            for recipient, name in zip(recipients, names, strict=True)
+        ]
+
+    def start_run(self, order: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        run_id = order["run_id"] if "run_id" in order else order["plan"]["run_id"]
+        self.asked.append(f"start_run {run_id}")
+        if self.logs is not None:
+            event = {"event": "step.began", "step": "stream-backup", "run_id": run_id}
+            (self.logs / f"{run_id}.jsonl").write_text(json.dumps(event) + "\n")
+        return subprocess.Popen(["printf", "%s", self.said.get(run_id, "")], stdout=subprocess.PIPE)
 
     def resume_run(self, config: Config, run_id: str) -> RunRecord:
         return self._do("resume_run", run_id)

@@ -277,7 +277,7 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.cli.backend.Backend.parse_playbook": text(
         PLAYBOOK, call=lambda parse, value: parse(None, value)
     ),
-    "orchestrator.cli.runs.parse_event": raw(EVENT, call=_events),
+    "orchestrator.cli.run_file.parse_event": raw(EVENT, call=_events),
     "orchestrator.config.load": Parser(inputs=mutations(TOML) | TOML_ODD | TEXT, call=_with_file),
     "orchestrator.config.parse": json_of(CONFIG.model_dump(mode="json")),
     "orchestrator.durable.flows.StepName.parse": text("03.stream-backup.2"),

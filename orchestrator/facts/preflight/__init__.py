@@ -6,7 +6,16 @@ All problems are found at once. The names of the findings are fixed; they stand 
 
 from orchestrator.facts.preflight.findings import Request
 from orchestrator.facts.preflight.judge import judge, judge_host
+from orchestrator.facts.preflight.pair import server_id_of
 from orchestrator.facts.preflight.report import describe, raise_for
 from orchestrator.facts.preflight.stream import choose_compression
 
-__all__ = ["Request", "choose_compression", "describe", "judge", "judge_host", "raise_for"]
+__all__ = [
+    "Request",
+    "choose_compression",
+    "describe",
+    "judge",
+    "judge_host",
+    "raise_for",
+    "server_id_of",
+]

@@ -17,7 +17,7 @@ from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.facts.preflight.replication import judge_replication, takes_quiet_account
 from orchestrator.facts.preflight.stream import judge_priority
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.interface import DONOR_PROGRAMS
+from orchestrator.flavors.interface import DONOR_PROGRAMS, GROUP_PROGRAMS
 from orchestrator.flavors.quoting import describe_names
 from orchestrator.privileges.database import wanted_privileges
 
@@ -36,7 +36,8 @@ def judge_donor(
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a donor."""
     flavor = flavors.of(config)
-    yield "programs", judge_programs(host, config, DONOR_PROGRAMS)
+    besides = GROUP_PROGRAMS if request.group_runs else ()
+    yield "programs", judge_programs(host, config, (*DONOR_PROGRAMS, *besides))
     yield "tool-version", judge_tool(host, config)
     if request.nice:
         yield "priority", judge_priority(host)

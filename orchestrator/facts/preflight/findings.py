@@ -34,6 +34,7 @@ class Request:
         compress: ``auto``, ``none`` or ``zstd:LEVEL``.
         throttle: Most bytes per second of the stream; 0 for no bound.
         nice: Whether the donor's server comes before the backup tool.
+        group_runs: The clones that share one reading of the donor, this one included.
     """
 
     donor: str
@@ -47,6 +48,7 @@ class Request:
     compress: str = wire.NONE
     throttle: int = 0
     nice: bool = False
+    group_runs: tuple[str, ...] = ()
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors
 from orchestrator.facts import hosts
 from orchestrator.facts.preflight.findings import number
+from orchestrator.flavors.interface import GROUP_PROGRAMS
 from orchestrator.remote import sudo
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ def judge_programs(host: HostFacts, config: HostConfig, others: tuple[str, ...] 
     flavor = flavors.of(config)
     names = (*flavor.programs(config).names, *others)
     missing = [name for name in names if name not in host.programs]
+    besides = "".join(f", {name}" for name in missing if name in GROUP_PROGRAMS)
     return (
         not missing,
         f"missing: {', '.join(missing)}" if missing else "all found",
-        f"install {flavor.packages}; a name of your own goes into hosts.*.programs",
+        f"install {flavor.packages}{besides}; a name of your own goes into hosts.*.programs",
     )
 
 

@@ -52,9 +52,9 @@ def judge_pair(
                 unfit,
             ),
         )
-    donor_id = _server_id(survey.donor)
-    recipient_id = _server_id(survey.recipient)
-    source_id = _server_id(survey.source) if survey.source else ""
+    donor_id = server_id_of(survey.donor)
+    recipient_id = server_id_of(survey.recipient)
+    source_id = server_id_of(survey.source) if survey.source else ""
     yield (
         "server-ids",
         (
@@ -127,7 +127,8 @@ def _is_same_machine(survey: Survey, request: Request, config: Config) -> bool:
     )
 
 
-def _server_id(side: HostSurvey) -> str:
+def server_id_of(side: HostSurvey) -> str:
+    """Return the replication id of a host: of its server, else of its option files."""
     if side.instance:
         return side.instance.variables.get("server_id", "1")
     return side.host.options.get("server_id", "1") if side.host else "1"

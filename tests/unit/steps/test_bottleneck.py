@@ -107,7 +107,9 @@ def test_the_result_of_the_step_is_what_a_document_tells() -> None:
         connection=make_connection(busy=0.5),
     )
     received = make_state(cpu_seconds={"write": 2.0})
-    result = models.as_json(stream.describe_stream(make_plan(), sent, received))
+    result = models.as_json(
+        stream.describe_stream(make_plan(), stream.Ends(read=sent, sent=sent, received=received))
+    )
     record = StepRecord(index=0, name="stream-backup", status="succeeded", result=result)
     assert summary.read_transfer([record]) == {
         "bytes": GIB,
@@ -128,5 +130,7 @@ def test_the_result_of_the_step_is_what_a_document_tells() -> None:
 
 def test_jobs_of_an_older_version_have_a_result_all_the_same() -> None:
     """A stream that an earlier version began is told by bytes and seconds."""
-    found = stream.describe_stream(make_plan(), make_state(), make_state())
+    state = make_state()
+    ends = stream.Ends(read=state, sent=state, received=make_state())
+    found = stream.describe_stream(make_plan(), ends)
     assert found == stream.Stream(bytes=GIB, seconds=10.0)

@@ -15,7 +15,7 @@ from orchestrator import wire
 from orchestrator.errors import CommandError
 from orchestrator.jobs import JobState
 from orchestrator.remote import Result
-from orchestrator.steps import stream
+from orchestrator.steps import fan_out, stream
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
@@ -84,10 +84,16 @@ def make_state(*statuses: int, bytes_: int = 7) -> JobState:
     )
 
 
+def check(tools: Any, plan: Plan, sent: JobState, received: JobState) -> None:
+    """Check the ends of a stream that a clone has for itself."""
+    ends = stream.Ends(read=sent, sent=sent, received=received)
+    stream._check_stages(tools, plan, ends, joins=False)
+
+
 def test_a_plain_stream_has_the_stages_that_it_always_had() -> None:
     """As of a plan of an earlier version: nothing stands before the tool, and the counter is free."""
     tools, plan = make_tools(), make_plan()
-    stream._start_sender(tools, plan, "r1.send-backup")
+    stream._start_sender(tools, plan, "r1.send-backup", joins=False)
     stream._arm_receiver(tools, plan, "r1.receive-backup")
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | count | element 1\n"
@@ -102,7 +108,7 @@ def test_a_stream_with_everything_asked_for() -> None:
     """Compressed before the counter and after it, throttled in it, and behind the donor's server."""
     tools = make_tools()
     plan = make_plan(throttle=52_428_800, nice=True, compress="zstd:3", ciphers=wire.CHACHA_FIRST)
-    stream._start_sender(tools, plan, "r1.send-backup")
+    stream._start_sender(tools, plan, "r1.send-backup", joins=False)
     stream._arm_receiver(tools, plan, "r1.receive-backup")
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | element 1 | count | element 2\n"
@@ -172,7 +178,7 @@ def test_the_process_that_failed_first_is_named(
     """However the others failed in its wake; with its host and its own words."""
     tools, plan = make_tools(words), make_plan(compress="zstd:1")
     with pytest.raises(CommandError) as caught:
-        stream._check_stages(tools, plan, make_state(*sent), make_state(*received))
+        check(tools, plan, make_state(*sent), make_state(*received))
     assert caught.value.message.startswith(f"the stream failed: {blamed[0]} ")
     assert says in caught.value.message
     assert caught.value.host == blamed[1]
@@ -192,15 +198,13 @@ def test_without_compression_there_is_no_such_stage(
 ) -> None:
     """The second stage of the donor is ssh."""
     with pytest.raises(CommandError, match=f"the stream failed: {tool} "):
-        stream._check_stages(
-            make_tools(words), make_plan(), make_state(*sent), make_state(*received)
-        )
+        check(make_tools(words), make_plan(), make_state(*sent), make_state(*received))
 
 
 def test_a_stream_that_went_well_raises_nothing() -> None:
     """All of its processes ended with 0."""
     plan = make_plan(compress="zstd:1")
-    stream._check_stages(make_tools(), plan, make_state(0, 0, 0), make_state(0, 0))
+    check(make_tools(), plan, make_state(0, 0, 0), make_state(0, 0))
 
 
 def test_a_killed_host_is_no_process_that_failed() -> None:
@@ -209,7 +213,46 @@ def test_a_killed_host_is_no_process_that_failed() -> None:
     plan = make_plan(compress="zstd:1")
     for sent, received in ((died, died), (make_state(0, 0, 0), died)):
         with pytest.raises(CommandError, match="its job was killed"):
-            stream._check_stages(make_tools(), plan, sent, received)
+            check(make_tools(), plan, sent, received)
+
+
+@pytest.mark.parametrize(
+    ("read", "sent", "received", "blamed", "says"),
+    [
+        ((9, 0), (0, 0), (1,), (BACKUP, "master"), "ended with status 9"),
+        ((0, 0), (0, 255), (1,), (SSH, "master"), "ended with status 255"),
+        ((0, 0), (141, 1), (1,), (STREAM, "replica"), "ended with status 1"),
+        ((0, 0), (137, 0), (0,), (fan_out.BUFFER, "master"), "was killed by signal 9"),
+    ],
+)
+def test_the_process_of_a_common_stream_that_failed_is_named(
+    read: tuple[int, ...],
+    sent: tuple[int, ...],
+    received: tuple[int, ...],
+    blamed: tuple[str, str],
+    says: str,
+) -> None:
+    """The backup tool is in the job that reads for all, ssh in this recipient's own."""
+    plan = make_plan(backup_id="b1", group_runs=("r1", "r2"))
+    tools = make_tools()
+    cast("FakeRemote", tools.donor).answer("test", "-e", status=1)
+    ends = stream.Ends(
+        read=make_state(*read), sent=make_state(*sent), received=make_state(*received)
+    )
+    with pytest.raises(CommandError, match=f"the stream failed: {blamed[0]} ") as caught:
+        stream._check_stages(tools, plan, ends, joins=True)
+    assert says in caught.value.message
+    assert caught.value.host == blamed[1]
+
+
+def test_a_recipient_that_was_dropped_is_told() -> None:
+    """Whatever its processes ended with."""
+    plan = make_plan(backup_id="b1", group_runs=("r1", "r2"))
+    tools = make_tools()
+    ends = stream.Ends(read=make_state(0, 0), sent=make_state(143, 255), received=make_state(1))
+    with pytest.raises(CommandError, match="was dropped from the stream") as caught:
+        stream._check_stages(tools, plan, ends, joins=True)
+    assert plan.run_id in caught.value.hint
 
 
 def test_a_plan_that_was_spoiled_starts_nothing() -> None:

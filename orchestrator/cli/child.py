@@ -1,0 +1,52 @@
+"""One clone of several, in a process of its own: ``python -m orchestrator.cli.child``.
+
+`group` starts it, with a document on stdin: ``config`` (path), and either ``run_id`` of a run to go
+on with, or ``plan`` and ``playbook`` (text) of a new one. How the run comes out stands in the
+journal; the exit status is that of its error, and the error itself is printed as JSON, for it may
+have come before the run was in the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+
+import click
+
+from orchestrator import log, models
+from orchestrator.cli import follow
+from orchestrator.cli.call import Call
+from orchestrator.errors import OrchestratorError
+from orchestrator.models import Plan
+
+
+def main() -> int:
+    """Do what stdin says; return the exit status."""
+    document = json.load(sys.stdin)
+    call = Call(config_option=document["config"], as_json=True)
+    config, backend = call.load_config(), call.backend
+    try:
+        if "run_id" in document:
+            follow.go(call, document["run_id"], (), lambda: backend.resume_run(config, call.run_id))
+        else:
+            plan = models.from_json(Plan, document["plan"])
+            playbook = backend.parse_playbook(document["playbook"])
+            follow.go(call, plan.run_id, (), lambda: backend.begin_run(config, plan, playbook))
+    except OrchestratorError as error:
+        _tell(error)
+        return error.exit_status
+    except Exception as error:  # noqa: BLE001 - the outermost frame: told, never swallowed
+        _tell(OrchestratorError(f"{type(error).__name__}: {error}", hint=traceback.format_exc()))
+        return 1
+    return 0
+
+
+def _tell(error: OrchestratorError) -> None:
+    with contextlib.suppress(OSError):  # whoever started us may be gone
+        click.echo(json.dumps(log.redact(error.as_json())))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""Several clones of one donor at once: a process for each run, and one view of them all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from orchestrator import errors, models, summary
+from orchestrator.cli import follow, group_view, output, view
+from orchestrator.cli.run_file import RunFile
+from orchestrator.errors import OrchestratorError, PartialError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from orchestrator.cli.call import Call
+    from orchestrator.config import Config
+    from orchestrator.durable import RunRecord
+    from orchestrator.models import Plan
+    from orchestrator.playbook import Playbook
+
+POLL_SECONDS = 0.2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Member:
+    """A run of the group, as it is to be done.
+
+    Attributes:
+        run_id: Its name.
+        recipient: Whom it serves.
+        order: What its process is told, beside the configuration.
+    """
+
+    run_id: str
+    recipient: str
+    order: Mapping[str, Any]
+
+
+def begin(plans: Sequence[Plan], playbook: Playbook) -> list[Member]:
+    """Return the members of a new group."""
+    return [
+        Member(
+            run_id=plan.run_id,
+            recipient=plan.recipient,
+            order={"plan": models.as_json(plan), "playbook": playbook.text},
+        )
+        for plan in plans
+    ]
+
+
+def resume(records: Sequence[RunRecord]) -> list[Member]:
+    """Return the members of a group that goes on: those of its runs that have not succeeded."""
+    return [
+        Member(
+            run_id=record.run_id,
+            recipient=record.plan.recipient,
+            order={"run_id": record.run_id},
+        )
+        for record in records
+        if record.status not in ("succeeded", "cancelled", "undone", "forgotten")
+    ]
+
+
+def find(call: Call, config: Config, name: str) -> list[RunRecord]:
+    """Return the runs of the group of this name, in its order; none if there is no such group."""
+    found = {
+        record.run_id: record
+        for record in call.backend.list_runs(config, limit=1000)
+        if record.plan.group == name
+    }
+    wanted = next(iter(found.values())).plan.group_runs if found else ()
+    return [found[run] for run in wanted if run in found]
+
+
+def go(call: Call, members: Sequence[Member], steps: Sequence[view.StepView]) -> dict[str, str]:
+    """Do the runs side by side, and show them; return the words of those that failed, by run.
+
+    Args:
+        call: The call.
+        members: The runs.
+        steps: The steps of each, in order.
+    """
+    config = call.load_config()
+    path = str(call.backend.find_config(call.config_option).absolute())
+    recipients = {member.run_id: member.recipient for member in members}
+    shown = group_view.choose_view(recipients, steps, as_json=call.as_json, verbose=call.verbose)
+    said: dict[str, str] = {}
+    files = {run: RunFile(config, run, last_bytes=0) for run in recipients}
+    shown.open()
+    try:
+        processes = {
+            member.run_id: call.backend.start_run({"config": path, **member.order})
+            for member in members
+        }
+        with _detachable(list(processes.values())):
+            left = dict(processes)
+            while left:
+                ended = [run for run, process in left.items() if process.poll() is not None]
+                for run, file in files.items():
+                    for event in file.read_events():
+                        shown.feed(run, event)
+                for run in ended:
+                    said[run] = left.pop(run).communicate()[0].decode("utf-8", "replace")
+                if left and not ended:
+                    time.sleep(POLL_SECONDS)
+    finally:
+        shown.close()
+    return said
+
+
+def report(call: Call, group: str, recipients: Mapping[str, str], said: Mapping[str, str]) -> None:
+    """Print how the runs of a group have ended.
+
+    Args:
+        call: The call.
+        group: Its name.
+        recipients: Whom each of its runs serves, in order.
+        said: What the processes of those that failed said.
+
+    Raises:
+        PartialError: Some failed, some succeeded.
+        OrchestratorError: All failed; the error of the first.
+    """
+    config = call.load_config()
+    records = [record for record in map(_reader(call, config), recipients) if record is not None]
+    failed = {r.run_id: follow.read_error(r) for r in records if r.status != "succeeded"}
+    known = {record.run_id for record in records}
+    failed |= {run: _read_early_error(said.get(run, "")) for run in recipients if run not in known}
+    status = (
+        "succeeded" if not failed else "failed" if len(failed) == len(recipients) else "partial"
+    )
+    document = summary.build_group_document(group, records, status=status)
+    if not call.as_json:
+        for record in records:
+            output.talk("") if record is not records[0] else None
+            print_record(record)
+    if not failed:
+        if call.as_json:
+            output.print_document(document)
+        return
+    call.document = document
+    if len(failed) == len(recipients):
+        raise next(iter(failed.values()))
+    names = [recipient for run, recipient in recipients.items() if run in failed]
+    raise PartialError(
+        f"{len(failed)} of {len(recipients)} recipients failed: {', '.join(names)}",
+        hint=f"`xbvault runs resume {group}` goes on with these; the others are done",
+        problems=[f"{run}: {error.message}" for run, error in failed.items()],
+    )
+
+
+def print_record(record: RunRecord) -> None:
+    """Print one recipient's findings."""
+    import click  # noqa: PLC0415 - as its neighbours print
+
+    click.echo(f"== {record.plan.recipient}")
+    follow.print_findings(record)
+    click.echo(follow.describe_end(record))
+
+
+def _reader(call: Call, config: Config) -> Callable[[str], RunRecord | None]:
+    def read(run: str) -> RunRecord | None:
+        with contextlib.suppress(errors.ConfigError):  # it never began
+            return call.backend.read_run(config, run)
+        return None
+
+    return read
+
+
+def _read_early_error(text: str) -> OrchestratorError:
+    """Return the error that a process ended with before its run was in the journal."""
+    try:
+        return errors.from_json(json.loads(text))
+    except (ValueError, TypeError):
+        return OrchestratorError("its process ended without a word", hint="begin a new run")
+
+
+@contextlib.contextmanager
+def _detachable(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM leave the runs as they are; each says how it is resumed."""
+
+    def detach(_number: int, _frame: Any) -> NoReturn:
+        for process in processes:
+            with contextlib.suppress(OSError):
+                process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            os.write(
+                2, b"\ndetached: the runs go on where remote jobs run; see: xbvault runs list\n"
+            )
+        os._exit(follow.DETACHED)
+
+    before = {number: signal.signal(number, detach) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

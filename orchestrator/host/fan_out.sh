@@ -1,0 +1,92 @@
+# Gives one stream, stdin, to several branches. It is the last stage of the job that reads the donor
+# (orchestrator/steps/fan_out.py).
+#
+#   sh -c "$(cat fan_out.sh)" fan-out BASE OWN BUFFER SECONDS JOB FIFO [JOB FIFO]...
+#
+# OWN is the job that this is a stage of; each JOB reads its FIFO into a buffer of BUFFER bytes and
+# counts what leaves it. A branch that ends, well or badly, does not hold up the others. One whose
+# buffer is full, and not emptied once in SECONDS, is stopped as long as another one waits for more:
+# tee goes at the pace of its slowest reader.
+# The status is 0 even if every branch broke: how one ended, its own job says.
+set -u
+base=$1 own=$2 buffer=$3 seconds=$4
+shift 4
+HOLD_SECONDS=3
+
+# Prints the number in a job's `bytes`, which is full of leading zeros.
+count_of() {
+    read -r number <"$base/jobs/$1/bytes" || number=0
+    while [ "${number#0}" != "$number" ]; do number=${number#0}; done
+    case $number in *[!0-9]*) number= ;; esac
+    printf '%s\n' "${number:-0}"
+}
+
+is_going() {
+    [ -e "$base/jobs/$1/begun" ] && [ ! -e "$base/jobs/$1/ended" ] && [ ! -e "$base/jobs/$1/died" ]
+}
+
+# For each branch, one word: JOB=BYTES=TICKS, bytes when its buffer was last seen to fill up or to
+# have been emptied once since, and for how many looks it has been full from then on.
+watch() {
+    known=
+    while sleep 1; do
+        total=$(count_of "$own")
+        now='' full=0 going=0
+        for job in "$@"; do
+            is_going "$job" || continue
+            going=$((going + 1))
+            bytes=$(count_of "$job") from='' ticks=0
+            for word in $known; do
+                case $word in
+                "$job"=*)
+                    ticks=${word##*=} from=${word%=*}
+                    from=${from##*=}
+                    ;;
+                esac
+            done
+            if [ "$((total - bytes))" -lt "$buffer" ]; then
+                from=$bytes ticks=0
+            else
+                full=$((full + 1))
+                if [ -z "$from" ] || [ "$((bytes - from))" -ge "$buffer" ]; then
+                    from=$bytes ticks=0
+                fi
+                ticks=$((ticks + 1))
+            fi
+            now="$now $job=$from=$ticks"
+        done
+        known=$now
+        [ "$full" -lt "$going" ] || continue
+        for word in $known; do
+            [ "${word##*=}" -ge "$seconds" ] || continue
+            job=${word%%=*}
+            printf '%s is dropped: its buffer was not emptied once in %s s\n' "$job" "$seconds" >&2
+            : >"$base/jobs/$job/dropped"
+            sh "$base/jobs/$job/job.sh" stop "$base" "$job" 0 >/dev/null
+        done
+    done
+}
+
+jobs='' fifos=''
+last=
+count=0
+for word in "$@"; do
+    count=$((count + 1))
+    if [ "$((count % 2))" = 1 ]; then
+        jobs="$jobs $word"
+        continue
+    fi
+    # An open for writing would wait for ever if the reader had gone before: so a process stands in
+    # as one, until tee has opened them all.
+    (exec 3<>"$word" && exec sleep "$HOLD_SECONDS") </dev/null >/dev/null 2>&1 &
+    [ -z "$last" ] || fifos="$fifos $last"
+    last=$word
+done
+# Names of runs and their folders have no blanks.
+# shellcheck disable=SC2086
+watch $jobs </dev/null >/dev/null &
+watcher=$!
+# shellcheck disable=SC2086
+tee -p -- $fifos >"$last"
+kill "$watcher" 2>/dev/null
+exit 0
