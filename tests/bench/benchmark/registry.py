@@ -1,0 +1,101 @@
+"""The registry of ways."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmark.results import Outcome
+    from benchmark.stand import Stand
+
+    Measure = Callable[[Stand], Outcome]
+
+COLD = "-cold"
+"""Ends the name of a way that begins with the page cache dropped."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way that is measured.
+
+    Attributes:
+        name: Its name in results and on the command line.
+        label: What it is, for the reader.
+        measure: Brings the recipient there and says how long it took.
+        flavors: Of which servers.
+        is_slow: Whether it is left out of the later rounds, unless all are asked for.
+        has_cold: Whether it is measured with the page cache dropped as well, when asked for.
+        is_cold: Whether the page cache is dropped before.
+    """
+
+    name: str
+    label: str
+    measure: Measure
+    flavors: tuple[str, ...]
+    is_slow: bool = False
+    has_cold: bool = False
+    is_cold: bool = False
+
+
+WAYS: dict[str, Way] = {}
+
+
+def way(
+    name: str,
+    label: str,
+    *,
+    flavors: tuple[str, ...] = ("mariadb", "mysql"),
+    is_slow: bool = False,
+    has_cold: bool = False,
+) -> Callable[[Measure], Measure]:
+    """Register a function as a way.
+
+    Args:
+        name: Of the way.
+        label: What it is, for the reader.
+        flavors: Of which servers.
+        is_slow: Whether it is left out of the later rounds.
+        has_cold: Whether it is measured with the page cache dropped as well.
+    """
+
+    def register(function: Measure) -> Measure:
+        WAYS[name] = Way(
+            name=name,
+            label=label,
+            measure=function,
+            flavors=flavors,
+            is_slow=is_slow,
+            has_cold=has_cold,
+        )
+        return function
+
+    return register
+
+
+def choose_ways(flavor: str, names: tuple[str, ...] = (), *, cold: bool = False) -> list[Way]:
+    """Return the ways of a flavor, in the order in which they are registered.
+
+    Args:
+        flavor: Kind of the servers.
+        names: Which; all if none is named.
+        cold: Whether to add those with the page cache dropped.
+    """
+    chosen = [
+        found
+        for found in WAYS.values()
+        if flavor in found.flavors and (not names or found.name in names)
+    ]
+    dropped = [
+        dataclasses.replace(
+            found,
+            name=f"{found.name}{COLD}",
+            label=f"{found.label}, page cache dropped",
+            is_cold=True,
+        )
+        for found in chosen
+        if found.has_cold
+    ]
+    return [*chosen, *dropped] if cold else chosen

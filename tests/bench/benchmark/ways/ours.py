@@ -1,0 +1,87 @@
+"""The product, through its own command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import WayFailedError
+from benchmark.registry import way
+from benchmark.results import STEP, Outcome
+
+if TYPE_CHECKING:
+    from benchmark.stand import Stand
+    from benchmark.timing import Process
+
+REPLICATING = "wait-for-replication"
+"""The step after which the replica is where its source was."""
+MEGABYTE = 1_000_000
+
+
+@way("ours", "`xbvault clone`", has_cold=True)
+def measure(stand: Stand) -> Outcome:
+    """Clone as a user would, and read the steps' moments from the run."""
+    stand.start_clock()
+    done = stand.xbvault("clone", stand.donor.name, stand.recipient.name, "--json", "--yes")
+    document = read_document(done)
+    run_id = document.get("run_id", "")
+    if done.status != 0:
+        if run_id:  # its jobs on the hosts must not go on
+            stand.xbvault("runs", "cancel", run_id, "--yes", "--json")
+        error = document.get("error") or {}
+        raise WayFailedError(f"exit status {done.status}: {error.get('message') or done.stderr}")
+    shown = read_document(stand.xbvault("runs", "show", run_id, "--json"))
+    stand.check_replica()
+    return Outcome(values=read_values(done, shown))
+
+
+def read_document(done: Process) -> dict[str, Any]:
+    """Return what a command printed as JSON.
+
+    Raises:
+        WayFailedError: It printed something else.
+    """
+    try:
+        found = json.loads(done.stdout)
+    except ValueError as error:
+        raise WayFailedError(f"exit status {done.status}: {done.stderr.strip()[-500:]}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def read_values(done: Process, shown: dict[str, Any]) -> dict[str, float]:
+    """Return the measures of a run.
+
+    Args:
+        done: The process.
+        shown: What ``runs show --json`` says of the run.
+    """
+    steps = {step["name"]: step for step in shown["steps"]}
+    parts = [step for part in shown["parts"] for step in part["steps"]]
+    server_up = _moment(steps["start-server"])
+    values = {
+        "replicating": _moment(steps[REPLICATING]) - done.began_at,
+        "verified": done.seconds,
+        "transfer": steps["stream-backup"]["seconds"],
+    }
+    if (steps["re-encrypt-tablespaces"]["result"] or {}).get("tablespaces"):
+        values["re-encryption"] = steps["re-encrypt-tablespaces"]["seconds"]
+        values["re-encryption-from-start"] = _moment(steps["re-encrypt-tablespaces"]) - server_up
+    values |= {
+        "memory": done.peak_bytes / MEGABYTE,
+        "cpu": 100 * done.cpu_seconds / done.seconds,
+        "bytes": shown["bytes_streamed"],
+    }
+    first = shown["steps"][0]
+    values[f"{STEP}(before the first)"] = (
+        dt.datetime.fromisoformat(first["began_at"]).timestamp() - done.began_at
+    )
+    values |= {f"{STEP}{step['name']}": step["seconds"] for step in (*shown["steps"], *parts)}
+    values[f"{STEP}(between and after)"] = done.seconds - sum(
+        seconds for name, seconds in values.items() if name.startswith(STEP)
+    )
+    return values
+
+
+def _moment(step: dict[str, Any]) -> float:
+    return dt.datetime.fromisoformat(step["ended_at"]).timestamp()

@@ -1,0 +1,33 @@
+"""Which ways there are."""
+
+from __future__ import annotations
+
+from benchmark import registry, ways
+
+
+def names(flavor: str, *wanted: str, cold: bool = False) -> list[str]:
+    """Return the names of the ways that are chosen."""
+    assert ways.__all__
+    return [way.name for way in registry.choose_ways(flavor, wanted, cold=cold)]
+
+
+def test_ways_come_in_the_order_of_the_table() -> None:
+    """The product first, then the floor that it is compared with; the limits last."""
+    assert names("mariadb")[:2] == ["ours", "bare"]
+    assert names("mariadb")[-3:] == ["limit-read", "limit-wire", "limit-write"]
+
+
+def test_a_flavor_has_the_peers_of_its_own() -> None:
+    """MariaDB's state transfer and re-encryption there, MySQL's plugin here."""
+    only_mariadb = set(names("mariadb")) - set(names("mysql"))
+    assert only_mariadb == {"sst", "mydumper", "re-encryption"}
+    assert set(names("mysql")) - set(names("mariadb")) == {"clone-plugin"}
+
+
+def test_the_cold_ones_are_added_when_asked_for() -> None:
+    """With a name of their own, so that no median mixes both."""
+    assert names("mariadb", "ours", "dump", cold=True) == ["ours", "dump", "ours-cold"]
+    found = {way.name: way for way in registry.choose_ways("mariadb", ("bare",), cold=True)}
+    assert not found["bare"].is_cold
+    assert found["bare-cold"].is_cold
+    assert found["bare-cold"].label.endswith(", page cache dropped")
