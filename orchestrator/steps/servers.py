@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _LOG_BYTES = 65536
 _JOURNAL_LINES = 100
 _SHOWN_LINES = 5
+_LEAST_FREE_BYTES = 16 * 1024 * 1024
+"""With less than this, a server that did not start is taken to have had no space."""
 
 
 def start_server(tools: Tools, plan: Plan, *, timeout_seconds: float) -> None:
@@ -104,13 +106,24 @@ def _explain(tools: Tools, plan: Plan, error: CommandError) -> OrchestratorError
         message = (
             f"{begin}; its start command {outcomes.describe_end(error.status or 0, error.stderr)}"
         )
+    mend = "mend that"
+    if _has_no_space(tools, plan):
+        mend = f"free space on {plan.recipient}'s filesystem, which is full"
     return CommandError(
         message,
         host=plan.recipient,
-        hint="mend that, then `xbvault runs resume`; or `xbvault runs undo` puts the earlier data back",
+        hint=f"{mend}, then `xbvault runs resume`; or `xbvault runs undo` puts the earlier data back",
         status=error.status,
         stderr="\n".join(said.errors) or error.stderr,
     )
+
+
+def _has_no_space(tools: Tools, plan: Plan) -> bool:
+    """Return whether the filesystem of the datadir is full, which a server may tell as anything."""
+    with contextlib.suppress(OrchestratorError):
+        facts = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))
+        return facts.parent_free_bytes < _LEAST_FREE_BYTES
+    return False
 
 
 def _read_log(tools: Tools, plan: Plan) -> str:

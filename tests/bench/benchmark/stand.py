@@ -17,9 +17,8 @@ from vault_root import VaultRoot
 
 from benchmark.errors import WayFailedError
 from benchmark.timing import Clock, Process, run_process
-from orchestrator import config, flavors, models
+from orchestrator import config, flavors, models, wire
 from orchestrator.models import Coordinates, Plan
-from orchestrator.steps import stream
 
 if TYPE_CHECKING:
     from lab.model import Host, Lab
@@ -220,7 +219,7 @@ class Stand:
         """
         return (
             f"ssh -F none -T -i {KEY} -o IdentitiesOnly=yes -o BatchMode=yes -o Compression=no "
-            f"-o Ciphers={stream.CIPHERS} root@{self.recipient.address} {_quote(command)}"
+            f"-o Ciphers={wire.AES_FIRST} root@{self.recipient.address} {_quote(command)}"
         )
 
     def execute(self, host: Host, statements: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 import pytest
@@ -86,3 +87,11 @@ def test_broken_connection_is_left_as_it_is() -> None:
     remote = make_remote()
     remote.answers["systemctl", "start"] = CommandError("the connection broke", status=None)
     assert start(remote).message == "the connection broke"
+
+
+@pytest.mark.parametrize(("free", "is_full"), [(4096, True), (50_000_000_000, False)])
+def test_a_full_filesystem_is_told_whatever_the_log_says(free: int, is_full: bool) -> None:  # noqa: FBT001 - a column of the table
+    """MySQL says that it cannot read its auto.cnf; only the host knows why."""
+    facts = re.sub(r"(?m)^parent_free_bytes\t.*$", f"parent_free_bytes\t{free}", FACTS)
+    error = start(make_remote(samples.read("mariadb/start-unknown-option"), facts=facts))
+    assert ("free space on replica's filesystem" in error.hint) is is_full
