@@ -233,11 +233,11 @@ def test_all_that_is_printed_was_used(least: LeastLab) -> None:
     """Vault's audit log has every right of this clone but those that are named here with a reason."""
     used = find_used_rights(least.lab, least.printed, ORCHESTRATOR)
     granted = least.printed.rights(ORCHESTRATOR)
+    # Only a run that takes long renews its token, which on a busy machine may be this one.
+    used.add(("auth/token/renew-self", "update"))
     unused = [r for r in granted if r not in used and is_for_clone(*r)]
-    assert unused == [
-        ("auth/token/renew-self", "update"),  # of a run that takes an hour
-        (f"mariadb-{RECIPIENT}/data/*", "create"),  # of a recipient without a key
-    ]
+    # Of a recipient without a key.
+    assert unused == [(f"mariadb-{RECIPIENT}/data/*", "create")]
     address = least.lab.on(RECIPIENT, "hostname -I").split()[0]
     for policy, elsewhere in {
         f"xbvault-host-{RECIPIENT}": {
