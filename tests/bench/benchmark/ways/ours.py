@@ -70,6 +70,7 @@ def read_values(done: Process, shown: dict[str, Any]) -> dict[str, float]:
     values |= {
         "memory": done.peak_bytes / MEGABYTE,
         "cpu": 100 * done.cpu_seconds / done.seconds,
+        "cpu-seconds": done.cpu_seconds,
         "bytes": shown["bytes_streamed"],
     }
     first = shown["steps"][0]
