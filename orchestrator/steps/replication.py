@@ -12,7 +12,7 @@ from orchestrator.facts import instances
 from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.quoting import quote_plain, unhex
 from orchestrator.models import Secret
-from orchestrator.steps import stream
+from orchestrator.steps import servers, stream
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -227,11 +227,14 @@ def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
             )
         if time.monotonic() > end:
             state = read_state(tools, plan)
+            hint = "`xbvault runs resume` goes on waiting; see clone.catch_up_seconds"
+            if servers.has_no_space(tools, plan):  # MySQL waits, and says so in its log alone
+                hint = f"free space on {plan.recipient}'s filesystem, then `xbvault runs resume`"
             raise CommandError(
                 f"the replica did not catch up within {limit:.0f} s "
                 f"({state.seconds_behind} s behind)",
                 host=plan.recipient,
-                hint="`xbvault runs resume` goes on waiting; see clone.catch_up_seconds",
+                hint=hint,
             )
 
 

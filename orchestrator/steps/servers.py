@@ -107,7 +107,7 @@ def _explain(tools: Tools, plan: Plan, error: CommandError) -> OrchestratorError
             f"{begin}; its start command {outcomes.describe_end(error.status or 0, error.stderr)}"
         )
     mend = "mend that"
-    if _has_no_space(tools, plan):
+    if has_no_space(tools, plan):
         mend = f"free space on {plan.recipient}'s filesystem, which is full"
     return CommandError(
         message,
@@ -118,7 +118,7 @@ def _explain(tools: Tools, plan: Plan, error: CommandError) -> OrchestratorError
     )
 
 
-def _has_no_space(tools: Tools, plan: Plan) -> bool:
+def has_no_space(tools: Tools, plan: Plan) -> bool:
     """Return whether the filesystem of the datadir is full, which a server may tell as anything."""
     with contextlib.suppress(OrchestratorError):
         facts = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))

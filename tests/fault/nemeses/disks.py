@@ -44,6 +44,7 @@ def _full_in_staging(stand: Stand) -> Iterator[None]:
     ],
     comes=[GOES_ON, "CommandError", "VerificationError", "RemoteError"],
     says=["space"],
+    options="catch_up_seconds = 20",
 )
 def _full(stand: Stand) -> Iterator[None]:
     """The recipient's filesystem is full until the run has given up."""
