@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab import servers
+
 from benchmark.errors import WayFailedError
 from benchmark.hands import choose_hands, need_completed
 from benchmark.registry import way
@@ -19,7 +21,11 @@ _LANDED = f"{WORK}/landed"
 
 
 def keep_stream(stand: Stand) -> None:
-    """Keep the stream of one backup on the donor; the donor's data is in the page cache then."""
+    """Keep the stream of one backup on the donor; the donor's data is in the page cache then.
+
+    Its server is restarted before: the redo log of the data's loading would go with this one alone.
+    """
+    stand.run(stand.donor, f"{servers.SERVER} stop; {servers.SERVER} start")
     hands = choose_hands(stand)
     hands.lend_keys()
     stand.run(stand.donor, f"{hands.backup()} >{STREAM}")
