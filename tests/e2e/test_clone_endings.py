@@ -264,9 +264,26 @@ def test_cancel_between_the_two_renames_puts_the_datadir_back(
 def test_cancel_after_the_swap_gives_the_earlier_server_back(
     lab: CloneLab, root: VaultRoot, config: Path
 ) -> None:
-    """A run that was cut off with its own server running is taken back: the earlier one runs."""
+    """A run that was cut off with its own server running is taken back: the earlier one runs.
+
+    Before that its swap failed once, so that the earlier server was started again in between.
+    """
     inode = read_inode(lab)
-    run = kill_at(lab, config, "wait-for-replication")
+    run = kill_at(lab, config, "swap-datadir")
+    obstacle = f"/var/lib/xbvault/runs/{run['run_id']}/swap.list"
+    lab.on("replica", f"mkdir {obstacle}")
+    status, document = resume(lab, config, run["run_id"])
+    assert status == 4
+    assert "the datadir could not be swapped" in document["error"]["message"]
+    assert read_pid(lab)
+    lab.on("replica", f"rmdir {obstacle}")
+    killed = lab.xbvault(
+        *("runs", "resume", run["run_id"]),
+        config=config,
+        env={"XBVAULT_CRASH_AT": "wait-for-replication:before"},
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
     assert read_inode(lab) != inode
     assert read_source(lab)["Master_Host"]
     cancel(lab, config, run["run_id"])
