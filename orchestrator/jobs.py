@@ -57,6 +57,8 @@ _MOST_STAGES: Final = 16
 _MOST_NICE: Final = 19
 _SHORTEST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 1.0
+_PAUSE_SHARE: Final = 0.04
+"""Of the time that was waited already: no more than that is lost at the end of a job."""
 _PROGRESS_SECONDS: Final = 0.5
 _RATE_WINDOW_SECONDS: Final = 5.0
 _RATE_POINTS: Final = 2
@@ -338,7 +340,6 @@ def wait_for_job(
         HostUnreachableError: The host could not be reached for a minute.
     """
     watch = _Watch(remote, name, expected_bytes, read_progress)
-    pause = _SHORTEST_PAUSE_SECONDS
     while True:
         check()
         state = watch.poll()
@@ -367,8 +368,9 @@ def wait_for_job(
                 host=remote.name,
                 stderr=watch.stderr,
             )
-        time.sleep(max(0.0, min(pause, deadline_seconds - watch.seconds())))
-        pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
+        pause = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SHARE * watch.seconds())
+        left = deadline_seconds - watch.seconds()
+        time.sleep(max(0.0, min(pause, _LONGEST_PAUSE_SECONDS, left)))
 
 
 def stop_job(remote: Remote, name: str, *, fence: int = 0) -> None:
