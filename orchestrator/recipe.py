@@ -16,7 +16,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import keyrings, replication, stream, tool_keys
+from orchestrator.steps import keyrings, replication, stream_jobs, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,8 +82,8 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
     ssh = shlex.join(["ssh", "-o", f"Ciphers={plan.ciphers}", login, plan.run_id])
     commands = [
-        f"{plan.donor}: {_pipe(*map(shlex.join, stream.read_commands(plan, backup)), counter, ssh)}",
-        f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream.receive_commands(plan, extract)))}",
+        f"{plan.donor}: {_pipe(*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter, ssh)}",
+        f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream_jobs.receive_commands(plan, extract)))}",
     ]
     if flavor.carries_keys and survey.donor.host:
         text = tool_keys.make_backup_options(

@@ -20,11 +20,15 @@ from orchestrator.errors import CommandError
 from orchestrator.host import script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.jobs import JobState
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
 
 SEND = "send-backup"
+RECEIVE = "receive-backup"
+"""Names of a stream's two jobs."""
 READ = "read-donor"
 BUFFER = "mbuffer"
 BUFFER_MEBIBYTES = 64
@@ -92,13 +96,19 @@ def is_alive(tools: Tools, plan: Plan) -> bool:
     return plan.run_id in _read_branches(tools, plan)
 
 
-def join(tools: Tools, plan: Plan, stages: tuple[jobs.Stage, ...], *, lease_seconds: int) -> bool:
+def join(
+    tools: Tools,
+    plan: Plan,
+    make_stages: Callable[[], tuple[jobs.Stage, ...]],
+    *,
+    lease_seconds: int,
+) -> bool:
     """Say that the branch stands, wait for the others, and see that the reading begins.
 
     Args:
         tools: The door to the donor.
         plan: The clone.
-        stages: What reads the donor.
+        make_stages: Makes what reads the donor, and what that needs.
         lease_seconds: Of the job that reads.
 
     Returns:
@@ -108,6 +118,7 @@ def join(tools: Tools, plan: Plan, stages: tuple[jobs.Stage, ...], *, lease_seco
         CommandError: It began without this run.
     """
     if not jobs.read_job(tools.donor, job_name(plan)).exists:
+        _withdraw(tools, plan)
         tools.donor.write_file(_mark(plan, _READY, plan.run_id), "")
         _wait_for_others(tools, plan)
     if plan.run_id not in _read_branches(tools, plan):
@@ -116,6 +127,9 @@ def join(tools: Tools, plan: Plan, stages: tuple[jobs.Stage, ...], *, lease_seco
             host=plan.recipient,
             hint=f"`xbvault runs resume {plan.run_id}` streams to it alone",
         )
+    if jobs.read_job(tools.donor, job_name(plan)).exists:
+        return False
+    stages = make_stages()
     return jobs.start_job(
         tools.donor,
         jobs.JobSpec(

@@ -20,7 +20,7 @@ from orchestrator.cli import view
 from orchestrator.cli.main import app
 from orchestrator.durable import StepRecord
 from orchestrator.privileges import database, sudo
-from orchestrator.steps import bottleneck, stream
+from orchestrator.steps import bottleneck, stream_ends
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def test_the_page_of_documents_has_every_key() -> None:
     empty = summary.build_empty_document()
     more = ["progress", "steps", "parts"]
     assert list_keys(sections["Of a run"]) == [*empty, *more]
-    transfer = stream.Stream(bytes=1, seconds=1.0)
+    transfer = stream_ends.Stream(bytes=1, seconds=1.0)
     step = StepRecord(
         index=0, name="stream-backup", status="succeeded", result=models.as_json(transfer)
     )

@@ -9,7 +9,7 @@ from cli_lab import make_plan
 
 from orchestrator import jobs, models, summary
 from orchestrator.durable import StepRecord
-from orchestrator.steps import bottleneck, stream
+from orchestrator.steps import bottleneck, stream_ends
 
 GIB = 1 << 30
 
@@ -108,7 +108,9 @@ def test_the_result_of_the_step_is_what_a_document_tells() -> None:
     )
     received = make_state(cpu_seconds={"write": 2.0})
     result = models.as_json(
-        stream.describe_stream(make_plan(), stream.Ends(read=sent, sent=sent, received=received))
+        stream_ends.describe_stream(
+            make_plan(), stream_ends.Ends(read=sent, sent=sent, received=received)
+        )
     )
     record = StepRecord(index=0, name="stream-backup", status="succeeded", result=result)
     assert summary.read_transfer([record]) == {
@@ -131,6 +133,6 @@ def test_the_result_of_the_step_is_what_a_document_tells() -> None:
 def test_jobs_of_an_older_version_have_a_result_all_the_same() -> None:
     """A stream that an earlier version began is told by bytes and seconds."""
     state = make_state()
-    ends = stream.Ends(read=state, sent=state, received=make_state())
-    found = stream.describe_stream(make_plan(), ends)
-    assert found == stream.Stream(bytes=GIB, seconds=10.0)
+    ends = stream_ends.Ends(read=state, sent=state, received=make_state())
+    found = stream_ends.describe_stream(make_plan(), ends)
+    assert found == stream_ends.Stream(bytes=GIB, seconds=10.0)

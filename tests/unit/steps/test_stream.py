@@ -15,7 +15,7 @@ from orchestrator import wire
 from orchestrator.errors import CommandError
 from orchestrator.jobs import JobState
 from orchestrator.remote import Result
-from orchestrator.steps import fan_out, stream
+from orchestrator.steps import fan_out, stream_ends, stream_jobs
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
@@ -86,15 +86,15 @@ def make_state(*statuses: int, bytes_: int = 7) -> JobState:
 
 def check(tools: Any, plan: Plan, sent: JobState, received: JobState) -> None:
     """Check the ends of a stream that a clone has for itself."""
-    ends = stream.Ends(read=sent, sent=sent, received=received)
-    stream._check_stages(tools, plan, ends, joins=False)
+    ends = stream_ends.Ends(read=sent, sent=sent, received=received)
+    stream_ends.check_stages(tools, plan, ends, joins=False)
 
 
 def test_a_plain_stream_has_the_stages_that_it_always_had() -> None:
     """As of a plan of an earlier version: nothing stands before the tool, and the counter is free."""
     tools, plan = make_tools(), make_plan()
-    stream._start_sender(tools, plan, "r1.send-backup", joins=False)
-    stream._arm_receiver(tools, plan, "r1.receive-backup")
+    stream_jobs.start_sender(tools, plan, "r1.send-backup", joins=False)
+    stream_jobs.arm_receiver(tools, plan, "r1.receive-backup")
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | count | element 1\n"
     assert received["flow"] == "count | element 0\n"
@@ -108,8 +108,8 @@ def test_a_stream_with_everything_asked_for() -> None:
     """Compressed before the counter and after it, throttled in it, and behind the donor's server."""
     tools = make_tools()
     plan = make_plan(throttle=52_428_800, nice=True, compress="zstd:3", ciphers=wire.CHACHA_FIRST)
-    stream._start_sender(tools, plan, "r1.send-backup", joins=False)
-    stream._arm_receiver(tools, plan, "r1.receive-backup")
+    stream_jobs.start_sender(tools, plan, "r1.send-backup", joins=False)
+    stream_jobs.arm_receiver(tools, plan, "r1.receive-backup")
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | element 1 | count | element 2\n"
     assert received["flow"] == "count | element 0 | element 1\n"
@@ -236,11 +236,11 @@ def test_the_process_of_a_common_stream_that_failed_is_named(
     plan = make_plan(backup_id="b1", group_runs=("r1", "r2"))
     tools = make_tools()
     cast("FakeRemote", tools.donor).answer("test", "-e", status=1)
-    ends = stream.Ends(
+    ends = stream_ends.Ends(
         read=make_state(*read), sent=make_state(*sent), received=make_state(*received)
     )
     with pytest.raises(CommandError, match=f"the stream failed: {blamed[0]} ") as caught:
-        stream._check_stages(tools, plan, ends, joins=True)
+        stream_ends.check_stages(tools, plan, ends, joins=True)
     assert says in caught.value.message
     assert caught.value.host == blamed[1]
 
@@ -249,13 +249,15 @@ def test_a_recipient_that_was_dropped_is_told() -> None:
     """Whatever its processes ended with."""
     plan = make_plan(backup_id="b1", group_runs=("r1", "r2"))
     tools = make_tools()
-    ends = stream.Ends(read=make_state(0, 0), sent=make_state(143, 255), received=make_state(1))
+    ends = stream_ends.Ends(
+        read=make_state(0, 0), sent=make_state(143, 255), received=make_state(1)
+    )
     with pytest.raises(CommandError, match="was dropped from the stream") as caught:
-        stream._check_stages(tools, plan, ends, joins=True)
+        stream_ends.check_stages(tools, plan, ends, joins=True)
     assert plan.run_id in caught.value.hint
 
 
 def test_a_plan_that_was_spoiled_starts_nothing() -> None:
     """A level that zstd does not have never becomes a command."""
     with pytest.raises(ValueError, match="must be auto"):
-        stream.read_commands(make_plan(compress="zstd:1 --rm"), ("true",))
+        stream_jobs.read_commands(make_plan(compress="zstd:1 --rm"), ("true",))

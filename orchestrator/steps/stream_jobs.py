@@ -1,0 +1,180 @@
+"""The two remote jobs of a stream: what they are made of, and what they need to begin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator import flavors, jobs, wire
+from orchestrator.steps import bottleneck, fan_out, places, tool_keys
+
+if TYPE_CHECKING:
+    from orchestrator.models import Plan
+    from orchestrator.steps.registry import Tools
+
+CREDENTIAL_SECONDS = 120
+"""Checked at login only, so a short life suits a long stream."""
+
+
+def arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
+    """Make the job that takes the stream, for the receiver to start."""
+    flavor = flavors.of(plan)
+    places.make_vaults(tools, plan)
+    tools.recipient.run(
+        ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, plan.staging_dir]
+    )
+    extract = flavor.extract_command(
+        flavor.programs(tools.config.host(plan.recipient)),
+        parallel=plan.parallel,
+        staging_dir=plan.staging_dir,
+    )
+    jobs.arm_job(
+        tools.recipient,
+        jobs.JobSpec(
+            name=receive,
+            stages=tuple(
+                jobs.Stage(argv=argv, role=role)
+                for argv, role in zip(
+                    receive_commands(plan, extract),
+                    _receive_roles(plan),
+                    strict=True,
+                )
+            ),
+            count_after=jobs.COUNT_INPUT,
+            fence=tools.fence,
+            lease_seconds=tools.config.clone.job_lease_seconds,
+        ),
+    )
+    tools.recipient.write_file(f"{plan.run_dir}/receive", f"{receive}\n")
+
+
+def make_credential(tools: Tools, plan: Plan) -> None:
+    """Make a key pair on the donor's tmpfs, and have Vault sign it for this recipient alone."""
+    recipient = tools.config.host(plan.recipient)
+    address, port = recipient.address or plan.recipient, recipient.ssh_port or 22
+    key = f"{plan.secret_dir}/id"
+    tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
+    tools.donor.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
+    tools.donor.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", plan.run_id, "-f", key])
+    public = tools.donor.read_file(f"{key}.pub").decode().strip()
+    certificate = tools.vault.sign_ssh_key(
+        tools.config.vault.ssh_mount,
+        f"xbvault-receive-{plan.recipient}",
+        public,
+        principal=f"xbvault-receive-{plan.recipient}",
+        ttl_seconds=CREDENTIAL_SECONDS,
+    )
+    known = tools.recipient.host_key_lines(
+        [address if port == 22 else f"[{address}]:{port}"]  # noqa: PLR2004 - SSH's own port
+    )
+    tools.donor.write_file(f"{key}-cert.pub", certificate.strip() + "\n")
+    tools.donor.write_file(f"{plan.secret_dir}/known_hosts", "\n".join(known) + "\n")
+
+
+def start_sender(tools: Tools, plan: Plan, send: str, *, joins: bool) -> None:
+    """Start the job that sends to the recipient.
+
+    Args:
+        tools: The door to the donor.
+        plan: The clone.
+        send: Its name.
+        joins: Whether it gets the stream from the job that reads the donor for several.
+    """
+    before = (fan_out.branch_stage(plan),) if joins else make_reader(tools, plan, plan.run_dir)
+    jobs.start_job(
+        tools.donor,
+        jobs.JobSpec(
+            name=send,
+            stages=(
+                *before,
+                jobs.Stage(
+                    argv=_send_command(tools, plan),
+                    role=bottleneck.ENCRYPT,
+                    port=tools.config.host(plan.recipient).ssh_port or 22,
+                ),
+            ),
+            count_after=len(before) - 1,
+            throttle=0 if joins else plan.throttle,
+            niceness=wire.NICENESS if plan.nice else 0,
+            lease_seconds=tools.config.clone.job_lease_seconds,
+            owner=tools.fence,
+        ),
+    )
+
+
+def make_reader(tools: Tools, plan: Plan, folder: str) -> tuple[jobs.Stage, ...]:
+    """Return what reads the donor, a pipe's stage each, once what it needs is there.
+
+    Args:
+        tools: The door to the donor.
+        plan: The clone.
+        folder: Of the donor, in which the backup tool may work; it lives as long as the reading.
+    """
+    donor = tools.config.host(plan.donor)
+    tmp_dir = f"{folder}/scratch"
+    tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", folder, tmp_dir])
+    flavor = flavors.of(plan)
+    backup = flavor.backup_command(
+        flavor.programs(donor),
+        parallel=plan.parallel,
+        tmp_dir=tmp_dir,
+        socket=donor.server.socket,
+        defaults_file=donor.server.defaults_file,
+        options_file=tool_keys.write_backup_options(tools, plan),
+        slave_info=plan.is_sibling,
+    )
+    made, *compressed = read_commands(plan, backup)
+    return (
+        jobs.Stage(argv=made, environment_file=donor.vault_env_file, role=bottleneck.READ),
+        *(jobs.Stage(argv=argv, role=bottleneck.COMPRESS) for argv in compressed),
+    )
+
+
+def _send_command(tools: Tools, plan: Plan) -> tuple[str, ...]:
+    recipient = tools.config.host(plan.recipient)
+    options = {
+        "CertificateFile": f"{plan.secret_dir}/id-cert.pub",
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": f"{plan.secret_dir}/known_hosts",
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "BatchMode": "yes",
+        "Ciphers": plan.ciphers or wire.AES_FIRST,
+        "Compression": "no",
+        "ServerAliveInterval": "15",
+        "ServerAliveCountMax": "4",
+        "ConnectTimeout": "20",
+        "ControlPath": "none",
+    }
+    return (
+        "ssh",
+        "-F",
+        "none",
+        "-T",
+        "-i",
+        f"{plan.secret_dir}/id",
+        *(part for name, value in options.items() for part in ("-o", f"{name}={value}")),
+        "-p",
+        str(recipient.ssh_port or 22),
+        "-l",
+        recipient.receive_user,
+        "--",
+        recipient.address or plan.recipient,
+        plan.run_id,
+    )
+
+
+def read_commands(plan: Plan, backup: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return what runs on the donor before the bytes are counted, a pipe's stage each."""
+    stages = (backup, wire.compress_command(plan.compress))
+    return tuple((*(wire.POLITE if plan.nice else ()), *argv) for argv in stages if argv)
+
+
+def receive_commands(plan: Plan, extract: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return what runs on the recipient after the bytes are counted, a pipe's stage each."""
+    return tuple(argv for argv in (wire.decompress_command(plan.compress), extract) if argv)
+
+
+def _receive_roles(plan: Plan) -> tuple[str, ...]:
+    """Return what each of the commands on the recipient is for."""
+    before = (bottleneck.DECOMPRESS,) if wire.decompress_command(plan.compress) else ()
+    return (*before, bottleneck.WRITE)
