@@ -6,6 +6,7 @@ brackets, and each secret is masked.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
-from orchestrator.steps import keyrings, replication, stream_jobs, tool_keys
+from orchestrator.steps import fan_out, keyrings, replication, stream_jobs, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     backup = flavor.backup_command(
         flavor.programs(donor),
         parallel=plan.parallel,
-        tmp_dir=f"{plan.run_dir}/scratch",
+        tmp_dir=f"{plan.group_dir if plan.group else plan.run_dir}/scratch",
         socket=donor.server.socket,
         defaults_file=donor.server.defaults_file,
         options_file=options_file,
@@ -81,8 +82,9 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     login = f"{recipient.receive_user}@{recipient.address or plan.recipient}"
     counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
     ssh = shlex.join(["ssh", "-o", f"Ciphers={plan.ciphers}", login, plan.run_id])
+    read = [*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter]
     commands = [
-        f"{plan.donor}: {_pipe(*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter, ssh)}",
+        *_send(plan, read, ssh),
         f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream_jobs.receive_commands(plan, extract)))}",
     ]
     if flavor.carries_keys and survey.donor.host:
@@ -91,6 +93,18 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
         )
         commands.insert(0, _write(plan.donor, options_file, text.masked))
     return tuple(commands)
+
+
+def _send(plan: Plan, read: list[str], ssh: str) -> list[str]:
+    """Return the pipes on the donor; with several recipients, one of them reads for all."""
+    if not plan.group:
+        return [f"{plan.donor}: {_pipe(*read, ssh)}"]
+    fifos = [fan_out.fifo_path(dataclasses.replace(plan, run_id=run)) for run in plan.group_runs]
+    buffer = fan_out.branch_stage(plan).argv
+    return [
+        f"{plan.donor}: {_pipe(*read, shlex.join(['tee', '-p', '--', *fifos]))} >/dev/null",
+        f"{plan.donor}: {_pipe(shlex.join(buffer), 'pv', ssh)}",
+    ]
 
 
 def _prepare(config: Config, plan: Plan) -> tuple[str, ...]:

@@ -169,7 +169,8 @@ def _clone_group(
     if not yes:
         output.talk("\n\n".join(map(describe_change, plans)))
         output.confirm(f"Clone {donor} to {', '.join(recipients)}?")
-    said = groups.go(call, groups.begin(plans, playbook), follow.list_steps(playbook))
+    steps = follow.list_steps(playbook)
+    said = groups.go(call, plans[0].group, groups.begin(plans, playbook), steps)
     groups.report(call, plans[0].group, {p.run_id: p.recipient for p in plans}, said)
 
 

@@ -54,9 +54,17 @@ def go(
             begun.set()
         shown.feed(event)
 
+    def describe() -> str:
+        if not begun.is_set():
+            return "ended before anything was done"
+        return (
+            "detached: the run goes on where remote jobs run; "
+            f"resume with: xbvault runs resume {run_id}"
+        )
+
     unsubscribe = call.backend.subscribe(listen)
     try:
-        with _detachable(run_id, begun):
+        with detachable(describe):
             return act()
     except OrchestratorError as error:
         with contextlib.suppress(OrchestratorError):
@@ -175,20 +183,18 @@ def _tell_way_on(call: Call, error: OrchestratorError, record: RunRecord) -> Non
 
 
 @contextlib.contextmanager
-def _detachable(run_id: str, begun: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM leave the run as it is, to be resumed.
+def detachable(describe: Callable[[], str]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM leave runs as they are, to be resumed.
 
     The engine's thread cannot be interrupted, and an ordinary exit would wait for it to the end
     of the run: so the process ends at once. What is under way on the hosts goes on there.
+
+    Args:
+        describe: Returns what is said at the end.
     """
 
     def detach(_number: int, _frame: Any) -> NoReturn:
-        text = (
-            "detached: the run goes on where remote jobs run; "
-            f"resume with: xbvault runs resume {run_id}"
-            if begun.is_set()
-            else "ended before anything was done"
-        )
+        text = describe()
         # written past rich and click, whose locks the interrupted thread may hold
         restore = _SHOW_CURSOR if sys.stderr.isatty() else ""
         with contextlib.suppress(OSError):

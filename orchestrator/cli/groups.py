@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import signal
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from orchestrator import errors, models, summary
 from orchestrator.cli import follow, group_view, output, view
@@ -17,7 +17,7 @@ from orchestrator.errors import OrchestratorError, PartialError
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.cli.call import Call
     from orchestrator.config import Config
@@ -79,11 +79,14 @@ def find(call: Call, config: Config, name: str) -> list[RunRecord]:
     return [found[run] for run in wanted if run in found]
 
 
-def go(call: Call, members: Sequence[Member], steps: Sequence[view.StepView]) -> dict[str, str]:
+def go(
+    call: Call, group: str, members: Sequence[Member], steps: Sequence[view.StepView]
+) -> dict[str, str]:
     """Do the runs side by side, and show them; return the words of those that failed, by run.
 
     Args:
         call: The call.
+        group: Its name.
         members: The runs.
         steps: The steps of each, in order.
     """
@@ -99,7 +102,7 @@ def go(call: Call, members: Sequence[Member], steps: Sequence[view.StepView]) ->
             member.run_id: call.backend.start_run({"config": path, **member.order})
             for member in members
         }
-        with _detachable(list(processes.values())):
+        with follow.detachable(lambda: _leave(group, list(processes.values()))):
             left = dict(processes)
             while left:
                 ended = [run for run, process in left.items() if process.poll() is not None]
@@ -130,17 +133,22 @@ def report(call: Call, group: str, recipients: Mapping[str, str], said: Mapping[
     """
     config = call.load_config()
     records = [record for record in map(_reader(call, config), recipients) if record is not None]
-    failed = {r.run_id: follow.read_error(r) for r in records if r.status != "succeeded"}
-    known = {record.run_id for record in records}
-    failed |= {run: _read_early_error(said.get(run, "")) for run in recipients if run not in known}
+    known = {record.run_id: record for record in records}
+    failed = {
+        run: _find_error(known.get(run), said.get(run, ""))
+        for run in recipients
+        if run not in known or known[run].status != "succeeded"
+    }
     status = (
         "succeeded" if not failed else "failed" if len(failed) == len(recipients) else "partial"
     )
     document = summary.build_group_document(group, records, status=status)
     if not call.as_json:
         for record in records:
-            output.talk("") if record is not records[0] else None
-            print_record(record)
+            click.echo(f"== {record.plan.recipient}")
+            follow.print_findings(record)
+            click.echo(follow.describe_end(record))
+            click.echo("")
     if not failed:
         if call.as_json:
             output.print_document(document)
@@ -156,15 +164,6 @@ def report(call: Call, group: str, recipients: Mapping[str, str], said: Mapping[
     )
 
 
-def print_record(record: RunRecord) -> None:
-    """Print one recipient's findings."""
-    import click  # noqa: PLC0415 - as its neighbours print
-
-    click.echo(f"== {record.plan.recipient}")
-    follow.print_findings(record)
-    click.echo(follow.describe_end(record))
-
-
 def _reader(call: Call, config: Config) -> Callable[[str], RunRecord | None]:
     def read(run: str) -> RunRecord | None:
         with contextlib.suppress(errors.ConfigError):  # it never began
@@ -174,31 +173,23 @@ def _reader(call: Call, config: Config) -> Callable[[str], RunRecord | None]:
     return read
 
 
-def _read_early_error(text: str) -> OrchestratorError:
-    """Return the error that a process ended with before its run was in the journal."""
-    try:
-        return errors.from_json(json.loads(text))
-    except (ValueError, TypeError):
-        return OrchestratorError("its process ended without a word", hint="begin a new run")
+def _find_error(record: RunRecord | None, said: str) -> OrchestratorError:
+    """Return why a run is not done: as its process said it, or else as the journal has it.
+
+    A process may have ended before its run was in the journal, or because another one holds it.
+    """
+    with contextlib.suppress(ValueError, TypeError):
+        return errors.from_json(json.loads(said))
+    if record is not None:
+        return follow.read_error(record)
+    return OrchestratorError("its process ended without a word", hint="begin a new run")
 
 
-@contextlib.contextmanager
-def _detachable(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM leave the runs as they are; each says how it is resumed."""
-
-    def detach(_number: int, _frame: Any) -> NoReturn:
-        for process in processes:
-            with contextlib.suppress(OSError):
-                process.send_signal(signal.SIGTERM)
+def _leave(group: str, processes: Sequence[subprocess.Popen[bytes]]) -> str:
+    """Tell the processes to leave their runs as they are; return what is to be said."""
+    for process in processes:
         with contextlib.suppress(OSError):
-            os.write(
-                2, b"\ndetached: the runs go on where remote jobs run; see: xbvault runs list\n"
-            )
-        os._exit(follow.DETACHED)
-
-    before = {number: signal.signal(number, detach) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            process.terminate()
+    return (
+        f"detached: the runs go on where remote jobs run; resume with: xbvault runs resume {group}"
+    )

@@ -12,6 +12,7 @@ from orchestrator import summary
 from orchestrator.cli import follow, groups, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.run_file import RunFile
+from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,10 +116,14 @@ def resume(call: Call, run: str) -> None:
     The backup_id of clones that began together stands for all of them.
     """
     config = call.load_config()
-    if together := groups.find(call, config, run):
+    try:
+        record = call.backend.read_run(config, run)
+    except ConfigError:
+        together = groups.find(call, config, run)
+        if not together:
+            raise
         _resume_group(call, run, together)
         return
-    record = call.backend.read_run(config, run)
     steps = follow.list_done_steps(call, record)
     ended = follow.go(
         call, record.run_id, steps, lambda: call.backend.resume_run(config, record.run_id)
@@ -166,7 +171,7 @@ def _resume_group(call: Call, name: str, together: Sequence[RunRecord]) -> None:
     members = groups.resume(together)
     playbook = call.backend.parse_playbook(together[0].playbook_text)
     call.document = summary.build_group_document(name, together)
-    said = groups.go(call, members, follow.list_steps(playbook)) if members else {}
+    said = groups.go(call, name, members, follow.list_steps(playbook)) if members else {}
     known = {record.run_id: record.plan.recipient for record in together}
     groups.report(call, name, {r: known.get(r, r) for r in together[0].plan.group_runs}, said)
 

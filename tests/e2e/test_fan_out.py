@@ -1,13 +1,14 @@
 """Several clones from one reading of the donor, and what becomes of one that is lost half way.
 
 One laboratory with three replicas for the whole file. Its fixtures are the story: three clones begin
-together, the power of one recipient goes in the middle of the stream, and that one is resumed. So
-the tests hold in their order.
+together, the power of one recipient goes in the middle of the stream, and that one is resumed; then
+two are cloned anew, and one is cancelled. So the tests hold in their order.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -75,6 +76,46 @@ def call(lab: CloneLab, config: Path, *arguments: str) -> Group:
     return Group(document=json.loads(finished.stdout), status=finished.returncode, config=config)
 
 
+@contextlib.contextmanager
+def held_stream(
+    lab: CloneLab, config: Path, held: str, *recipients: str
+) -> Iterator[concurrent.futures.Future[Group]]:
+    """Clone to several hosts, and be in the middle of the stream: the branch of one stands still."""
+    branch = f"mbuffer.*-{held}-"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        arguments = ("clone", DONOR, *recipients, "--replace", "--yes")
+        cloning = pool.submit(call, lab, config, *arguments)
+
+        def happens(command: str) -> bool:
+            if cloning.done():
+                raise AssertionError(f"it has ended: {cloning.result().document}")
+            return bool(lab.on(DONOR, command, check=False).strip())
+
+        wait_until(lambda: happens(f"pgrep -f '{branch}'"), "a branch", timeout_seconds=90)
+        lab.on(DONOR, f"pkill -STOP -f '{branch}'")
+        try:
+            wait_until(
+                lambda: happens("cat /var/lib/xbvault/jobs/*.read-donor/begun"),
+                "the reading",
+                timeout_seconds=90,
+            )
+            yield cloning
+        finally:
+            lab.on(DONOR, f"pkill -CONT -f '{branch}'", check=False)
+
+
+def find_starters(lab: CloneLab) -> list[str]:
+    """Return the runs that have started a job which reads the donor for several, oldest first."""
+    return [
+        log.stem
+        for log in sorted((lab.directory / "state/logs").glob("*.jsonl"))
+        if any(
+            event["event"] == "job.started" and event["job"].endswith(".read-donor")
+            for event in map(json.loads, log.read_text(encoding="utf-8").splitlines())
+        )
+    ]
+
+
 def list_leftovers(lab: CloneLab) -> list[str]:
     """Return what of any run is left on the donor, and of processes on the hosts."""
     script = (
@@ -115,27 +156,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
 def first(lab: CloneLab) -> Group:
     """Clone to three hosts, and take the power from the third while the stream goes on."""
     config = write_config(lab)
-    branch = f"mbuffer.*-{LOST}-"
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        cloning = pool.submit(call, lab, config, "clone", DONOR, *RECIPIENTS, "--yes")
-
-        def happens(command: str) -> bool:
-            if cloning.done():
-                raise AssertionError(f"it has ended: {cloning.result().document}")
-            return bool(lab.on(DONOR, command, check=False).strip())
-
-        wait_until(lambda: happens(f"pgrep -f '{branch}'"), "a branch", timeout_seconds=90)
-        lab.on(DONOR, f"pkill -STOP -f '{branch}'")
-        try:
-            wait_until(
-                lambda: happens("cat /var/lib/xbvault/jobs/*.read-donor/begun"),
-                "the reading",
-                timeout_seconds=90,
-            )
-            lab.lab("power-off", LOST)
-        finally:
-            lab.on(DONOR, f"pkill -CONT -f '{branch}'")
-        return cloning.result(timeout=300)
+    with held_stream(lab, config, LOST, *RECIPIENTS) as cloning:
+        lab.lab("power-off", LOST)
+    return cloning.result(timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -189,14 +212,7 @@ def test_the_donor_was_read_once(lab: CloneLab, first: Group) -> None:
     """All branches that ended well carried the same bytes, and they are those that were read."""
     counts = {first.runs[name]["bytes_streamed"] for name in RECIPIENTS[:2]}
     assert len(counts) == 1
-    log = lab.directory / "state/logs"
-    started = [
-        json.loads(line)["job"]
-        for name in RECIPIENTS
-        for line in (log / f"{first.runs[name]['run_id']}.jsonl").read_text().splitlines()
-        if '"job.started"' in line
-    ]
-    assert len([job for job in started if job.endswith(".read-donor")]) == 1
+    assert len(find_starters(lab)) == 1
 
 
 def test_each_replica_has_keys_of_its_own(lab: CloneLab, first: Group) -> None:
@@ -247,3 +263,28 @@ def test_each_run_is_a_run_like_any_other(lab: CloneLab, second: Group) -> None:
         shown = show_run(lab, second.runs[name]["run_id"], config=second.config)
         assert shown["status"] == "succeeded"
         assert {step["status"] for step in shown["steps"]} == {"succeeded"}
+
+
+@pytest.fixture(scope="module")
+def third(lab: CloneLab, second: Group) -> tuple[Group, str]:
+    """Clone two anew, and cancel the one whose run has started the reading, in mid-stream."""
+    assert second.status == 0
+    earlier = find_starters(lab)
+    with held_stream(lab, second.config, "replica2", "replica", "replica2") as cloning:
+        (starter,) = (run for run in find_starters(lab) if run not in earlier)
+        lab.xbvault("runs", "cancel", starter, "--yes", config=second.config)
+    return cloning.result(timeout=300), starter
+
+
+def test_the_reading_outlives_the_run_that_began_it(
+    lab: CloneLab, third: tuple[Group, str]
+) -> None:
+    """The run that started it is cancelled and cleaned up; the other one gets the whole stream."""
+    group, cancelled = third
+    assert group.status == 9, group.document
+    status = {run["run_id"]: run["status"] for run in group.document["runs"]}
+    assert status.pop(cancelled) == "cancelled"
+    assert list(status.values()) == ["succeeded"]
+    for host in RECIPIENTS[:2]:
+        check_arrival(lab, target=host)
+    assert list_leftovers(lab) == []

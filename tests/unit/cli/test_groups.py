@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_lab import CommandLine, make_plan, make_record
+from rich.console import Console
 
 from orchestrator.cli import view
 from orchestrator.cli.group_view import LiveGroupView
-from orchestrator.errors import CommandError
+from orchestrator.errors import CommandError, LockHeldError
 from orchestrator.models import Check
 
 if TYPE_CHECKING:
@@ -129,6 +131,16 @@ def test_a_group_is_resumed_by_its_name(line: CommandLine) -> None:
     assert "succeeded: run-replica3" in result.stdout
 
 
+def test_a_run_that_another_process_holds_is_told(line: CommandLine) -> None:
+    """Not as one that was interrupted, which is all that the journal knows."""
+    line.backend.records["run-replica2"] = member("run-replica2", "running")
+    held = LockHeldError("run run-replica2 is held by process 7")
+    line.backend.said["run-replica2"] = json.dumps(held.as_json())
+    result = line.call("runs", "resume", GROUP)
+    assert result.exit_code == 9
+    assert "run-replica2: run run-replica2 is held by process 7" in result.stderr
+
+
 def test_lines_begin_with_the_recipient(line: CommandLine) -> None:
     """In a pipe, each line of the talk says whose it is."""
     state = line.backend.load_config(line.config).state_directory / "logs"
@@ -141,10 +153,6 @@ def test_lines_begin_with_the_recipient(line: CommandLine) -> None:
 
 def test_the_live_view_has_a_line_for_each_recipient() -> None:
     """With the step that each is at."""
-    import io  # noqa: PLC0415 - for this test
-
-    from rich.console import Console  # noqa: PLC0415 - for this test
-
     console = Console(file=io.StringIO(), width=80, height=20)
     steps = [view.StepView("stream-backup"), view.StepView("verify-backup-set")]
     shown = LiveGroupView({"r1": "replica", "r2": "replica2"}, steps, console)
