@@ -127,7 +127,7 @@ FIGURES = (
         plus=20,
     ),
 )
-"""What issue 5 asks for."""
+"""What the project wants to reach."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
