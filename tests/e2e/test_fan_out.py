@@ -273,6 +273,8 @@ def third(lab: CloneLab, second: Group) -> tuple[Group, str]:
     with held_stream(lab, second.config, "replica2", "replica", "replica2") as cloning:
         (starter,) = (run for run in find_starters(lab) if run not in earlier)
         lab.xbvault("runs", "cancel", starter, "--yes", config=second.config)
+        # mariadb-backup was not seen to miss it; it is what the tool was told to work in.
+        assert lab.on(DONOR, f"ls -d /var/lib/xbvault/runs/*-{DONOR}-*/scratch", check=False)
     return cloning.result(timeout=300), starter
 
 
