@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from orchestrator import wire
 from orchestrator.errors import ConfigError, PreconditionError
 
+SSH_PORT = 22
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~%!$&()*+,;=:/-]*)?")
@@ -325,6 +326,14 @@ class HostConfig(_Model):
             raise PydanticCustomError("missing", "its keys are in Vault")
         return value
 
+    def find_stream_address(self, name: str) -> tuple[str, int]:
+        """Return the address and port at which the host takes a stream from another.
+
+        Args:
+            name: The host's.
+        """
+        return self.address or name, self.ssh_port or SSH_PORT
+
     @property
     def has_keys_in_vault(self) -> bool:
         """Whether its server reads its keys from Vault itself."""
@@ -356,6 +365,11 @@ class CloneConfig(_Model):
     )
     nice: bool = Field(
         False, description="the donor's server comes before its backup tool (nice, ionice)"
+    )
+    relay: bool = Field(
+        False,
+        description="where the donor does not reach the recipient, the stream goes through this "
+        "machine",
     )
     compress: Compression = Field(
         wire.AUTO,

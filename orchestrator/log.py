@@ -37,6 +37,7 @@ EVENTS = (
     "step.failed",
     "command.failed",
     "job.started",
+    "relay.opened",
     "job.attached",
     "job.progress",
     "job.ended",

@@ -269,6 +269,7 @@ class Plan:
         nice: Whether the donor's server comes before its backup tool and compressor.
         compress: How the stream is compressed: ``none`` or ``zstd:LEVEL``.
         compress_reason: What that was concluded from.
+        relay: Whether the stream goes through the orchestrator's machine.
         ciphers: For OpenSSH, the best first; empty for those that a run takes by itself.
         has_keyring: Whether the donor has keys to carry over.
         commands: For the reader: the commands that will run, by step.
@@ -315,6 +316,7 @@ class Plan:
     compress: str = "none"
     compress_reason: str = ""
     ciphers: str = ""
+    relay: bool = False
     server_id: str = ""
     group_runs: tuple[str, ...] = ()
 

@@ -39,6 +39,7 @@ class CloneOptions:
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
         nice: Whether the donor's server comes before its backup tool.
         compress: ``auto``, ``none`` or ``zstd:LEVEL``.
+        relay: Whether the stream may go through this machine.
     """
 
     parallel: int | None = None
@@ -49,6 +50,7 @@ class CloneOptions:
     throttle: str | None = None
     nice: bool | None = None
     compress: str | None = None
+    relay: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -206,11 +208,13 @@ def read_manner(config: Config, options: CloneOptions) -> dict[str, Any]:
         ConfigError: An option means nothing.
     """
     nice = config.clone.nice if options.nice is None else options.nice
+    relay = config.clone.relay if options.relay is None else options.relay
     try:
         return {
             "throttle": wire.parse_rate(options.throttle or config.clone.throttle),
             "compress": wire.parse_compression(options.compress or config.clone.compress),
             "nice": nice,
+            "relay": relay,
         }
     except ValueError as error:
         raise ConfigError(f"an option {error}", hint="see `xbvault clone --help`") from error
@@ -276,6 +280,7 @@ def _plan(
         nice=request.nice,
         compress=choice.compress,
         compress_reason=choice.reason,
+        relay=preflight.needs_relay(survey, request),
         ciphers=wire.choose_ciphers(has_aes=source.has_aes and target.has_aes),
         tool_version=source.tool_version,
         keyring=config.host(request.recipient).keyring.kind,

@@ -17,6 +17,7 @@ from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
+from orchestrator.remote import LOOPBACK
 from orchestrator.steps import fan_out, keyrings, replication, stream_jobs, tool_keys
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.models import Place, Plan
 
 FROM_SET = "<from the set>"
+FROM_RELAY = "<port of the relay>"
+HERE = "this machine"
 FROM_MEMORY = "<from free memory>"
 _UNKNOWN_NUMBER = 2**63 - 1
 """Stands for a number that only the run will know, until the text around it is made."""
@@ -79,14 +82,21 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
         staging_dir=plan.staging_dir,
     )
     recipient = config.host(plan.recipient)
-    login = f"{recipient.receive_user}@{recipient.address or plan.recipient}"
+    address, port = recipient.find_stream_address(plan.recipient)
+    login = f"{recipient.receive_user}@{LOOPBACK if plan.relay else address}"
     counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
     ssh = shlex.join(["ssh", "-o", f"Ciphers={plan.ciphers}", login, plan.run_id])
+    if plan.relay:
+        ssh = ssh.replace(login, f"-p {FROM_RELAY} {login}")
     read = [*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter]
     commands = [
         *_send(plan, read, ssh),
         f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream_jobs.receive_commands(plan, extract)))}",
     ]
+    if plan.relay:
+        commands.insert(
+            0, f"{HERE}: ssh -R {LOOPBACK}:0:{address}:{port} {shlex.quote(plan.donor)} cat"
+        )
     if flavor.carries_keys and survey.donor.host:
         text = tool_keys.make_backup_options(
             config, plan, datadir=survey.donor.host.real_datadir, transition_key=_key(plan)

@@ -78,34 +78,12 @@ class Backend:
         return registry.REGISTRY[name]
 
     def make_plan(
-        self,
-        config: Config,
-        donor: str,
-        recipient: str,
-        *,
-        parallel: int | None,
-        replace: bool,
-        require_encryption: bool,
-        checksums: str | None,
-        source: str | None,
-        throttle: str | None,
-        nice: bool | None,
-        compress: str | None,
+        self, config: Config, donor: str, recipient: str, **options: Any
     ) -> tuple[Plan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a clone, and what the preflight found."""
         from orchestrator import plan
 
-        options = plan.CloneOptions(
-            parallel=parallel,
-            replace=replace,
-            require_encryption=require_encryption,
-            checksums=checksums,
-            source=source,
-            throttle=throttle,
-            nice=nice,
-            compress=compress,
-        )
-        return plan.make_plan(config, donor, recipient, options=options)
+        return plan.make_plan(config, donor, recipient, options=plan.CloneOptions(**options))
 
     def make_group(
         self, config: Config, donor: str, recipients: Sequence[str], **options: Any

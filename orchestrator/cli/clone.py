@@ -77,6 +77,11 @@ def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
     help="Let the donor's server come before its backup tool (nice, ionice); else clone.nice.",
 )
 @click.option(
+    "--relay/--no-relay",
+    default=None,
+    help="Where DONOR does not reach the recipient, stream through this machine; else clone.relay.",
+)
+@click.option(
     "--compress",
     metavar="auto|none|zstd[:LEVEL]",
     callback=_check(wire.parse_compression),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import flavors, lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
-from orchestrator.facts import accounts, hosts, instances, places
+from orchestrator.facts import accounts, hosts, instances, places, ways
 from orchestrator.facts import sample as samples
 from orchestrator.privileges import vault as vault_rights
 from orchestrator.privileges.database import wanted_privileges
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.places import Places
     from orchestrator.facts.sample import WireFacts
+    from orchestrator.facts.ways import Way
     from orchestrator.models import Secret
     from orchestrator.remote import Remote
     from orchestrator.vault import Health, TokenInfo, Vault
@@ -153,6 +154,7 @@ class Survey:
         source: What the host told that the new replica follows, where it is not the donor.
         upstream: How the donor reaches its own source, where that is to be followed.
         connection: How the recipient reaches the server to follow; None if that could not be tried.
+        way: How the donor reaches the recipient's SSH server; None if that could not be tried.
     """
 
     donor: HostSurvey
@@ -163,6 +165,7 @@ class Survey:
     source: HostSurvey | None = None
     upstream: UpstreamSurvey | None = None
     connection: Connection | None = None
+    way: Way | None = None
 
     @property
     def errors(self) -> tuple[OrchestratorError, ...]:
@@ -239,13 +242,16 @@ def read_survey(
             state = lock.read_lock(recipient)
         except OrchestratorError as error:
             errors.append(error)
-    upstream = connection = None
+    upstream = connection = way = None
     if not errors and not surveys[donor.name].errors:
         followed = source.name if source else donor.name
         try:
             if source is not None:
                 upstream = _read_upstream(config, donor, source.name, surveys[donor.name])
             connection = _try_connection(recipient, config, followed, surveys[recipient.name])
+            way = ways.read_way(
+                donor, recipient, *config.host(recipient.name).find_stream_address(recipient.name)
+            )
         except OrchestratorError as error:
             errors.append(error)
     arriving = None
@@ -272,6 +278,7 @@ def read_survey(
         source=source_survey,
         upstream=upstream,
         connection=connection,
+        way=way,
     )
 
 

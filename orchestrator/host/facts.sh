@@ -123,7 +123,9 @@ sshd=$(command -v sshd || echo /usr/sbin/sshd)
 if [ -x "$sshd" ]; then
     "$sshd" -T -C "user=$receive_user" 2>/dev/null | while read -r key value; do
         case $key in
-        clientaliveinterval) say "sshd.$key" "$value" ;;
+        clientaliveinterval | allowtcpforwarding | disableforwarding | permitlisten)
+            say "sshd.$key" "$value"
+            ;;
         trustedusercakeys)
             say "sshd.$key" "$value"
             if [ -r "$value" ]; then

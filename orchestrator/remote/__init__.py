@@ -13,10 +13,12 @@ from orchestrator.remote.commands import (
     show_command,
 )
 from orchestrator.remote.files import find_secret
-from orchestrator.remote.interface import Remote, Result
+from orchestrator.remote.interface import LOOPBACK, Relay, Remote, Result
 from orchestrator.remote.ssh import SshRemote
 
 __all__ = [
+    "LOOPBACK",
+    "Relay",
     "Remote",
     "Result",
     "SshRemote",

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from orchestrator.models import Secret
+
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,17 @@ class Result:
     def text(self) -> str:
         """The standard output as text; what is not UTF-8 is replaced."""
         return self.stdout.decode("utf-8", errors="replace")
+
+
+class Relay(Protocol):
+    """A way from one host to another through this machine.
+
+    It outlives this process as long as a connection goes through it.
+    """
+
+    @property
+    def port(self) -> int:
+        """Port of `LOOPBACK` on the host at which the way begins."""
 
 
 class Remote(Protocol):
@@ -105,6 +120,24 @@ class Remote(Protocol):
 
     def host_key_lines(self, addresses: Sequence[str]) -> list[str]:
         """Return known_hosts lines of the addresses with the key that was verified here."""
+
+    def find_address(self) -> tuple[str, int]:
+        """Return the address and port of its SSH server, as this machine connects to it.
+
+        Raises:
+            PreconditionError: This machine reaches it through another one.
+        """
+
+    def open_relay(self, target: tuple[str, int]) -> AbstractContextManager[Relay]:
+        """Open a way from the host to an address that this machine reaches.
+
+        Args:
+            target: Address and port.
+
+        Raises:
+            HostUnreachableError: The way could not be opened.
+            PreconditionError: The host does not allow it.
+        """
 
     def close(self) -> None:
         """Close the connection; the next use opens another one."""

@@ -17,7 +17,7 @@ from orchestrator.errors import (
     LockHeldError,
     PreconditionError,
 )
-from orchestrator.remote import files, hops, sudo
+from orchestrator.remote import files, hops, relay, sudo
 from orchestrator.remote.channel import Conversation
 from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
 from orchestrator.remote.errors import FAILURES, UNREACHABLE_HINT, translate
@@ -134,6 +134,16 @@ class SshRemote:
         """Return known_hosts lines with the verified key; see `Remote.host_key_lines`."""
         key = self._find_link().transport.get_remote_server_key()
         return [f"{address} {key.get_name()} {key.get_base64()}" for address in addresses]
+
+    def find_address(self) -> tuple[str, int]:
+        """Return its SSH server as this machine connects to it; see `Remote.find_address`."""
+        hop = relay.find_direct_hop(self.name, self._host, self._ssh)
+        return hop.address, hop.port
+
+    def open_relay(self, target: tuple[str, int]) -> relay.Relay:
+        """Open a way from the host through this machine; see `Remote.open_relay`."""
+        command = relay.make_command(self.name, self._host, self._ssh, target=target)
+        return relay.Relay(command, self.name)
 
     def close(self) -> None:
         """Close the connection; the next use opens another one."""

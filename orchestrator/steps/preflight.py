@@ -54,6 +54,7 @@ def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
         compress=plan.compress,
         throttle=plan.throttle,
         nice=plan.nice,
+        relay=plan.relay,
         group_runs=plan.group_runs,
     )
     seen = survey.read_survey(

@@ -76,8 +76,9 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
             stream_jobs.arm_receiver(tools, plan, receive)
             tool_keys.record_set(tools, plan)
             stream_jobs.make_credential(tools, plan)
-            stream_jobs.start_sender(tools, plan, send, joins=joins)
-            _wait_for_connection(tools, plan, send, receive, reads=not joins)
+            with stream_jobs.open_way(tools, plan) as address:
+                stream_jobs.start_sender(tools, plan, send, joins=joins, address=address)
+                _wait_for_connection(tools, plan, send, receive, reads=not joins)
         else:
             joins = not fan_out.is_alone(tools, plan)
             log.get().info("job.attached", job=send, host=plan.donor)

@@ -237,6 +237,11 @@ def describe_stream(plan: Plan, ends: Ends) -> Stream:
 
 
 def _way_hint(plan: Plan) -> str:
+    if plan.relay:
+        return (
+            f"see the ways from this machine to {plan.donor} and {plan.recipient}, then `xbvault "
+            "runs resume`, which streams again; the recipient's data was not touched"
+        )
     return (
         f"see the way from {plan.donor} to the SSH port of {plan.recipient}, then `xbvault runs "
         "resume`; the recipient's data was not touched"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, jobs, wire
+from orchestrator.remote import LOOPBACK
 from orchestrator.steps import bottleneck, fan_out, places, tool_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from orchestrator.models import Plan
     from orchestrator.steps.registry import Tools
 
@@ -49,8 +53,6 @@ def arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
 
 def make_credential(tools: Tools, plan: Plan) -> None:
     """Make a key pair on the donor's tmpfs, and have Vault sign it for this recipient alone."""
-    recipient = tools.config.host(plan.recipient)
-    address, port = recipient.address or plan.recipient, recipient.ssh_port or 22
     key = f"{plan.secret_dir}/id"
     tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
     tools.donor.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
@@ -63,14 +65,33 @@ def make_credential(tools: Tools, plan: Plan) -> None:
         principal=f"xbvault-receive-{plan.recipient}",
         ttl_seconds=CREDENTIAL_SECONDS,
     )
-    known = tools.recipient.host_key_lines(
-        [address if port == 22 else f"[{address}]:{port}"]  # noqa: PLR2004 - SSH's own port
-    )
+    known = tools.recipient.host_key_lines([plan.recipient.lower()])
     tools.donor.write_file(f"{key}-cert.pub", certificate.strip() + "\n")
     tools.donor.write_file(f"{plan.secret_dir}/known_hosts", "\n".join(known) + "\n")
 
 
-def start_sender(tools: Tools, plan: Plan, send: str, *, joins: bool) -> None:
+@contextlib.contextmanager
+def open_way(tools: Tools, plan: Plan) -> Iterator[tuple[str, int]]:
+    """Yield the address and port that the donor connects to for the recipient.
+
+    A way through this machine begins on the donor's loopback. It may be left once the stream goes
+    through it, and ends with it.
+
+    Raises:
+        HostUnreachableError: That way could not be opened.
+        PreconditionError: The donor does not allow it, or this machine reaches the recipient only
+            through another.
+    """
+    if not plan.relay:
+        yield tools.config.host(plan.recipient).find_stream_address(plan.recipient)
+        return
+    with tools.donor.open_relay(tools.recipient.find_address()) as relay:
+        yield LOOPBACK, relay.port
+
+
+def start_sender(
+    tools: Tools, plan: Plan, send: str, *, joins: bool, address: tuple[str, int]
+) -> None:
     """Start the job that sends to the recipient.
 
     Args:
@@ -78,6 +99,7 @@ def start_sender(tools: Tools, plan: Plan, send: str, *, joins: bool) -> None:
         plan: The clone.
         send: Its name.
         joins: Whether it gets the stream from the job that reads the donor for several.
+        address: Where the donor connects to, and the port.
     """
     before = (fan_out.branch_stage(plan),) if joins else make_reader(tools, plan, plan.run_dir)
     jobs.start_job(
@@ -87,9 +109,9 @@ def start_sender(tools: Tools, plan: Plan, send: str, *, joins: bool) -> None:
             stages=(
                 *before,
                 jobs.Stage(
-                    argv=_send_command(tools, plan),
+                    argv=_send_command(tools, plan, address),
                     role=bottleneck.ENCRYPT,
-                    port=tools.config.host(plan.recipient).ssh_port or 22,
+                    port=address[1],
                 ),
             ),
             count_after=len(before) - 1,
@@ -129,9 +151,10 @@ def make_reader(tools: Tools, plan: Plan, folder: str) -> tuple[jobs.Stage, ...]
     )
 
 
-def _send_command(tools: Tools, plan: Plan) -> tuple[str, ...]:
-    recipient = tools.config.host(plan.recipient)
+def _send_command(tools: Tools, plan: Plan, address: tuple[str, int]) -> tuple[str, ...]:
+    where, port = address
     options = {
+        "HostKeyAlias": plan.recipient.lower(),
         "CertificateFile": f"{plan.secret_dir}/id-cert.pub",
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": f"{plan.secret_dir}/known_hosts",
@@ -154,11 +177,11 @@ def _send_command(tools: Tools, plan: Plan) -> tuple[str, ...]:
         f"{plan.secret_dir}/id",
         *(part for name, value in options.items() for part in ("-o", f"{name}={value}")),
         "-p",
-        str(recipient.ssh_port or 22),
+        str(port),
         "-l",
-        recipient.receive_user,
+        tools.config.host(plan.recipient).receive_user,
         "--",
-        recipient.address or plan.recipient,
+        where,
         plan.run_id,
     )
 

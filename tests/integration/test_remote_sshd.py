@@ -666,3 +666,58 @@ def test_server_leaves_nothing() -> None:
     assert not folder.exists()
     assert has_ended(pid)
     remote.close()
+
+
+def scan(port: int) -> str:
+    """Return the host keys that answer at a port of the loopback."""
+    found = subprocess.run(
+        ["ssh-keyscan", "-T", "5", "-p", str(port), "127.0.0.1"], capture_output=True, check=False
+    )
+    return found.stdout.decode()
+
+
+def test_a_relay_leads_to_another_server_and_ends_with_its_last_connection(
+    server: sshd.Sshd, own_server: sshd.Sshd, connect: Connect
+) -> None:
+    """What connects to its port comes out at the other server, also when it has been let go."""
+    target = connect(own_server).find_address()
+    assert target == ("127.0.0.1", own_server.port)
+    with connect(server).open_relay(target) as relay:
+        assert own_server.known_line("ecdsa").split()[2] in scan(relay.port)
+        through = socket.create_connection(("127.0.0.1", relay.port), timeout=5)
+    assert through.recv(4) == b"SSH-"
+    through.close()
+    end = time.monotonic() + 10
+    while time.monotonic() < end and scan(relay.port):
+        time.sleep(0.1)
+    assert not scan(relay.port)
+
+
+def test_a_host_that_lets_nobody_relay_says_so(connect: Connect) -> None:
+    """Its setting is named, for it is the reason."""
+    with (
+        sshd.running_sshd(extra="AllowTcpForwarding no") as running,
+        pytest.raises(PreconditionError, match="does not let this machine relay") as caught,
+    ):
+        connect(running).open_relay(("127.0.0.1", 22))
+    assert "AllowTcpForwarding" in caught.value.hint
+
+
+def test_a_relay_from_a_host_that_is_not_there(connect: Connect) -> None:
+    """It says what OpenSSH said."""
+    with sshd.running_sshd() as running:
+        remote = connect(running)
+        running.stop()
+        with pytest.raises(HostUnreachableError, match="Connection refused"):
+            remote.open_relay(("127.0.0.1", 22))
+
+
+def test_a_host_behind_another_has_no_address_of_its_own(
+    own_server: sshd.Sshd, connect: Connect
+) -> None:
+    """This machine would connect to the wrong one."""
+    remote = connect(own_server)
+    with own_server.ssh_config.open("a") as config:
+        config.write("Host *\n  ProxyCommand nc %h %p\n")
+    with pytest.raises(PreconditionError, match="through another"):
+        remote.find_address()

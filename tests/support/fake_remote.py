@@ -7,6 +7,7 @@ command without an answer raises, so that no test passes because of one that it 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from orchestrator.errors import HostUnreachableError, PreconditionError
 from orchestrator.remote import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.models import Secret
+    from orchestrator.remote import Relay
 
     Answer = Result | BaseException | Callable[["Call"], Result]
 
@@ -45,6 +47,13 @@ class Call:
     timeout_seconds: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FakeRelay:
+    """A way through this machine that leads nowhere."""
+
+    port: int
+
+
 class FakeRemote:
     """A host made of dictionaries.
 
@@ -70,6 +79,8 @@ class FakeRemote:
         self.calls: list[Call] = []
         self.host_key = HOST_KEY
         self.is_unreachable = False
+        self.is_behind_another = False
+        self.relayed: list[tuple[str, int]] = []
 
     def answer(
         self, *argv: str, stdout: str | bytes = b"", stderr: str = "", status: int = 0
@@ -137,6 +148,19 @@ class FakeRemote:
         """Return known_hosts lines with the host's key; see `Remote.host_key_lines`."""
         self._reach()
         return [f"{address} {self.host_key}" for address in addresses]
+
+    def find_address(self) -> tuple[str, int]:
+        """Return an address of its own; see `Remote.find_address`."""
+        if self.is_behind_another:
+            raise PreconditionError(f"this machine reaches {self.name} through another")
+        return "192.0.2.1", 22
+
+    @contextlib.contextmanager
+    def open_relay(self, target: tuple[str, int]) -> Iterator[Relay]:
+        """Give a port that leads nowhere; see `Remote.open_relay`."""
+        self._reach()
+        self.relayed.append(target)
+        yield FakeRelay(port=40_000 + len(self.relayed))
 
     def close(self) -> None:
         """Close nothing; the next use works as before."""

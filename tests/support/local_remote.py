@@ -13,8 +13,10 @@ from orchestrator.remote import Result, as_bytes, find_secret, make_command_erro
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from orchestrator.models import Secret
+    from orchestrator.remote import Relay
 
 MOVED = ("/var/lib/xbvault", "/run/xbvault")
 
@@ -92,6 +94,14 @@ class LocalRemote:
         """Return nothing: no connection, no key."""
         del addresses
         return []
+
+    def find_address(self) -> tuple[str, int]:
+        """Refuse: there is no SSH server."""
+        raise NotImplementedError("addresses are for real hosts")
+
+    def open_relay(self, target: tuple[str, int]) -> AbstractContextManager[Relay]:
+        """Refuse: there is no way to anywhere."""
+        raise NotImplementedError("relays are for real hosts")
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

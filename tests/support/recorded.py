@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from fake_remote import FakeRemote
+from fake_remote import HOST_KEY, FakeRemote
 from requests.adapters import BaseAdapter
 
 from orchestrator import config as config_module
@@ -71,23 +71,9 @@ class RecordedBackend(Backend):
         config: Config,
         donor: str,
         recipient: str,
-        *,
-        parallel: int | None,
-        replace: bool,
-        require_encryption: bool,
-        checksums: str | None,
-        source: str | None = None,
-        throttle: str | None = None,
-        nice: bool | None = None,
-        compress: str | None = None,
+        **asked: Any,
     ) -> tuple[Plan, Sequence[Check]]:
-        options = plan.CloneOptions(
-            parallel=parallel,
-            checksums=checksums,
-            throttle=throttle,
-            nice=nice,
-            compress=compress,
-        )
+        options = plan.CloneOptions(**asked)
         return plan.plan_clone(
             config,
             open_vault(config, _read("vault.txt", self._cell)),
@@ -98,9 +84,9 @@ class RecordedBackend(Backend):
                 recipient=recipient,
                 run_id=f"20261121T210500Z-{recipient}-1d4e77c0",
                 backup_id=f"20261121T210500Z-{donor}-6f2c09ab",
-                replace=replace,
-                require_encryption=require_encryption,
-                source=source or "",
+                replace=options.replace,
+                require_encryption=options.require_encryption,
+                source=options.source or "",
                 **plan.read_manner(config, options),
             ),
             options=options,
@@ -144,6 +130,7 @@ def make_remote(
     )
     peer = config.host(RECIPIENT if name == DONOR else DONOR)
     made.answer("timeout", "5", "getent", "ahosts", stdout=f"{peer.address} STREAM\n")
+    made.answer("ssh-keyscan", stdout=f"{peer.address} {HOST_KEY}\n")
     made.answer("sh", "-c", stdout="root\n")
     answers = _read_sections("server.txt", cell)
     words = {_statements(config, name, cell)[key]: text for key, text in answers.items()}

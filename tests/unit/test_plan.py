@@ -10,7 +10,7 @@ from orchestrator.plan import CloneOptions, read_manner
 
 CONFIG = config_module.parse(
     {
-        "clone": {"throttle": "1G", "nice": True, "compress": "zstd"},
+        "clone": {"throttle": "1G", "nice": True, "relay": True, "compress": "zstd"},
         "hosts": {"db1": {"vault_mount": "keys/db1"}},
     }
 )
@@ -19,13 +19,14 @@ CONFIG = config_module.parse(
 def test_the_configuration_decides_where_nothing_was_said() -> None:
     """With values that a plan can hold."""
     found = read_manner(CONFIG, CloneOptions())
-    assert found == {"throttle": 1 << 30, "nice": True, "compress": "zstd:1"}
+    assert found == {"throttle": 1 << 30, "nice": True, "relay": True, "compress": "zstd:1"}
 
 
 def test_the_command_line_comes_first() -> None:
     """Also where it takes away what the configuration asks for."""
-    options = CloneOptions(throttle="none", nice=False, compress="none")
-    assert read_manner(CONFIG, options) == {"throttle": 0, "nice": False, "compress": "none"}
+    options = CloneOptions(throttle="none", nice=False, relay=False, compress="none")
+    found = {"throttle": 0, "nice": False, "relay": False, "compress": "none"}
+    assert read_manner(CONFIG, options) == found
 
 
 @pytest.mark.parametrize("options", [{"throttle": "0"}, {"compress": "zstd:0"}])

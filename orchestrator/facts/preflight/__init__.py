@@ -8,7 +8,7 @@ from orchestrator.facts.preflight.findings import Request
 from orchestrator.facts.preflight.judge import judge, judge_host
 from orchestrator.facts.preflight.pair import server_id_of
 from orchestrator.facts.preflight.report import describe, raise_for
-from orchestrator.facts.preflight.stream import choose_compression
+from orchestrator.facts.preflight.stream import choose_compression, needs_relay
 
 __all__ = [
     "Request",
@@ -16,6 +16,7 @@ __all__ = [
     "describe",
     "judge",
     "judge_host",
+    "needs_relay",
     "raise_for",
     "server_id_of",
 ]

@@ -34,6 +34,7 @@ class Request:
         compress: ``auto``, ``none`` or ``zstd:LEVEL``.
         throttle: Most bytes per second of the stream; 0 for no bound.
         nice: Whether the donor's server comes before the backup tool.
+        relay: Whether the stream may go through this machine.
         group_runs: The clones that share one reading of the donor, this one included.
     """
 
@@ -48,6 +49,7 @@ class Request:
     compress: str = wire.NONE
     throttle: int = 0
     nice: bool = False
+    relay: bool = False
     group_runs: tuple[str, ...] = ()
 
 

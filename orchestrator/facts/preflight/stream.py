@@ -9,15 +9,22 @@ from orchestrator.facts.preflight.findings import size
 from orchestrator.wire import Bound, Choice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from orchestrator.config import Config
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
-    from orchestrator.facts.survey import Survey
+    from orchestrator.facts.survey import HostSurvey, Survey
+    from orchestrator.facts.ways import Way
 
 _MEGABIT = 125_000
 """Bytes."""
+_LETS_RELAY = {
+    "allowtcpforwarding": ("yes", "all", "remote"),
+    "disableforwarding": ("no",),
+    "permitlisten": ("any",),
+}
+"""Settings of an SSH server that a relay needs, with the values that let it be."""
 
 
 def judge_stream(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
@@ -36,6 +43,8 @@ def judge_stream(survey: Survey, config: Config, request: Request) -> Iterator[t
     )
     if request.throttle:
         yield "throttle", _judge_throttle(survey, config, request)
+    if survey.way is not None:
+        yield "stream-way", _judge_way(survey.way, survey.donor, request)
 
 
 def judge_priority(donor: HostFacts) -> Found:
@@ -65,6 +74,47 @@ def choose_compression(survey: Survey, request: Request) -> Choice:
         reason = f"zstd is not installed on {' and '.join(missing)}"
         return Choice(compress=wire.NONE, reason=reason)
     return wire.choose_compression(sample, tuple(_list_bounds(survey, request)))
+
+
+def needs_relay(survey: Survey, request: Request) -> bool:
+    """Return whether the stream has to go through this machine, and may."""
+    return bool(request.relay and survey.way is not None and survey.way.problem)
+
+
+def _judge_way(way: Way, donor: HostSurvey, request: Request) -> Found:
+    """Judge whether the stream gets from the donor to the recipient, directly or by a relay."""
+    where = f"{request.recipient} at {way.address}:{way.port}"
+    if not way.is_tried:
+        return True, f"not tried, for there is no ssh-keyscan on {request.donor}", ""
+    if not way.problem:
+        return True, f"{request.donor} reaches {where}; the stream goes there directly", ""
+    evidence = f"{request.donor} does not reach {where}: {way.problem}"
+    hint = f"open the way from {request.donor} to that port, or see hosts.*.address"
+    if not request.relay:
+        return False, evidence, f"{hint}; or let the stream go through this machine, with --relay"
+    refused = _find_refusal(donor.host.sshd if donor.host else {})
+    if way.no_relay:
+        return False, f"{evidence}; {way.no_relay}", hint
+    if refused:
+        return (
+            False,
+            f"{evidence}; and it does not let this machine relay: {refused}",
+            f"set AllowTcpForwarding in sshd_config of {request.donor} to remote or yes; or {hint}",
+        )
+    return (
+        True,
+        f"{evidence}; the stream goes through this machine, and begins again where this machine or its "
+        "way to either of them fails",
+        "",
+    )
+
+
+def _find_refusal(sshd: Mapping[str, str]) -> str:
+    """Return the setting of an SSH server that lets nobody relay; empty if there is none."""
+    for name, allowed in _LETS_RELAY.items():
+        if name in sshd and sshd[name] not in allowed:
+            return f"{name} {sshd[name]}"
+    return ""
 
 
 def _list_without_zstd(survey: Survey, request: Request) -> list[str]:

@@ -41,11 +41,12 @@ def test_options_reach_the_plan_and_absent_ones_leave_it_to_the_configuration(
         "source": None,
         "throttle": None,
         "nice": None,
+        "relay": None,
         "compress": None,
     }
     assert command_line.backend.options == given
     words = "--parallel 8 --replace --require-encryption --checksums sample --source master"
-    words += " --throttle 50M --no-nice --compress zstd:3"
+    words += " --throttle 50M --no-nice --relay --compress zstd:3"
     command_line.call(*CLONE, "--yes", *words.split())
     given = {
         "parallel": 8,
@@ -55,6 +56,7 @@ def test_options_reach_the_plan_and_absent_ones_leave_it_to_the_configuration(
         "source": "master",
         "throttle": "50M",
         "nice": False,
+        "relay": True,
         "compress": "zstd:3",
     }
     assert command_line.backend.options == given

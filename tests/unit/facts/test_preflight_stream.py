@@ -6,11 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from fake_remote import HOST_KEY, FakeRemote
 from surveys import CONFIG, REQUEST, change, make_survey
 
 from orchestrator.errors import PreconditionError
 from orchestrator.facts import preflight
 from orchestrator.facts.sample import WireFacts
+from orchestrator.facts.ways import Way, read_way
 from orchestrator.wire import Sample
 
 if TYPE_CHECKING:
@@ -128,3 +130,79 @@ def test_a_low_priority_needs_its_programs() -> None:
     assert (check.ok, check.evidence) == (False, "missing: ionice")
     names = {check.name for check in preflight.judge(make_survey(), CONFIG, REQUEST)}
     assert not names & {"priority", "throttle"}
+
+
+CUT = Way(address="192.0.2.2", port=22, problem="No route to host")
+BEHIND = dataclasses.replace(CUT, no_relay="this machine reaches db2 through another")
+HERE = "db1 does not reach db2 at 192.0.2.2:22: No route to host"
+
+
+@pytest.mark.parametrize(
+    ("way", "sshd", "asked", "expected"),
+    [
+        (Way(address="192.0.2.2", port=22), {}, False, (True, "goes there directly", False)),
+        (Way(address="192.0.2.2", port=22), {}, True, (True, "goes there directly", False)),
+        (Way(address="192.0.2.2", port=22, is_tried=False), {}, True, (True, "not tried", False)),
+        (CUT, {}, False, (False, HERE, False)),
+        (CUT, {}, True, (True, f"{HERE}; the stream goes through this machine", True)),
+        (CUT, {"allowtcpforwarding": "remote"}, True, (True, "through this machine", True)),
+        (CUT, {"allowtcpforwarding": "local"}, True, (False, "allowtcpforwarding local", True)),
+        (CUT, {"disableforwarding": "yes"}, True, (False, "disableforwarding yes", True)),
+        (CUT, {"permitlisten": "none"}, True, (False, "permitlisten none", True)),
+        (BEHIND, {}, True, (False, "reaches db2 through another", True)),
+    ],
+)
+def test_the_way_of_the_stream(
+    way: Way, sshd: dict[str, str], asked: Any, expected: tuple[bool, str, bool]
+) -> None:
+    """Directly where that works, through this machine where that was asked for and can be done."""
+    found = change(make_survey(), "", way=way)
+    found = change(found, "donor.host", sshd={"clientaliveinterval": "5", **sshd})
+    ok, evidence, relays = expected
+    check = find(found, "stream-way", relay=asked)
+    assert (check.ok, evidence in check.evidence) == (ok, True), check.evidence
+    assert bool(check.hint) is not ok
+    request = dataclasses.replace(REQUEST, relay=asked)
+    assert preflight.needs_relay(found, request) is relays
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "status", "way"),
+    [
+        (f"# 192.0.2.2:22 SSH-2.0\n192.0.2.2 {HOST_KEY}\n", "", 0, {}),
+        (f"[192.0.2.2]:22 {HOST_KEY}\n", "# a banner\n", 0, {}),
+        ("", "connect: No route to host\n", 1, {"problem": "connect: No route to host"}),
+        ("", "# 192.0.2.2:22 SSH-2.0\n", 1, {"problem": "no answer"}),
+        ("", "sh: not found\n", 127, {"is_tried": False}),
+        (
+            "192.0.2.2 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAnother\n",
+            "",
+            0,
+            {"problem": "another host answers there, with a key that is not the recipient's"},
+        ),
+        (
+            "nonsense\n\n",
+            "",
+            0,
+            {"problem": "another host answers there, with a key that is not the recipient's"},
+        ),
+    ],
+)
+def test_what_the_donor_sees_at_the_recipients_address(
+    stdout: str, stderr: str, status: int, way: dict[str, Any]
+) -> None:
+    """The key that answers there must be the one that was verified from here."""
+    donor, recipient = FakeRemote("db1"), FakeRemote("db2")
+    donor.answer("ssh-keyscan", stdout=stdout, stderr=stderr, status=status)
+    found = read_way(donor, recipient, "192.0.2.2", 22)
+    assert found == Way(**{"address": "192.0.2.2", "port": 22, **way})
+    assert "-ted25519" in donor.calls[0].argv
+
+
+def test_a_recipient_behind_another_host_cannot_be_relayed_to() -> None:
+    """The way of this machine itself must lead there."""
+    donor, recipient = FakeRemote("db1"), FakeRemote("db2")
+    donor.answer("ssh-keyscan", status=1)
+    recipient.is_behind_another = True
+    found = read_way(donor, recipient, "192.0.2.2", 22)
+    assert found.no_relay == "this machine reaches db2 through another"
