@@ -9,6 +9,7 @@ word ``NULL``: statements that must tell it apart use COALESCE, HEX or JSON.
 from __future__ import annotations
 
 import re
+import secrets
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, numerals
@@ -16,10 +17,14 @@ from orchestrator.errors import VerificationError
 from orchestrator.models import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.config import HostConfig
     from orchestrator.remote import Remote
 
 _SHOWN = 80
+_END = "xbvault_end"
+"""Column of the row that ends an answer."""
 
 
 class Row(dict[str, str]):
@@ -79,6 +84,32 @@ def query(
     return parse_batch(result.stdout.decode("utf-8", "replace"))
 
 
+def query_all(
+    remote: Remote,
+    host: HostConfig,
+    statements: Mapping[str, str],
+    *,
+    timeout_seconds: float = 60.0,
+) -> dict[str, list[Row]]:
+    """Run several statements in one session of the client, and return the rows of each by its name.
+
+    A client that only starts and ends costs more than most questions do.
+
+    Raises:
+        CommandError: The client failed; it stops at the first error.
+        VerificationError: What it wrote is not to be understood.
+    """
+    mark = secrets.token_hex(16)  # data cannot hold it, and so cannot end an answer
+    text = "".join(f"{asked};\nSELECT '{mark}' AS {_END};\n" for asked in statements.values())
+    result = remote.run(client_command(host), stdin=text, timeout_seconds=timeout_seconds)
+    *answers, rest = result.stdout.decode("utf-8", "replace").split(f"{_END}\n{mark}\n")
+    if rest or len(answers) != len(statements):
+        raise VerificationError(
+            f"the server answered {len(answers)} of {len(statements)} questions", host=remote.name
+        )
+    return {name: parse_batch(text) for name, text in zip(statements, answers, strict=True)}
+
+
 def query_row(
     remote: Remote, host: HostConfig, statement: str, *, timeout_seconds: float = 60.0
 ) -> Row:
@@ -88,10 +119,18 @@ def query_row(
         CommandError: The client failed; its words are in ``stderr``.
         VerificationError: It is not one row.
     """
-    rows = query(remote, host, statement, timeout_seconds=timeout_seconds)
+    return take_one(query(remote, host, statement, timeout_seconds=timeout_seconds), remote.name)
+
+
+def take_one(rows: list[Row], host: str) -> Row:
+    """Return the one row of an answer.
+
+    Raises:
+        VerificationError: It is not one row.
+    """
     if len(rows) != 1:
         raise VerificationError(
-            f"the server answered with {len(rows)} rows instead of one", host=remote.name
+            f"the server answered with {len(rows)} rows instead of one", host=host
         )
     return rows[0]
 

@@ -146,6 +146,37 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
     )
 
 
+def is_server_running(remote: Remote, datadir: str) -> bool:
+    """Return whether a server runs in a data directory; far less to ask than `read_host`.
+
+    Args:
+        remote: The host.
+        datadir: The directory, all links resolved.
+
+    Raises:
+        RemoteError: The host cannot be reached, or the login may not read what is needed.
+        VerificationError: Its answer was cut off.
+    """
+    answer = remote.run(["sh", "-s", "--", datadir], stdin=host.script("running.sh")).text
+    return bool(parse_pids(answer, remote.name))
+
+
+def parse_pids(text: str, name: str) -> tuple[int, ...]:
+    """Return the process ids that ``host/running.sh`` wrote.
+
+    Args:
+        text: One a line, and a last line that ends them.
+        name: The host's name.
+
+    Raises:
+        VerificationError: It is not of this form.
+    """
+    *lines, end, rest = ["", *text.split("\n")]
+    if (end, rest) != ("end", ""):
+        raise VerificationError(f"cannot read what runs on {name}: it was cut off", host=name)
+    return tuple(numerals.parse_whole(line) for line in lines if line)
+
+
 def parse_host(name: str, text: str, flavor: Flavor, *, before: float, after: float) -> HostFacts:
     """Return what the fact script wrote.
 

@@ -120,33 +120,33 @@ def read_instance(remote: Remote, config: HostConfig) -> InstanceFacts:
     rows = sql.query(remote, config, flavor.variables_sql)
     variables = {row["name"]: row["value"] for row in rows}
     dialect = flavor.dialect(variables.get("version", ""))
-    summary = sql.query_row(remote, config, dialect.summary_sql)
-    plugins = sql.query(remote, config, dialect.keyring_sql)
-    replicas = sql.query(remote, config, dialect.replicas_sql)
-    unquoted = (
-        sql.query(remote, config, dialect.unquoted_sql, timeout_seconds=300)
-        if dialect.unquoted_sql
-        else []
+    asked = {
+        "summary": dialect.summary_sql,
+        "plugins": dialect.keyring_sql,
+        "replicas": dialect.replicas_sql,
+        "unquoted": dialect.unquoted_sql,
+        "outside": dialect.datafiles_sql,
+        "sources": dialect.sources_sql,
+    }
+    found = sql.query_all(
+        remote, config, {name: text for name, text in asked.items() if text}, timeout_seconds=300
     )
-    outside = (
-        sql.query(remote, config, dialect.datafiles_sql, timeout_seconds=300)
-        if dialect.datafiles_sql
-        else []
-    )
-    sources = sql.query(remote, config, dialect.sources_sql)
+    summary, sources = sql.take_one(found["summary"], remote.name), found["sources"]
     return InstanceFacts(
         variables=variables,
         sources=tuple(dialect.read_status(row) for row in sources),
         outside_files=dialect.list_outside(
-            [unhex(row["path"]) for row in outside], datadir=variables.get("datadir", "")
+            [unhex(row["path"]) for row in found.get("outside", ())],
+            datadir=variables.get("datadir", ""),
         )[:MOST_SHOWN],
         data_bytes=summary.whole("bytes"),
         user_schemas=summary.whole("user_schemas"),
-        encryption_plugins={row["name"]: row["status"] for row in plugins},
-        replicas=tuple(row["host"] for row in replicas),
+        encryption_plugins={row["name"]: row["status"] for row in found["plugins"]},
+        replicas=tuple(row["host"] for row in found["replicas"]),
         is_replica=bool(sources),
         unquoted_tables=tuple(
-            f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}" for row in unquoted
+            f"{unhex(row['table_schema'])}.{unhex(row['table_name'])}"
+            for row in found.get("unquoted", ())
         ),
     )
 

@@ -297,16 +297,21 @@ def _read_host(
     try:
         host = hosts.read_host(remote, host_config)
         address = _resolve(remote, config.host(peer).address or peer)
-        if host.is_running:
-            account = accounts.read_own_account(remote, host_config)
-            # With less, the server refuses some answers and leaves things out of others.
-            wanted = wanted_privileges(host_config.flavor, host.server_version)
-            if account.privileges.issuperset(wanted.reading):
-                instance = instances.read_instance(remote, host_config)
-        found = places.read_places(remote, host, instance, host_config)
-        if with_wire:
+        with ThreadPoolExecutor(1) as pool:  # the sample takes as long as all other questions
             datadir = host.real_datadir if with_sample else ""
-            wire = samples.read_wire(remote, address, datadir=datadir)
+            asked = (
+                pool.submit(samples.read_wire, remote, address, datadir=datadir)
+                if with_wire
+                else None
+            )
+            if host.is_running:
+                account = accounts.read_own_account(remote, host_config)
+                # With less, the server refuses some answers and leaves things out of others.
+                wanted = wanted_privileges(host_config.flavor, host.server_version)
+                if account.privileges.issuperset(wanted.reading):
+                    instance = instances.read_instance(remote, host_config)
+            found = places.read_places(remote, host, instance, host_config)
+            wire = asked.result() if asked else None
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"

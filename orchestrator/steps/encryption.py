@@ -190,7 +190,7 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     flavor, dialect = flavors.of(plan), flavors.dialect_of(plan)
-    running = hosts.read_host(remote, host).is_running
+    running = hosts.is_server_running(remote, plan.datadir)
     on_own_mount = running and is_on_own_mount(tools, plan)
     if not on_own_mount:
         tokens.check_own_token(tools, plan)

@@ -254,7 +254,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
         remote.write_file(record, "yes\n" if facts.is_running else "no\n")
     if facts.is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
-        if hosts.read_host(remote, host).is_running:
+        if hosts.is_server_running(remote, plan.datadir):
             raise VerificationError(
                 "the server still runs after its stop command ended",
                 host=plan.recipient,
@@ -281,12 +281,12 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     Repeat:
         A list and a phase on the recipient tell how far it came; the rest is done.
     """
-    remote, host = tools.recipient, tools.config.host(plan.recipient)
+    remote = tools.recipient
     if not is_swapped(tools, plan):
         phase = places.read_phase(tools, plan)
         if phase == places.RESTORED or (phase == places.NOT_BEGUN and was_running(tools, plan)):
             stop_server(tools, plan)  # an attempt that failed may have started it again
-        if hosts.read_host(remote, host).is_running:
+        if hosts.is_server_running(remote, plan.datadir):
             raise PreconditionError(
                 f"a server runs in {plan.datadir}",
                 host=plan.recipient,
@@ -343,7 +343,7 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
             ignored_directories=places.ignored_directories(plan),
         ),
     )
-    if hosts.read_host(remote, host).is_running:
+    if hosts.is_server_running(remote, plan.datadir):
         facts = instances.read_instance(remote, host)
         if _runs_quietly(facts, url):
             log.get().info("step.unchanged", reason="the server runs")
@@ -559,8 +559,7 @@ def _give_back(tools: Tools, plan: Plan, error: CommandError) -> CommandError:
 
 def _start_earlier(tools: Tools, plan: Plan) -> str:
     """Start the server in the earlier datadir again, if it ran; return what is to be said of it."""
-    host = tools.config.host(plan.recipient)
-    if not was_running(tools, plan) or hosts.read_host(tools.recipient, host).is_running:
+    if not was_running(tools, plan) or hosts.is_server_running(tools.recipient, plan.datadir):
         return ""
     try:
         servers.start_server(tools, plan, timeout_seconds=SERVER_SECONDS)

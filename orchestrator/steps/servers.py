@@ -63,7 +63,7 @@ def start_again(tools: Tools, plan: Plan) -> bool:
         CommandError, SecretError: As `start_server`.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    if hosts.read_host(remote, host).is_running:
+    if hosts.is_server_running(remote, plan.datadir):
         return False
     log.get().warning(
         "notice", message=f"the server on {plan.recipient} did not run; it is started again"

@@ -126,7 +126,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     swap = _read_swap(tools, plan)
     if swap.swapped or swap.half_swapped:
-        if hosts.read_host(remote, host).is_running:
+        if hosts.is_server_running(remote, plan.datadir):
             service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
         if swap.phase == places.NOT_BEGUN:
             places.write_down(tools, plan, "out")
@@ -134,7 +134,7 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     service.take_environment(remote, host)
     _restore_drop_in(tools, plan)
     keyrings.restore_server_config(tools, plan)
-    runs = hosts.read_host(remote, host).is_running
+    runs = hosts.is_server_running(remote, plan.datadir)
     if restore.was_running(tools, plan) and not runs:
         servers.start_server(tools, plan, timeout_seconds=tools.seconds_left())
         runs = instances.is_answering(remote, host)

@@ -301,6 +301,9 @@ PARSERS: dict[str, Parser] = {
         call=lambda parse, value: parse(["/var/lib/mysql"], value),
     ),
     "orchestrator.facts.hosts.parse_host": text(*HOST_FACTS, call=_host),
+    "orchestrator.facts.hosts.parse_pids": text(
+        "4711\n12\nend\n", "end\n", call=lambda parse, value: parse(value, "db1")
+    ),
     "orchestrator.facts.sample.parse_wire": text(WIRE),
     "orchestrator.facts.places.parse_places": text(
         PLACES, call=lambda parse, value: parse("db1", value, FILE_SETS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import pytest
 import samples
 from fake_remote import FakeRemote
@@ -12,6 +15,10 @@ from orchestrator import sql
 from orchestrator.config import HostConfig, ServerConfig
 from orchestrator.errors import CommandError, VerificationError
 from orchestrator.models import Secret
+from orchestrator.remote import Result
+
+if TYPE_CHECKING:
+    from fake_remote import Call
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 BARE = HostConfig(vault_mount="keys/db1")
@@ -167,3 +174,40 @@ def test_execute_stops_at_the_first_error() -> None:
     assert "ERROR 1064" in caught.value.stderr
     assert remote.calls[0].stdin == b"SELEC 1; SELECT 2;\n"
     assert "--force" not in remote.calls[0].argv
+
+
+def answer_all(*answers: str, end: str = "") -> FakeRemote:
+    """Return a host whose client answers questions that are asked at once."""
+
+    def say(call: Call) -> Result:
+        marks = re.findall(
+            r"^SELECT '([0-9a-f]{32})' AS xbvault_end;$", call.stdin.decode(), re.MULTILINE
+        )
+        ended = zip(answers, marks, strict=False)
+        text = "".join(f"{answer}xbvault_end\n{mark}\n" for answer, mark in ended)
+        return Result(status=0, stdout=f"{text}{end}".encode())
+
+    remote = FakeRemote()
+    remote.answers[("mariadb",)] = say
+    return remote
+
+
+def test_several_questions_are_one_session() -> None:
+    """Each answer by its name; one without rows has none; and what ends them cannot be guessed."""
+    remote = answer_all("n\n7\n", "", "a\tb\nxbvault_end\t2\n")
+    asked = {"one": "SELECT 7 AS n", "none": "SHOW NOTHING", "last": "SELECT * FROM t"}
+    found = sql.query_all(remote, BARE, asked)
+    assert found == {"one": [{"n": "7"}], "none": [], "last": [{"a": "xbvault_end", "b": "2"}]}
+    (call,) = remote.calls
+    assert call.stdin.startswith(b"SELECT 7 AS n;\nSELECT '")
+    sql.query_all(remote, BARE, asked)
+    assert remote.calls[0].stdin != remote.calls[1].stdin
+
+
+@pytest.mark.parametrize(
+    ("answers", "end"), [(("n\n7\n",), ""), (("n\n7\n", ""), "cut"), (("n\n7", ""), ""), ((), "")]
+)
+def test_answers_that_are_not_all_there(answers: tuple[str, ...], end: str) -> None:
+    """A client that ended early, or wrote more than was asked."""
+    with pytest.raises(VerificationError):
+        sql.query_all(answer_all(*answers, end=end), BARE, {"a": "SELECT 7 AS n", "b": "SELECT 8"})

@@ -151,3 +151,19 @@ def test_digest_of_the_receiver_is_that_of_the_shipped_script() -> None:
     """As sha256sum on the host gives it of an installed copy."""
     path = Path(host.__file__).with_name("receive.sh")
     assert hosts.receiver_sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(("answer", "pids"), [("end\n", ()), ("4711\n12\nend\n", (4711, 12))])
+def test_whether_a_server_runs(answer: str, pids: tuple[int, ...]) -> None:
+    """Asked for alone, by the directory that it runs in."""
+    remote = FakeRemote()
+    remote.answer("sh", "-s", "--", "/var/lib/mysql", stdout=answer)
+    assert hosts.is_server_running(remote, "/var/lib/mysql") is bool(pids)
+    assert hosts.parse_pids(answer, "db1") == pids
+
+
+@pytest.mark.parametrize("answer", ["", "4711\n", "4711\nend", "end\n4711\n", "x\nend\n"])
+def test_an_answer_that_was_cut_is_no_answer(answer: str) -> None:
+    """Silence is not taken for a server that does not run."""
+    with pytest.raises(VerificationError):
+        hosts.parse_pids(answer, "db1")
