@@ -26,6 +26,7 @@ class Way:
         label: What it is, for the reader.
         measure: Brings the recipient there and says how long it took.
         flavors: Of which servers.
+        recipients: How many hosts it needs beside the donor.
         is_slow: Whether it is left out of the later rounds, unless all are asked for.
         has_cold: Whether it is measured with the page cache dropped as well, when asked for.
         is_cold: Whether the page cache is dropped before.
@@ -35,6 +36,7 @@ class Way:
     label: str
     measure: Measure
     flavors: tuple[str, ...]
+    recipients: int = 1
     is_slow: bool = False
     has_cold: bool = False
     is_cold: bool = False
@@ -48,6 +50,7 @@ def way(
     label: str,
     *,
     flavors: tuple[str, ...] = ("mariadb", "mysql"),
+    recipients: int = 1,
     is_slow: bool = False,
     has_cold: bool = False,
 ) -> Callable[[Measure], Measure]:
@@ -57,6 +60,7 @@ def way(
         name: Of the way.
         label: What it is, for the reader.
         flavors: Of which servers.
+        recipients: How many hosts it needs beside the donor.
         is_slow: Whether it is left out of the later rounds.
         has_cold: Whether it is measured with the page cache dropped as well.
     """
@@ -67,6 +71,7 @@ def way(
             label=label,
             measure=function,
             flavors=flavors,
+            recipients=recipients,
             is_slow=is_slow,
             has_cold=has_cold,
         )

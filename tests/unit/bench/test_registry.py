@@ -31,3 +31,9 @@ def test_the_cold_ones_are_added_when_asked_for() -> None:
     assert not found["bare"].is_cold
     assert found["bare-cold"].is_cold
     assert found["bare-cold"].label.endswith(", page cache dropped")
+
+
+def test_three_recipients_are_there_for_the_ways_that_need_them() -> None:
+    """Both of them, so that one laboratory has both."""
+    found = registry.choose_ways("mysql", ("three-at-once", "three-in-turn", "ours"))
+    assert [way.recipients for way in found] == [1, 3, 3]
