@@ -45,18 +45,22 @@ _WIDTH = 150
 @click.option(
     "--way",
     "names",
-    type=click.Choice(list(registry.WAYS)),
+    type=click.Choice(registry.list_names()),
     multiple=True,
     help="Only this one; may be repeated.",
 )
 @click.option("--writer", is_flag=True, help="Write to the donor all the while.")
-@click.option("--cold", is_flag=True, help="Measure some with the page cache dropped as well.")
+@click.option(
+    "--cold/--no-cold",
+    default=None,
+    help="Measure some with the page cache dropped as well; by default unless a way is named.",
+)
 @click.option(
     "--slow-rounds",
     type=click.IntRange(0, 100),
     default=1,
     show_default=True,
-    help="Rounds of what takes long: the logical peers, and three recipients.",
+    help="Rounds of what takes long: the logical peers, three recipients, a dropped page cache.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path(".bench"), show_default=True)
 @click.option(
@@ -77,11 +81,13 @@ def main(
     out: Path,
     directory: Path,
     writer: bool,
-    cold: bool,
+    cold: bool | None,
 ) -> None:
     """Measure the product and its peers, round by round, in one laboratory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = registry.choose_ways(flavor, names, cold=cold)
+    if not chosen:
+        raise click.UsageError(f"{flavor} has none of these ways")
     began, load = time.monotonic(), machine.read_load()
     say(f"a laboratory of {size:g} GB with {flavor} comes up")
     with (

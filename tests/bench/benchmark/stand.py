@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import bao, hosts, product, servers
@@ -15,6 +14,7 @@ from lab.commands import run, wait_until
 from lab.errors import LabError
 from vault_root import VaultRoot
 
+from benchmark import cache
 from benchmark.errors import WayFailedError
 from benchmark.timing import Clock, Process, run_process
 from orchestrator import config, flavors, models, wire
@@ -61,6 +61,12 @@ rm -f -- {config_dir}/zz-*.cnf
 if [ -d /var/lib/mysql-keyring ]; then find /var/lib/mysql-keyring -mindepth 1 -delete; fi
 install -d -m 0700 {work} {secrets} /run/xbvault
 """
+_START_EMPTY = f"""
+{servers.SERVER} stop
+rm -f -- {DATADIR}/ib_buffer_pool
+{servers.SERVER} start
+"""
+"""The server has written into the file which pages it had, and would read them again."""
 
 
 class Stand:
@@ -90,6 +96,7 @@ class Stand:
         self.plan = self._read_plan()
         self.round = 0
         self.is_cold = False
+        self._is_dropped = False
         self.stream_bytes = 0
         self._password = secrets.token_hex(16)
         self._rows: list[str] = []
@@ -134,7 +141,11 @@ class Stand:
         self._rows = self._count_rows(self.donor)
 
     def reset(self) -> None:
-        """Bring all hosts and Vault to the start: no recipient has a server, data or keys."""
+        """Bring all hosts and Vault to the start.
+
+        No recipient has a server, data or keys; the donor's data is in the page cache, unless the
+        way that follows begins without it.
+        """
         for host in self.recipients:
             self._empty(host)
         self.run(self.donor, f"rm -rf -- /var/lib/xbvault /run/xbvault {WORK}/dump {SECRETS}")
@@ -152,6 +163,10 @@ class Stand:
         for host in self.recipients:
             if host.vault_mount in mounts:
                 self._remove_keys(host.vault_mount)
+        if self.is_cold:
+            self.run(self.donor, _START_EMPTY)
+        elif self._is_dropped:
+            self._fill_cache()
 
     def keep_quiet(self, *options: str) -> None:
         """Have the recipient's server start without replication and events, and with these options.
@@ -167,7 +182,9 @@ class Stand:
         """Start the clock of a way, when all that was written before is on the disk."""
         os.sync()
         if self.is_cold:
-            Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
+            cache.drop()
+            self._is_dropped = True
+            cache.need_dropped(self.run(self.donor, cache.LOOK.format(folder=DATADIR)))
         return Clock()
 
     def run(self, host: Host, script: str, *, seconds: float = WAY_SECONDS) -> str:
@@ -329,6 +346,12 @@ class Stand:
             ),
             seconds=600,
         )
+
+    def _fill_cache(self) -> None:
+        """Have data, kept stream and programs in the page cache again, after it was dropped."""
+        self.run(self.donor, f"find {DATADIR} {WORK} -type f -exec cat {{}} + >/dev/null || true")
+        self._read_plan()
+        self._is_dropped = False
 
     def _read_plan(self) -> Plan:
         shown = self.xbvault("clone", self.donor.name, self.recipient.name, "--plan", "--json")
