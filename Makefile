@@ -100,7 +100,7 @@ BENCH_OUT ?= .bench
 BENCH_SIZE = $(if $(filter file,$(origin SIZE)),2,$(SIZE))
 
 .PHONY: bench
-bench: install $(if $(filter mysql,$(FLAVOR)),mysql-server)  ## Measure clones against their peers (SIZE=2 ROUNDS=3 FLAVOR=mariadb BENCH_OPTIONS=--cold).
+bench: install $(if $(filter mysql,$(FLAVOR)),mysql-server)  ## Measure clones against their peers (SIZE=2 ROUNDS=3 FLAVOR=mariadb BENCH_OPTIONS=--no-cold).
 	PYTHONPATH=fixtures:tests/support:tests/bench $(BIN)/python -P -m benchmark --flavor $(FLAVOR) \
 	    --size $(BENCH_SIZE) --rounds $(ROUNDS) --out $(BENCH_OUT) $(BENCH_OPTIONS)
 

@@ -45,13 +45,23 @@ _WIDTH = 150
 @click.option(
     "--way",
     "names",
-    type=click.Choice(list(registry.WAYS)),
+    type=click.Choice(registry.list_names()),
     multiple=True,
     help="Only this one; may be repeated.",
 )
 @click.option("--writer", is_flag=True, help="Write to the donor all the while.")
-@click.option("--cold", is_flag=True, help="Measure some with the page cache dropped as well.")
-@click.option("--slow-rounds", default=1, show_default=True, help="Rounds of the logical peers.")
+@click.option(
+    "--cold/--no-cold",
+    default=None,
+    help="Measure some with the page cache dropped as well; by default unless a way is named.",
+)
+@click.option(
+    "--slow-rounds",
+    type=click.IntRange(0, 100),
+    default=1,
+    show_default=True,
+    help="Rounds of what takes long: the logical peers, three recipients, a dropped page cache.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(".bench"), show_default=True)
 @click.option(
     "--dir",
@@ -71,16 +81,24 @@ def main(
     out: Path,
     directory: Path,
     writer: bool,
-    cold: bool,
+    cold: bool | None,
 ) -> None:
     """Measure the product and its peers, round by round, in one laboratory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = registry.choose_ways(flavor, names, cold=cold)
+    if not chosen:
+        raise click.UsageError(f"{flavor} has none of these ways")
     began, load = time.monotonic(), machine.read_load()
     say(f"a laboratory of {size:g} GB with {flavor} comes up")
     with (
         told_failures(),
-        laboratory(directory, flavor=flavor, size=size, writer=writer) as lab,
+        laboratory(
+            directory,
+            flavor=flavor,
+            replicas=max(way.recipients for way in chosen),
+            size=size,
+            writer=writer,
+        ) as lab,
     ):
         stand = Stand(lab)
         stand.make_ready()
@@ -97,7 +115,7 @@ def main(
         settings={
             "flavor": flavor,
             "size": f"{size:g} GB, a stream of {stand.stream_bytes / 1e9:.2f} GB",
-            "rounds": str(rounds),
+            "rounds": describe_rounds(chosen, rounds=rounds, slow_rounds=slow_rounds),
             "writer": "writing all the while" if writer else "none",
             "load": f"{load} before, {machine.read_load()} after",
             "minutes in all": f"{(time.monotonic() - began) / 60:.1f}",
@@ -112,7 +130,9 @@ def main(
 
 
 @contextlib.contextmanager
-def laboratory(directory: Path, *, flavor: str, size: float, writer: bool) -> Iterator[Lab]:
+def laboratory(
+    directory: Path, *, flavor: str, replicas: int, size: float, writer: bool
+) -> Iterator[Lab]:
     """Bring a laboratory up, and take it down whatever happens.
 
     One that a benchmark has left which was killed goes down first.
@@ -123,7 +143,7 @@ def laboratory(directory: Path, *, flavor: str, size: float, writer: bool) -> It
             "auto",
             directory,
             flavor=flavor,
-            replicas=1,
+            replicas=replicas,
             size=size,
             writer=writer,
             replica_server=False,
@@ -161,6 +181,12 @@ def measure_rounds(
             )
             say(f"round {number} of {rounds}: {way.name}: {sample.failure or shown}")
     return samples
+
+
+def describe_rounds(chosen: list[Way], *, rounds: int, slow_rounds: int) -> str:
+    """Return how often was measured, for the reader."""
+    fewer = slow_rounds < rounds and any(way.is_slow for way in chosen)
+    return f"{rounds}, {slow_rounds} of what takes long" if fewer else str(rounds)
 
 
 def measure_way(stand: Stand, way: Way) -> Sample:

@@ -16,6 +16,9 @@ HAND_SECONDS = 4.0
 LOGICAL_FACTOR = 0.15
 TRANSFER_FACTOR = 1.25
 RE_ENCRYPTION_FACTOR = 1.3
+SEVERAL_FACTOR = 0.7
+READING_FACTOR = 1.05
+"""As long as it runs, the tool reads the end of the redo log again and again; with three, longer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,21 @@ FIGURES = (
         against=(("re-encryption", "re-encryption"),),
         takes_least=True,
         factor=RE_ENCRYPTION_FACTOR,
+    ),
+    Figure(
+        name="three recipients at once, against one after the other",
+        way="three-at-once",
+        measure="verified",
+        against=(("three-in-turn", "verified"),),
+        factor=SEVERAL_FACTOR,
+    ),
+    Figure(
+        name="what the backup tool reads for three at once, against one clone",
+        way="three-at-once",
+        measure="donor-bytes",
+        unit="bytes",
+        against=(("three-in-turn", "donor-bytes-a-clone"),),
+        factor=READING_FACTOR,
     ),
     Figure(
         name="the orchestrator's peak memory", way="ours", measure="memory", unit="MB", plus=150

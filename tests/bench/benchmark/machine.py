@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
     from benchmark.stand import Stand
 
 GIGABYTE = 1_000_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessorTime:
+    """What all processors have done since the machine was started, in ticks.
+
+    Attributes:
+        busy: Something ran.
+        total: All of it.
+    """
+
+    busy: int
+    total: int
+
+    def busy_share_since(self, earlier: ProcessorTime) -> float:
+        """Return for which share of the time since then something ran; 1 is every processor."""
+        return (self.busy - earlier.busy) / max(self.total - earlier.total, 1)
 
 
 def describe(stand: Stand) -> dict[str, str]:
@@ -36,6 +54,18 @@ def describe(stand: Stand) -> dict[str, str]:
 def read_load() -> str:
     """Return how many processes have wanted to run in the last minute."""
     return f"{os.getloadavg()[0]:.1f}"
+
+
+def read_time() -> ProcessorTime:
+    """Return what the processors have done up to now, for whomever."""
+    return parse_time(_read("/proc/stat"))
+
+
+def parse_time(text: str) -> ProcessorTime:
+    """Return what the processors have done by the first line of ``/proc/stat``."""
+    # user nice system idle iowait irq softirq steal; guests are in user already.
+    ticks = [int(word) for word in text.split("\n", 1)[0].split()[1:9]]
+    return ProcessorTime(busy=sum(ticks) - ticks[3] - ticks[4], total=sum(ticks))
 
 
 def parse_processor(text: str) -> str:

@@ -26,6 +26,7 @@ class Way:
         label: What it is, for the reader.
         measure: Brings the recipient there and says how long it took.
         flavors: Of which servers.
+        recipients: How many hosts it needs beside the donor.
         is_slow: Whether it is left out of the later rounds, unless all are asked for.
         has_cold: Whether it is measured with the page cache dropped as well, when asked for.
         is_cold: Whether the page cache is dropped before.
@@ -35,6 +36,7 @@ class Way:
     label: str
     measure: Measure
     flavors: tuple[str, ...]
+    recipients: int = 1
     is_slow: bool = False
     has_cold: bool = False
     is_cold: bool = False
@@ -48,6 +50,7 @@ def way(
     label: str,
     *,
     flavors: tuple[str, ...] = ("mariadb", "mysql"),
+    recipients: int = 1,
     is_slow: bool = False,
     has_cold: bool = False,
 ) -> Callable[[Measure], Measure]:
@@ -57,6 +60,7 @@ def way(
         name: Of the way.
         label: What it is, for the reader.
         flavors: Of which servers.
+        recipients: How many hosts it needs beside the donor.
         is_slow: Whether it is left out of the later rounds.
         has_cold: Whether it is measured with the page cache dropped as well.
     """
@@ -67,6 +71,7 @@ def way(
             label=label,
             measure=function,
             flavors=flavors,
+            recipients=recipients,
             is_slow=is_slow,
             has_cold=has_cold,
         )
@@ -75,27 +80,34 @@ def way(
     return register
 
 
-def choose_ways(flavor: str, names: tuple[str, ...] = (), *, cold: bool = False) -> list[Way]:
-    """Return the ways of a flavor, in the order in which they are registered.
+def list_names() -> list[str]:
+    """Return the names of all ways, those with the page cache dropped last."""
+    return [*WAYS, *(f"{found.name}{COLD}" for found in WAYS.values() if found.has_cold)]
+
+
+def choose_ways(flavor: str, names: tuple[str, ...] = (), *, cold: bool | None = None) -> list[Way]:
+    """Return the ways of a flavor, in the order in which they are registered; the cold ones last.
 
     Args:
         flavor: Kind of the servers.
         names: Which; all if none is named.
-        cold: Whether to add those with the page cache dropped.
+        cold: Whether each comes with the page cache dropped as well; None for what is named, and
+            both where nothing is.
     """
-    chosen = [
-        found
-        for found in WAYS.values()
-        if flavor in found.flavors and (not names or found.name in names)
-    ]
-    dropped = [
-        dataclasses.replace(
-            found,
-            name=f"{found.name}{COLD}",
-            label=f"{found.label}, page cache dropped",
-            is_cold=True,
-        )
-        for found in chosen
-        if found.has_cold
-    ]
-    return [*chosen, *dropped] if cold else chosen
+    wanted = set(names or WAYS)
+    if cold or (cold is None and not names):
+        wanted |= {f"{name}{COLD}" for name in wanted}
+    warm = [found for found in WAYS.values() if flavor in found.flavors]
+    dropped = [] if cold is False else [_make_cold(found) for found in warm if found.has_cold]
+    return [found for found in (*warm, *dropped) if found.name in wanted]
+
+
+def _make_cold(found: Way) -> Way:
+    """Return the same way with the page cache dropped, which takes long in all."""
+    return dataclasses.replace(
+        found,
+        name=f"{found.name}{COLD}",
+        label=f"{found.label}, page cache dropped",
+        is_slow=True,
+        is_cold=True,
+    )

@@ -15,7 +15,11 @@ STEP = "step "
 _UNITS = {
     "memory": "MB",
     "cpu": "%",
+    "processors": "%",
     "bytes": "bytes",
+    "donor-bytes": "bytes",
+    "donor-bytes-a-clone": "bytes",
+    "donor-server-bytes": "bytes",
     "milliseconds-a-step": "ms",
     "threads": "",
     "iops": "",

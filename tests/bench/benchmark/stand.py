@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import bao, hosts, product, servers
@@ -15,6 +14,7 @@ from lab.commands import run, wait_until
 from lab.errors import LabError
 from vault_root import VaultRoot
 
+from benchmark import cache
 from benchmark.errors import WayFailedError
 from benchmark.timing import Clock, Process, run_process
 from orchestrator import config, flavors, models, wire
@@ -61,6 +61,12 @@ rm -f -- {config_dir}/zz-*.cnf
 if [ -d /var/lib/mysql-keyring ]; then find /var/lib/mysql-keyring -mindepth 1 -delete; fi
 install -d -m 0700 {work} {secrets} /run/xbvault
 """
+_START_EMPTY = f"""
+{servers.SERVER} stop
+rm -f -- {DATADIR}/ib_buffer_pool
+{servers.SERVER} start
+"""
+"""The server has written into the file which pages it had, and would read them again."""
 
 
 class Stand:
@@ -73,6 +79,7 @@ class Stand:
         lab: The laboratory.
         donor: Its master.
         recipient: Its first replica.
+        recipients: All of them.
         vault: Its Vault, with the root token.
         plan: What ``xbvault clone`` would do, for the flags and the wiring of the ways by hand.
         round: The number of the round.
@@ -82,12 +89,14 @@ class Stand:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.donor, self.recipient = lab.hosts[:2]
+        self.donor, *self.recipients = lab.hosts
+        self.recipient = self.recipients[0]
         self.vault = VaultRoot(lab.directory)
         self.config = config.load(lab.config_file)
         self.plan = self._read_plan()
         self.round = 0
         self.is_cold = False
+        self._is_dropped = False
         self.stream_bytes = 0
         self._password = secrets.token_hex(16)
         self._rows: list[str] = []
@@ -132,18 +141,13 @@ class Stand:
         self._rows = self._count_rows(self.donor)
 
     def reset(self) -> None:
-        """Bring both hosts and Vault to the start: no server, no data and no keys of the recipient."""
-        self.run(
-            self.recipient,
-            _EMPTY.format(
-                server=servers.SERVER,
-                datadir=DATADIR,
-                work=WORK,
-                secrets=SECRETS,
-                config_dir=self.config_dir,
-            ),
-            seconds=600,
-        )
+        """Bring all hosts and Vault to the start.
+
+        No recipient has a server, data or keys; the donor's data is in the page cache, unless the
+        way that follows begins without it.
+        """
+        for host in self.recipients:
+            self._empty(host)
         self.run(self.donor, f"rm -rf -- /var/lib/xbvault /run/xbvault {WORK}/dump {SECRETS}")
         self.run(self.donor, f"install -d -m 0700 {WORK} {SECRETS}")
         table = self.flavor.accounts_table
@@ -155,8 +159,14 @@ class Stand:
             self.execute(self.donor, f"DROP USER '{row['user']}'@'{row['host']}'")
         for mount in self.vault.list_mounts("xbvault-transition/"):
             self.vault.remove_mount(mount)
-        if self.recipient.vault_mount in self.vault.list_mounts():
-            self._remove_keys(self.recipient.vault_mount)
+        mounts = self.vault.list_mounts()
+        for host in self.recipients:
+            if host.vault_mount in mounts:
+                self._remove_keys(host.vault_mount)
+        if self.is_cold:
+            self.run(self.donor, _START_EMPTY)
+        elif self._is_dropped:
+            self._fill_cache()
 
     def keep_quiet(self, *options: str) -> None:
         """Have the recipient's server start without replication and events, and with these options.
@@ -172,7 +182,9 @@ class Stand:
         """Start the clock of a way, when all that was written before is on the disk."""
         os.sync()
         if self.is_cold:
-            Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
+            cache.drop()
+            self._is_dropped = True
+            cache.need_dropped(self.run(self.donor, cache.LOOK.format(folder=DATADIR)))
         return Clock()
 
     def run(self, host: Host, script: str, *, seconds: float = WAY_SECONDS) -> str:
@@ -265,30 +277,32 @@ class Stand:
             if time.monotonic() > end:
                 raise WayFailedError("the replica did not catch up")
             time.sleep(0.05)
-        self._need_running()
+        self._need_running(self.recipient)
 
-    def read_replication(self) -> ReplicationStatus:
-        """Return what the recipient's server says of its replication.
+    def read_replication(self, host: Host | None = None) -> ReplicationStatus:
+        """Return what the server of a host, by default the recipient, says of its replication.
 
         Raises:
             WayFailedError: It is no replica.
         """
         dialect = flavors.dialect_of(self.plan)
-        rows = self.query(self.recipient, dialect.status_sql)
+        asked = host or self.recipient
+        rows = self.query(asked, dialect.status_sql)
         if not rows:
-            raise WayFailedError("the recipient is no replica")
+            raise WayFailedError(f"{asked.name} is no replica")
         return dialect.read_status(rows[0])
 
-    def check_replica(self) -> None:
-        """See that the recipient is a replica that runs, with as many rows as the donor.
+    def check_replica(self, host: Host | None = None) -> None:
+        """See that a host, by default the recipient, is a running replica with the donor's rows.
 
         Raises:
             WayFailedError: It is not.
         """
-        self._need_running()
-        found = self._count_rows(self.recipient)
+        asked = host or self.recipient
+        self._need_running(asked)
+        found = self._count_rows(asked)
         if found != self._rows:
-            raise WayFailedError(f"rows on the replica: {found}, on the donor: {self._rows}")
+            raise WayFailedError(f"rows on {asked.name}: {found}, on the donor: {self._rows}")
 
     def xbvault(self, *arguments: str) -> Process:
         """Run the product's command line, as a user would; its exit status may be any."""
@@ -319,6 +333,26 @@ class Stand:
         """Write a file on a host."""
         hosts.run_on(self.lab, host, "install", "-m", mode, "/dev/stdin", path, stdin=text)
 
+    def _empty(self, host: Host) -> None:
+        """Leave a recipient no server, no data and nothing of a way."""
+        self.run(
+            host,
+            _EMPTY.format(
+                server=servers.SERVER,
+                datadir=DATADIR,
+                work=WORK,
+                secrets=SECRETS,
+                config_dir=self.config_dir,
+            ),
+            seconds=600,
+        )
+
+    def _fill_cache(self) -> None:
+        """Have data, kept stream and programs in the page cache again, after it was dropped."""
+        self.run(self.donor, f"find {DATADIR} {WORK} -type f -exec cat {{}} + >/dev/null || true")
+        self._read_plan()
+        self._is_dropped = False
+
     def _read_plan(self) -> Plan:
         shown = self.xbvault("clone", self.donor.name, self.recipient.name, "--plan", "--json")
         document = json.loads(shown.stdout or "{}")
@@ -330,8 +364,8 @@ class Stand:
         for name in self.vault.list_secrets(mount):
             self.request("DELETE", f"{mount}/metadata/{name}")
 
-    def _need_running(self) -> None:
-        status = self.read_replication()
+    def _need_running(self, host: Host) -> None:
+        status = self.read_replication(host)
         if (status.io, status.sql) != ("Yes", "Yes"):
             raise WayFailedError(
                 f"replication: fetching {status.io}, applying {status.sql}: "

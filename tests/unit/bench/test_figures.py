@@ -97,6 +97,18 @@ def test_a_rule_says_how_its_limit_is_made(figure: Figure, expected: str) -> Non
     assert figure.rule == expected
 
 
+def test_three_at_once_are_judged_by_three_in_turn_of_the_same_run() -> None:
+    """Their time, and what the backup tool has read for one clone."""
+    samples = [
+        *take("three-at-once", "verified", 70.0),
+        *take("three-in-turn", "verified", 100.0),
+        *take("three-at-once", "donor-bytes", 1_060.0),
+        *take("three-in-turn", "donor-bytes-a-clone", 1_000.0),
+    ]
+    found = judge(Results(samples=tuple(samples)))
+    assert [(one.limit, one.is_reached) for one in found] == [(70.0, True), (1_050.0, False)]
+
+
 def test_every_figure_has_a_name_of_its_own() -> None:
     """And so a row of its own."""
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)

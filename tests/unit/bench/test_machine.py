@@ -26,6 +26,15 @@ def test_memory_is_told_in_bytes() -> None:
     assert machine.parse_memory("") == 0
 
 
+def test_the_processors_are_busy_unless_they_wait() -> None:
+    """Idle, and waiting for a disk, are not busy; what guests took is counted as user time already."""
+    earlier = machine.parse_time("cpu  100 0 50 800 40 5 5 0 7 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    assert (earlier.busy, earlier.total) == (160, 1000)
+    later = machine.parse_time("cpu  160 0 60 820 50 5 5 0 9 0\n")
+    assert later.busy_share_since(earlier) == pytest.approx(0.7)
+    assert earlier.busy_share_since(earlier) == 0
+
+
 def test_lines_that_say_nothing_are_passed_over() -> None:
     """The first or the last that says something, or that there is none."""
     assert machine.first_line("\n  one \ntwo\n") == "one"

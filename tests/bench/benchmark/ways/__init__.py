@@ -7,6 +7,7 @@ from benchmark.ways import (  # noqa: I001 - the order of the table
     sst,
     clone_plugin,
     logical,
+    several,
     re_encryption,
     limits,
 )
@@ -19,5 +20,6 @@ __all__ = [
     "ours",
     "re_encryption",
     "seeds",
+    "several",
     "sst",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from benchmark.registry import way
 from benchmark.results import STEP, Outcome
 
 if TYPE_CHECKING:
+    from lab.model import Host
+
     from benchmark.stand import Stand
     from benchmark.timing import Process
 
@@ -19,21 +22,46 @@ REPLICATING = "wait-for-replication"
 MEGABYTE = 1_000_000
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clone:
+    """A call of ``xbvault clone`` that has ended well.
+
+    Attributes:
+        done: The process.
+        shown: What ``runs show --json`` says of each of its runs.
+    """
+
+    done: Process
+    shown: tuple[dict[str, Any], ...]
+
+
 @way("ours", "`xbvault clone`", has_cold=True)
 def measure(stand: Stand) -> Outcome:
     """Clone as a user would, and read the steps' moments from the run."""
     stand.start_clock()
-    done = stand.xbvault("clone", stand.donor.name, stand.recipient.name, "--json", "--yes")
+    found = clone(stand, stand.recipient)
+    return Outcome(values=read_values(found.done, found.shown[0]))
+
+
+def clone(stand: Stand, *recipients: Host) -> Clone:
+    """Clone to one host or to several at once, and see that all of them are replicas.
+
+    Raises:
+        WayFailedError: It failed, or one of them is no replica.
+    """
+    names = [host.name for host in recipients]
+    done = stand.xbvault("clone", stand.donor.name, *names, "--json", "--yes")
     document = read_document(done)
-    run_id = document.get("run_id", "")
+    runs = [run["run_id"] for run in document.get("runs", [document]) if run.get("run_id")]
     if done.status != 0:
-        if run_id:  # its jobs on the hosts must not go on
-            stand.xbvault("runs", "cancel", run_id, "--yes", "--json")
+        for run in runs:  # its jobs on the hosts must not go on
+            stand.xbvault("runs", "cancel", run, "--yes", "--json")
         error = document.get("error") or {}
         raise WayFailedError(f"exit status {done.status}: {error.get('message') or done.stderr}")
-    shown = read_document(stand.xbvault("runs", "show", run_id, "--json"))
-    stand.check_replica()
-    return Outcome(values=read_values(done, shown))
+    shown = [read_document(stand.xbvault("runs", "show", run, "--json")) for run in runs]
+    for host in recipients:
+        stand.check_replica(host)
+    return Clone(done=done, shown=tuple(shown))
 
 
 def read_document(done: Process) -> dict[str, Any]:
