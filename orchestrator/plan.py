@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
@@ -140,10 +141,12 @@ def make_group(
     group = new_group(donor, recipients)
 
     def plan_all(options: CloneOptions) -> list[tuple[Plan, tuple[Check, ...]]]:
-        return [
-            make_plan(config, donor, recipient, options=options, group=group)
-            for recipient in recipients
-        ]
+        with ThreadPoolExecutor(len(recipients)) as pool:
+            made = [
+                pool.submit(make_plan, config, donor, recipient, options=options, group=group)
+                for recipient in recipients
+            ]
+        return [plan.result() for plan in made]
 
     planned = plan_all(options)
     if len({made.compress for made, _ in planned}) > 1:

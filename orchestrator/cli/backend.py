@@ -111,6 +111,14 @@ class Backend:
 
         return host.script("receive.sh")
 
+    def prepare_engine(self) -> None:
+        """Begin to load the workflow library, which takes as long as the hosts take to answer."""
+        import threading
+
+        from orchestrator.durable import engine
+
+        threading.Thread(target=engine.load_library, daemon=True).start()
+
     def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
         """Do a run from its beginning to its end."""
         from orchestrator import durable

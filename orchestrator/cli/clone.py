@@ -119,6 +119,8 @@ def clone(
         )
         return
     (recipient,) = recipients
+    if not only_plan:
+        call.backend.prepare_engine()
     plan, checks = call.backend.make_plan(config, donor, recipient, **options)
     call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
     if only_plan:

@@ -79,7 +79,16 @@ class Engine:
 
 
 def load_library() -> ModuleType:
-    """Import the library, silenced and without pickle."""
+    """Import the library, silenced and without pickle; any thread may be the first."""
+    with _loading:
+        return _load_library()
+
+
+_loading = threading.Lock()
+
+
+@functools.cache
+def _load_library() -> ModuleType:
     quiet = logging.getLogger("dbos")
     if not quiet.handlers:
         # It would write to stderr otherwise, advertisements included.
@@ -91,7 +100,6 @@ def load_library() -> ModuleType:
     return dbos
 
 
-@functools.cache
 def _tame_library() -> None:
     """Change what the library would do with a journal that somebody else wrote or holds."""
     from dbos import _serialization, _sys_db, _sys_db_sqlite  # noqa: PLC0415 - parts of it

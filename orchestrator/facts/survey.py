@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import flavors, lock
 from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
@@ -19,6 +19,8 @@ from orchestrator.privileges import vault as vault_rights
 from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from orchestrator.config import Config, HostConfig
     from orchestrator.facts.accounts import Account
     from orchestrator.facts.hosts import HostFacts
@@ -235,51 +237,60 @@ def read_survey(
         source_future = source and pool.submit(_read_host, source, config, peer=recipient.name)
         source_survey = source_future.result() if source_future else None
         surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
-    errors = list(surveys[recipient.name].errors)
-    state = None
-    if not errors:
-        try:
-            state = lock.read_lock(recipient)
-        except OrchestratorError as error:
-            errors.append(error)
-    upstream = connection = way = None
-    if not errors and not surveys[donor.name].errors:
-        followed = source.name if source else donor.name
-        try:
-            if source is not None:
-                upstream = _read_upstream(config, donor, source.name, surveys[donor.name])
-            connection = _try_connection(recipient, config, followed, surveys[recipient.name])
-            way = ways.read_way(
-                donor, recipient, *config.host(recipient.name).find_stream_address(recipient.name)
-            )
-        except OrchestratorError as error:
-            errors.append(error)
-    arriving = None
-    on_donor = surveys[donor.name].account
-    if on_donor and "SELECT" in on_donor.privileges and surveys[recipient.name].host is not None:
-        try:
-            user = accounts.read_client_user(recipient, config.host(recipient.name))
-            arriving = accounts.read_account(donor, config.host(donor.name), user)
-        except OrchestratorError as error:
-            errors.append(error)
-    return Survey(
-        donor=surveys[donor.name],
-        recipient=dataclasses.replace(surveys[recipient.name], errors=tuple(errors)),
-        vault=_read_vault(
+    on_donor, on_recipient = surveys[donor.name], surveys[recipient.name]
+    reads = not on_recipient.errors
+    sees = reads and not on_donor.errors
+    followed = source.name if source else donor.name
+    finds_account = bool(
+        on_donor.account and "SELECT" in on_donor.account.privileges and on_recipient.host
+    )
+    at = config.host(recipient.name).find_stream_address(recipient.name)
+    errors = list(on_recipient.errors)
+    with ThreadPoolExecutor(6) as pool:  # each asks somebody else, or something slow
+        told = pool.submit(
+            _read_vault,
             config,
             vault,
             surveys,
             donor=donor.name,
             recipient=recipient.name,
             needed=needed_capabilities(config, donor.name, recipient.name, run_id, backup_id),
-        ),
-        lock=state,
-        arriving=arriving,
+        )
+        asked: dict[str, Future[Any]] = {}
+        if reads:
+            asked["lock"] = pool.submit(lock.read_lock, recipient)
+        if sees and source:
+            asked["upstream"] = pool.submit(_read_upstream, config, donor, source.name, on_donor)
+        if sees:
+            asked["connection"] = pool.submit(
+                _try_connection, recipient, config, followed, on_recipient
+            )
+            asked["way"] = pool.submit(ways.read_way, donor, recipient, *at)
+        if finds_account:
+            asked["arriving"] = pool.submit(_read_arriving, config, donor, recipient)
+        found: dict[str, Any] = {}
+        for name, answer in asked.items():
+            try:
+                found[name] = answer.result()
+            except OrchestratorError as error:
+                errors.append(error)
+    return Survey(
+        donor=on_donor,
+        recipient=dataclasses.replace(on_recipient, errors=tuple(errors)),
+        vault=told.result(),
+        lock=found.get("lock"),
+        arriving=found.get("arriving"),
         source=source_survey,
-        upstream=upstream,
-        connection=connection,
-        way=way,
+        upstream=found.get("upstream"),
+        connection=found.get("connection"),
+        way=found.get("way"),
     )
+
+
+def _read_arriving(config: Config, donor: Remote, recipient: Remote) -> Account:
+    """Read the account on the donor that works on the recipient once its data is there."""
+    user = accounts.read_client_user(recipient, config.host(recipient.name))
+    return accounts.read_account(donor, config.host(donor.name), user)
 
 
 def _read_host(

@@ -191,6 +191,9 @@ class FakeBackend(Backend):
             raise self.host_failures[name]
         return tuple(dataclasses.replace(check, host=name) for check in self.checks)
 
+    def prepare_engine(self) -> None:
+        """Load nothing."""
+
     def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
         return self._do("begin_run", plan.run_id)
 
