@@ -55,10 +55,11 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _PLACE: Final = re.compile(r"/[^\0\n\r]*")
 _MOST_STAGES: Final = 16
 _MOST_NICE: Final = 19
-_SHORTEST_PAUSE_SECONDS: Final = 0.1
+_SHORTEST_PAUSE_SECONDS: Final = 0.3
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _PAUSE_SHARE: Final = 0.04
-"""Of the time that was waited already: no more than that is lost at the end of a job."""
+"""How long the host waits for a job's end before it answers, as a share of the time that was waited
+already: the end is told at once, and whoever watches sees how far it is."""
 _PROGRESS_SECONDS: Final = 0.5
 _RATE_WINDOW_SECONDS: Final = 5.0
 _RATE_POINTS: Final = 2
@@ -259,14 +260,21 @@ def arm_job(remote: Remote, spec: JobSpec) -> None:
     _call(remote, "arm", spec.name, before=_write_job(spec), doing="arm")
 
 
-def read_job(remote: Remote, name: str) -> JobState:
+def read_job(remote: Remote, name: str, *, wait_seconds: float = 0.0) -> JobState:
     """Read the state of a job, in one command, and renew its lease.
+
+    Args:
+        remote: The host.
+        name: The job.
+        wait_seconds: How long the host may wait for its end before it answers.
 
     Raises:
         CommandError: The host did not answer as it should.
         VerificationError: What it answered is not the state of a job.
     """
-    return parse_report(_call(remote, "report", name, doing="read").text)
+    hundredths = round(wait_seconds * 100)
+    wait = [str(hundredths)] if hundredths > 0 else []
+    return parse_report(_call(remote, "report", name, *wait, doing="read").text)
 
 
 def renew_jobs(
@@ -340,9 +348,11 @@ def wait_for_job(
         HostUnreachableError: The host could not be reached for a minute.
     """
     watch = _Watch(remote, name, expected_bytes, read_progress)
+    pause = 0.0
     while True:
         check()
-        state = watch.poll()
+        asked_at = time.monotonic()
+        state = watch.poll(pause)
         if state is not None and not state.exists:
             raise PreconditionError(f"no remote job {name}", host=remote.name)
         if state is not None and state.ended:
@@ -368,9 +378,12 @@ def wait_for_job(
                 host=remote.name,
                 stderr=watch.stderr,
             )
+        time.sleep(
+            max(0.0, pause - (time.monotonic() - asked_at))
+        )  # it did not answer, or too soon
         pause = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SHARE * watch.seconds())
         left = deadline_seconds - watch.seconds()
-        time.sleep(max(0.0, min(pause, _LONGEST_PAUSE_SECONDS, left)))
+        pause = max(0.0, min(pause, _LONGEST_PAUSE_SECONDS, left))
 
 
 def stop_job(remote: Remote, name: str, *, fence: int = 0) -> None:
@@ -420,10 +433,10 @@ class _Watch:
     def seconds(self) -> float:
         return time.monotonic() - self._began_at
 
-    def poll(self) -> JobState | None:
+    def poll(self, wait_seconds: float) -> JobState | None:
         """Ask once; None if the host did not answer, and has not been silent for too long."""
         try:
-            state = read_job(self.remote, self.name)
+            state = read_job(self.remote, self.name, wait_seconds=wait_seconds)
         except (CommandError, HostUnreachableError) as error:
             lost = isinstance(error, HostUnreachableError) or error.status is None
             if not lost or time.monotonic() - self._answered_at > _SILENCE_SECONDS:

@@ -5,7 +5,8 @@
 #   job.sh arm     BASE NAME        make the job's files only; the receiver starts it
 #   job.sh run     BASE NAME        the wrapper: what `start` starts
 #   job.sh receive BASE NAME RUN    the wrapper in the foreground, input from stdin
-#   job.sh report  BASE NAME        print the state, and renew the lease
+#   job.sh report  BASE NAME [N]    print the state, and renew the lease; first wait for the job's end,
+#                                   for N hundredths of a second at most
 #   job.sh renew   BASE RUN FENCE   renew the lease of every job of a run that goes on, and own it
 #   job.sh stderr  BASE NAME STAGE  print what a stage wrote to stderr
 #   job.sh stop    BASE NAME FENCE  end every process of the job's session
@@ -584,10 +585,25 @@ list_times() {
 
 # --- asking and stopping ---
 
+# So an end is told when it is there, and not when somebody looks again.
+wait_for_end() {
+    read_clock
+    until=$((${uptime%.*}${uptime#*.} + $1))
+    while [ ! -e "$dir/ended" ] && [ "${uptime%.*}${uptime#*.}" -lt "$until" ]; do
+        if read_begun && ! is_alive; then break; fi
+        sleep 0.05
+        read_clock
+    done
+}
+
 do_report() {
     if [ ! -e "$dir/settings" ]; then
         echo exists=0
         return
+    fi
+    if [ $# -gt 0 ]; then
+        check_number "$1"
+        wait_for_end "$1"
     fi
     read_clock
     read_settings
@@ -786,7 +802,7 @@ main() {
     # The watchdog, when it ends all others.
     spared=''
     case $verb.$# in
-    start.0 | arm.0 | run.0 | report.0 | renew.1 | stop.1 | remove.1 | receive.1 | stderr.1) ;;
+    start.0 | arm.0 | run.0 | report.0 | report.1 | renew.1 | stop.1 | remove.1 | receive.1 | stderr.1) ;;
     *) die 64 'wrong call' ;;
     esac
     "do_$verb" "$@"
