@@ -168,10 +168,10 @@ def forget(call: Call, run: str, *, yes: bool) -> None:
 
 
 def _resume_group(call: Call, name: str, together: Sequence[RunRecord]) -> None:
-    members = groups.resume(together)
+    left = groups.list_unended(together)
     playbook = call.backend.parse_playbook(together[0].playbook_text)
     call.document = summary.build_group_document(name, together)
-    said = groups.go(call, name, members, follow.list_steps(playbook)) if members else {}
+    said = groups.go(call, name, left, follow.list_steps(playbook)) if left else {}
     known = {record.run_id: record.plan.recipient for record in together}
     groups.report(call, name, {r: known.get(r, r) for r in together[0].plan.group_runs}, said)
 

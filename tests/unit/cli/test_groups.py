@@ -62,6 +62,13 @@ def test_each_recipient_gets_a_process_and_a_report(line: CommandLine) -> None:
         assert f"succeeded: {name}" in result.stdout
 
 
+def test_all_are_recorded_before_any_begins(line: CommandLine) -> None:
+    """So a command that is killed leaves no run that the journal does not know."""
+    assert line.call(*CLONE).exit_code == 0
+    asked = line.backend.asked
+    assert asked.index(f"record_runs {' '.join(NAMES)}") < asked.index(f"start_run {NAMES[0]}")
+
+
 def test_some_that_failed_make_it_partial(line: CommandLine) -> None:
     """Exit status 9; the error names who failed and why, and how the rest is done."""
     line.backend.records["run-replica3"] = member("run-replica3", **LOST)
