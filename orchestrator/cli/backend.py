@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from orchestrator.config import Config
@@ -126,12 +126,21 @@ class Backend:
 
         return durable.begin_run(config, plan, playbook, session.open_session)
 
-    def start_run(self, order: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-        """Start a process that does a run, as `orchestrator.cli.child` is told by its stdin."""
+    def record_runs(self, config: Config, plans: Sequence[Plan], playbook: Playbook) -> None:
+        """Write down runs that are to begin together, all of them or none."""
+        from orchestrator import durable
+
+        durable.record_runs(config, plans, playbook)
+
+    def start_run(self, config_path: Path, run_id: str) -> subprocess.Popen[bytes]:
+        """Start a process that goes on with a run, or begins a recorded one."""
         import json
         import subprocess
         import sys
 
+        from orchestrator.durable import crash
+
+        order = {"config": str(config_path.absolute()), "run_id": run_id}
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.cli.child"],
             stdin=subprocess.PIPE,
@@ -142,6 +151,7 @@ class Backend:
         if stdin is not None:
             with stdin:
                 stdin.write(json.dumps(order).encode())
+        crash.die_at("group", "started")
         return process
 
     def resume_run(self, config: Config, run_id: str) -> RunRecord:

@@ -1,9 +1,8 @@
 """One clone of several, in a process of its own: ``python -m orchestrator.cli.child``.
 
-`group` starts it, with a document on stdin: ``config`` (path), and either ``run_id`` of a run to go
-on with, or ``plan`` and ``playbook`` (text) of a new one. How the run comes out stands in the
-journal; the exit status is that of its error, and the error itself is printed as JSON, for it may
-have come before the run was in the journal.
+`groups` starts it, with a document on stdin: ``config`` (path) and ``run_id`` of a run that stands
+in the journal. How the run comes out stands there as well; the exit status is that of its error, and
+the error itself is printed as JSON, for it may be about the journal or who holds the run.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ import traceback
 
 import click
 
-from orchestrator import log, models
+from orchestrator import log
 from orchestrator.cli import follow
 from orchestrator.cli.call import Call
 from orchestrator.errors import OrchestratorError
-from orchestrator.models import Plan
 
 
 def main() -> int:
@@ -28,12 +26,7 @@ def main() -> int:
     call = Call(config_option=document["config"], as_json=True)
     config, backend = call.load_config(), call.backend
     try:
-        if "run_id" in document:
-            follow.go(call, document["run_id"], (), lambda: backend.resume_run(config, call.run_id))
-        else:
-            plan = models.from_json(Plan, document["plan"])
-            playbook = backend.parse_playbook(document["playbook"])
-            follow.go(call, plan.run_id, (), lambda: backend.begin_run(config, plan, playbook))
+        follow.go(call, document["run_id"], (), lambda: backend.resume_run(config, call.run_id))
     except OrchestratorError as error:
         _tell(error)
         return error.exit_status

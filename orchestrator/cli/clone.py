@@ -177,7 +177,7 @@ def _clone_group(
         output.talk("\n\n".join(map(describe_change, plans)))
         output.confirm(f"Clone {donor} to {', '.join(recipients)}?")
     steps = follow.list_steps(playbook)
-    said = groups.go(call, plans[0].group, groups.begin(plans, playbook), steps)
+    said = groups.begin(call, plans, playbook, steps)
     groups.report(call, plans[0].group, {p.run_id: p.recipient for p in plans}, said)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator import errors, models, summary
+from orchestrator import errors, summary
 from orchestrator.cli import follow, group_view, output, view
 from orchestrator.cli.run_file import RunFile
 from orchestrator.errors import OrchestratorError, PartialError
@@ -28,44 +27,25 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Member:
-    """A run of the group, as it is to be done.
+def begin(
+    call: Call, plans: Sequence[Plan], playbook: Playbook, steps: Sequence[view.StepView]
+) -> dict[str, str]:
+    """Do new runs side by side, see `go`.
 
-    Attributes:
-        run_id: Its name.
-        recipient: Whom it serves.
-        order: What its process is told, beside the configuration.
+    All of them stand in the journal before the first process is started, so that whatever ends this
+    one, `find` has them all.
     """
-
-    run_id: str
-    recipient: str
-    order: Mapping[str, Any]
+    call.backend.record_runs(call.load_config(), plans, playbook)
+    return go(call, plans[0].group, {plan.run_id: plan.recipient for plan in plans}, steps)
 
 
-def begin(plans: Sequence[Plan], playbook: Playbook) -> list[Member]:
-    """Return the members of a new group."""
-    return [
-        Member(
-            run_id=plan.run_id,
-            recipient=plan.recipient,
-            order={"plan": models.as_json(plan), "playbook": playbook.text},
-        )
-        for plan in plans
-    ]
-
-
-def resume(records: Sequence[RunRecord]) -> list[Member]:
-    """Return the members of a group that goes on: those of its runs that have not succeeded."""
-    return [
-        Member(
-            run_id=record.run_id,
-            recipient=record.plan.recipient,
-            order={"run_id": record.run_id},
-        )
+def list_unended(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return whom those runs of a group serve that have not succeeded, and can go on."""
+    return {
+        record.run_id: record.plan.recipient
         for record in records
         if record.status not in ("succeeded", "cancelled", "undone", "forgotten")
-    ]
+    }
 
 
 def find(call: Call, config: Config, name: str) -> list[RunRecord]:
@@ -80,29 +60,27 @@ def find(call: Call, config: Config, name: str) -> list[RunRecord]:
 
 
 def go(
-    call: Call, group: str, members: Sequence[Member], steps: Sequence[view.StepView]
+    call: Call, group: str, recipients: Mapping[str, str], steps: Sequence[view.StepView]
 ) -> dict[str, str]:
     """Do the runs side by side, and show them; return the words of those that failed, by run.
 
     Args:
         call: The call.
         group: Its name.
-        members: The runs.
+        recipients: Whom each of its runs serves that are to be done; the journal has them.
         steps: The steps of each, in order.
     """
     config = call.load_config()
-    path = str(call.backend.find_config(call.config_option).absolute())
-    recipients = {member.run_id: member.recipient for member in members}
+    path = call.backend.find_config(call.config_option)
     shown = group_view.choose_view(recipients, steps, as_json=call.as_json, verbose=call.verbose)
     said: dict[str, str] = {}
     files = {run: RunFile(config, run, last_bytes=0) for run in recipients}
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     shown.open()
     try:
-        processes = {
-            member.run_id: call.backend.start_run({"config": path, **member.order})
-            for member in members
-        }
         with follow.detachable(lambda: _leave(group, list(processes.values()))):
+            for run in recipients:
+                processes[run] = call.backend.start_run(path, run)
             left = dict(processes)
             while left:
                 ended = [run for run, process in left.items() if process.poll() is not None]

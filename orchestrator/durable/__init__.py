@@ -6,9 +6,9 @@ and the refusal of pickles.
 
 ::
 
-    runs         the verbs: begin, resume, cancel, undo, forget, list, read
+    runs         the verbs: begin, resume, cancel, undo, forget, record, list, read
     drive        one process drives the flows of a run to their end
-    engine       the library: launch, start, resume, rewind, cancel
+    engine       the library: launch, start, record, resume, rewind, cancel
     interpreter  walks the steps of a flow
     attempts     calls one step: retries, deadline, cancel
     records      what a reader sees of a run, and how its status is derived
@@ -30,6 +30,7 @@ from orchestrator.durable.runs import (
     forget_run,
     list_runs,
     read_run,
+    record_runs,
     resume_run,
     undo_run,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "forget_run",
     "list_runs",
     "read_run",
+    "record_runs",
     "resume_run",
     "undo_run",
 ]

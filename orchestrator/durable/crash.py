@@ -8,7 +8,9 @@ is several, with commas between, at which it stops by SIGSTOP, and goes on with 
     after       it has acted, and that is not journalled
     committed   it is journalled
 
-``run:ended`` comes after the last word in the journal, while the recipient is still held.
+``run:ended`` comes after the last word in the journal, while the recipient is still held. Of runs
+that begin together, ``group:before`` and ``group:recorded`` come before and after all of them are
+written down, and ``group:started`` after each start of a process.
 """
 
 from __future__ import annotations

@@ -143,7 +143,8 @@ def _drive_flow(journal: Journal, session: Session, launched: Engine, flow: Flow
     if row is not None and row.has_succeeded:
         return
     with log.bound(flow=flow.spec["kind"]):
-        log.get().info("run.began", resumed=row is not None, steps=len(flow.spec["steps"]))
+        resumed = row is not None and not row.is_waiting
+        log.get().info("run.began", resumed=resumed, steps=len(flow.spec["steps"]))
         began = time.monotonic()
         attempts = Attempts(session, lambda: journal.status(flow.name) == "CANCELLED")
         walk = _Walk(Interpreter(engine.run_step, attempts))

@@ -18,17 +18,21 @@ from orchestrator.durable import files, flows, journal, serial
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
-    from dbos import DBOSClient
+    from dbos import DBOSClient, EnqueueOptions
 
     from orchestrator.durable.flows import Flow, Spec
 
 Walk = Callable[["Spec"], None]
 
 _APPLICATION = "xbvault"
+_RUN, _PART = "run", "part"
+"""Names of the workflows."""
+_WAITING = "waiting"
+"""A queue that nobody listens to: what stands in it begins when it is resumed."""
 _one_at_a_time = threading.Lock()
 
 
@@ -149,6 +153,27 @@ def delete_flow(path: Path, name: str) -> None:
         client.delete_workflow(name)
 
 
+def record_runs(path: Path, recorded: Sequence[Flow]) -> None:
+    """Write the flows of new runs down, all of them or none; each begins when it is resumed."""
+    with launch_engine(path, resuming=False):
+        pass  # which makes the tables
+    with (
+        files.translate_errors(path),
+        open_client(path) as client,
+        # It takes its caller's transaction, and lends no connection to begin one on.
+        client._sys_db.engine.begin() as transaction,  # noqa: SLF001 - see above
+    ):
+        for flow in recorded:
+            options: EnqueueOptions = {
+                "workflow_name": _RUN,
+                "queue_name": _WAITING,
+                "workflow_id": flow.name,
+                "workflow_id_reuse_policy": "reject",
+                "app_version": flows.FLOW_VERSION,
+            }
+            client.enqueue_in_transaction(transaction, options, flow.spec)
+
+
 @contextlib.contextmanager
 def open_client(path: Path) -> Iterator[DBOSClient]:
     """Open the library's client, which changes the journal and never runs anything."""
@@ -225,7 +250,7 @@ def _delete_queue(client: DBOSClient, name: str) -> None:
 
 @functools.cache
 def _register_workflow(is_run: bool) -> Any:  # noqa: FBT001 - the key of the cache
-    """Return the workflow function ``run``, or ``part`` for flows that are part of a run."""
+    """Return the workflow function for runs, or the one for flows that are part of a run."""
 
     def walk(spec: Spec) -> None:
         current = Engine.walk
@@ -233,5 +258,5 @@ def _register_workflow(is_run: bool) -> Any:  # noqa: FBT001 - the key of the ca
             raise AssertionError("a flow was handed out that nobody drives")
         current(spec)
 
-    name = "run" if is_run else "part"
+    name = _RUN if is_run else _PART
     return load_library().DBOS.workflow(name=name, max_recovery_attempts=None)(walk)

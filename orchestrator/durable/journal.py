@@ -70,6 +70,11 @@ class Row:
         return self.status in LIVE
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a process to walk it, as one does that was only written down."""
+        return self.status == "ENQUEUED"
+
+    @property
     def has_succeeded(self) -> bool:
         """Whether its work is done."""
         return self.status == "SUCCESS"

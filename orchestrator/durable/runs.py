@@ -1,4 +1,4 @@
-"""The verbs on runs: begin, resume, cancel, undo, forget, list and read.
+"""The verbs on runs: begin, resume, cancel, undo, forget, record, list and read.
 
 Each of the first five holds the run, looks at its record, refuses what does not fit its state,
 and drives the flows that belong to the verb. Called again, it goes on where it was cut off.
@@ -6,10 +6,12 @@ and drives the flows that belong to the verb. Called again, it goes on where it 
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from orchestrator import models
-from orchestrator.durable import drive, engine, files, flows, journal, records, run_lock
+from orchestrator.durable import crash, drive, engine, files, flows, journal, records, run_lock
+from orchestrator.durable.flows import Flow
 from orchestrator.errors import ConfigError, PreconditionError
 from orchestrator.models import Plan
 from orchestrator.steps.registry import REGISTRY
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.durable.attempts import OpenSession
-    from orchestrator.durable.flows import Flow
     from orchestrator.durable.journal import Journal
     from orchestrator.durable.records import RunRecord
     from orchestrator.playbook import Playbook
@@ -49,8 +50,29 @@ def begin_run(
     return read_run(config, plan.run_id)
 
 
+def record_runs(config: Config, plans: Sequence[Plan], playbook: Playbook) -> None:
+    """Write down runs that are to begin together, all of them or none; `resume_run` begins each.
+
+    So a process that dies while it begins them leaves none of which the journal does not know.
+
+    Raises:
+        JournalError: The journal cannot be written.
+    """
+    crash.die_at("group", "before")
+    began_at = journal.as_moment(time.time() * 1000)
+    recorded = [
+        Flow(
+            name=plan.run_id,
+            spec={**flows.make_spec("run", plan, playbook), "began_at": began_at},
+        )
+        for plan in plans
+    ]
+    engine.record_runs(journal.create_journal(config).path, recorded)
+    crash.die_at("group", "recorded")
+
+
 def resume_run(config: Config, run_id: str, open_session: OpenSession) -> RunRecord:
-    """Go on with a run where it failed or was cut off, or with its clean-up.
+    """Go on with a run where it failed or was cut off, or with its clean-up; or begin a recorded one.
 
     Raises:
         OrchestratorError: What the failing step raised.

@@ -70,6 +70,10 @@ class Engine:
         """Begin a run here."""
         return durable.begin_run(self.config, make_plan(run_id), parse(text), EngineSession)
 
+    def record(self, *run_ids: str) -> None:
+        """Record runs here that are to begin together."""
+        durable.record_runs(self.config, [make_plan(run_id) for run_id in run_ids], parse(MAIN))
+
     def resume(self, run_id: str = "r1") -> RunRecord:
         """Resume a run here."""
         return durable.resume_run(self.config, run_id, EngineSession)
@@ -824,6 +828,49 @@ def test_run_id_is_used_once(engine: Engine) -> None:
         engine.begin()
     assert engine.read() == first
     assert trace() == ALL
+
+
+def test_recorded_runs_begin_when_they_are_resumed(engine: Engine) -> None:
+    """All stand in the journal, none has done anything; each begins like a run that is begun."""
+    engine.record("r1", "r2")
+    assert trace() == []
+    listed = {run.run_id: (run.status, run.ended_at) for run in durable.list_runs(engine.config)}
+    assert listed == {"r1": ("interrupted", ""), "r2": ("interrupted", "")}
+    assert [step.status for step in engine.read("r2").steps] == ["pending"] * len(STEPS)
+    assert engine.resume("r2").status == "succeeded"
+    assert trace() == ALL
+    assert engine.read("r1").status == "interrupted"
+    (began,) = (e for e in read_events(engine.state, "r2")[:1] if e["event"] == "run.began")
+    assert began["resumed"] is False
+    assert engine.resume("r1").status == "succeeded"
+    assert engine.resume("r1") == engine.read("r1")
+
+
+def test_recorded_run_is_cancelled_before_it_begins(engine: Engine) -> None:
+    """Nothing of its playbook is done; what a cancel does is."""
+    engine.record("r1", "r2")
+    assert engine.cancel().status == "cancelled"
+    assert trace() == ["engine-revert", "engine-sweep"]
+    assert engine.read("r2").status == "interrupted"
+
+
+def test_runs_are_recorded_all_or_none(engine: Engine) -> None:
+    """A name that is taken keeps the others out; what stood there stays."""
+    first = engine.begin("r2")
+    with pytest.raises(JournalError):
+        engine.record("r1", "r2", "r3")
+    assert [run.run_id for run in durable.list_runs(engine.config)] == ["r2"]
+    assert engine.read("r2") == first
+
+
+@pytest.mark.parametrize(("moment", "left"), [("before", []), ("recorded", ["r1", "r1.other"])])
+def test_process_that_is_killed_around_the_record_leaves_all_or_none(
+    engine: Engine, moment: str, left: list[str]
+) -> None:
+    """And what is left can be resumed."""
+    engine.kill_at("record", f"group:{moment}")
+    assert sorted(run.run_id for run in durable.list_runs(engine.config)) == left
+    assert [engine.resume(run).status for run in left] == ["succeeded"] * len(left)
 
 
 def test_runs_are_listed_and_found_by_a_beginning(engine: Engine) -> None:

@@ -21,7 +21,7 @@ from orchestrator.playbook import Playbook, PlaybookStep
 from orchestrator.steps.registry import Repeat, StepInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from orchestrator.config import Config
@@ -211,8 +211,10 @@ class FakeBackend(Backend):
             for recipient, name in zip(recipients, names, strict=True)
         ]
 
-    def start_run(self, order: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-        run_id = order["run_id"] if "run_id" in order else order["plan"]["run_id"]
+    def record_runs(self, config: Config, plans: Sequence[Plan], playbook: Playbook) -> None:
+        self.asked.append(f"record_runs {' '.join(plan.run_id for plan in plans)}")
+
+    def start_run(self, config_path: Path, run_id: str) -> subprocess.Popen[bytes]:
         self.asked.append(f"start_run {run_id}")
         if self.logs is not None:
             event = {"event": "step.began", "step": "stream-backup", "run_id": run_id}

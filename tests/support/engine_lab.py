@@ -304,7 +304,10 @@ def main() -> int:
         journal.LOCKED_SECONDS = float(os.environ["ENGINE_LOCKED_SECONDS"])
     config = make_config(Path(state))
     text = world() / "playbook.yaml"
-    calls: dict[str, Callable[[], durable.RunRecord]] = {
+    calls: dict[str, Callable[[], durable.RunRecord | None]] = {
+        "record": lambda: durable.record_runs(
+            config, [make_plan(run_id), make_plan(f"{run_id}.other")], parse(MAIN)
+        ),
         "begin": lambda: durable.begin_run(
             config,
             make_plan(run_id),
@@ -318,7 +321,8 @@ def main() -> int:
         "show": lambda: durable.read_run(config, run_id),
     }
     try:
-        answer = models.as_json(calls[verb]())
+        found = calls[verb]()
+        answer = found if found is None else models.as_json(found)
     except OrchestratorError as error:
         sys.stdout.write(json.dumps(error.as_json()))
         return error.exit_status

@@ -62,6 +62,13 @@ def test_each_recipient_gets_a_process_and_a_report(line: CommandLine) -> None:
         assert f"succeeded: {name}" in result.stdout
 
 
+def test_all_are_recorded_before_any_begins(line: CommandLine) -> None:
+    """So a command that is killed leaves no run that the journal does not know."""
+    assert line.call(*CLONE).exit_code == 0
+    asked = line.backend.asked
+    assert asked.index(f"record_runs {' '.join(NAMES)}") < asked.index(f"start_run {NAMES[0]}")
+
+
 def test_some_that_failed_make_it_partial(line: CommandLine) -> None:
     """Exit status 9; the error names who failed and why, and how the rest is done."""
     line.backend.records["run-replica3"] = member("run-replica3", **LOST)
@@ -129,6 +136,15 @@ def test_a_group_is_resumed_by_its_name(line: CommandLine) -> None:
     started = [asked for asked in line.backend.asked if asked.startswith("start_run")]
     assert started == ["start_run run-replica2"]
     assert "succeeded: run-replica3" in result.stdout
+
+
+def test_what_has_ended_lets_go_when_its_group_is_resumed(line: CommandLine) -> None:
+    """The process of a run may have been killed after its last word; one that is held lives."""
+    line.backend.records["run-replica2"] = member("run-replica2", "failed")
+    line.backend.failure = LockHeldError("run run-replica is held by process 7")
+    line.call("runs", "resume", GROUP)
+    asked = [asked for asked in line.backend.asked if asked.startswith("resume_run")]
+    assert asked == ["resume_run run-replica", "resume_run run-replica3"]
 
 
 def test_a_run_that_another_process_holds_is_told(line: CommandLine) -> None:
