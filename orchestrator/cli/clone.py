@@ -112,6 +112,7 @@ def clone(
         config.check_roles(donor, recipient, options["source"])
     if not only_plan:
         output.require_consent(call, yes=yes)
+        call.backend.prepare_engine()
     playbook = call.backend.load_playbook(PLAYBOOK)
     if len(recipients) > 1:
         _clone_group(
@@ -119,8 +120,6 @@ def clone(
         )
         return
     (recipient,) = recipients
-    if not only_plan:
-        call.backend.prepare_engine()
     plan, checks = call.backend.make_plan(config, donor, recipient, **options)
     call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
     if only_plan:
