@@ -6,7 +6,7 @@
 # OWN is the job that this is a stage of; each JOB reads its FIFO into a buffer of BUFFER bytes and
 # counts what leaves it. A branch that ends, well or badly, does not hold up the others. One whose
 # buffer is full, and not emptied once in SECONDS, is stopped as long as another one waits for more:
-# tee goes at the pace of its slowest reader.
+# tee goes at the pace of its slowest reader. One whose FIFO is not there is left out.
 # The status is 0 even if every branch broke: how one ended, its own job says.
 set -u
 base=$1 own=$2 buffer=$3 seconds=$4
@@ -68,14 +68,17 @@ watch() {
 }
 
 jobs='' fifos=''
-last=
+job='' last=
 count=0
 for word in "$@"; do
     count=$((count + 1))
     if [ "$((count % 2))" = 1 ]; then
-        jobs="$jobs $word"
+        job=$word
         continue
     fi
+    # Its run was cancelled since it was written down who takes part.
+    [ -p "$word" ] || continue
+    jobs="$jobs $job"
     # An open for writing would wait for ever if the reader had gone before: so a process stands in
     # as one, until tee has opened them all.
     (exec 3<>"$word" && exec sleep "$HOLD_SECONDS") </dev/null >/dev/null 2>&1 &

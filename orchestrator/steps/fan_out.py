@@ -145,7 +145,7 @@ def join(
 
 def leave(tools: Tools, plan: Plan) -> None:
     """Tell the others not to wait for this run."""
-    tools.donor.run(["install", "-d", "-m", "0700", plan.group_dir])
+    tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.group_dir])
     tools.donor.run(["rm", "-f", "--", _mark(plan, _READY, plan.run_id)])
     tools.donor.write_file(_mark(plan, _OUT, plan.run_id), "")
 

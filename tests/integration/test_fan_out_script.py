@@ -165,6 +165,21 @@ def test_a_branch_that_was_gone_before_holds_nobody_up(
         assert [branches[0].finish(), branches[2].finish()] == [TOTAL] * 2
 
 
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_branch_whose_fifo_is_gone_is_left_out(
+    tmp_path: Path, branches: list[Branch], gone: int
+) -> None:
+    """Whichever it is; nothing is made in its place."""
+    branches[gone].process.kill()
+    branches[gone].process.wait()
+    branches[gone].fifo.unlink()
+    with reading(tmp_path, branches) as process:
+        received = [branch.finish() for n, branch in enumerate(branches) if n != gone]
+        assert read_words(process) == ""
+    assert received == [TOTAL] * 2
+    assert not branches[gone].fifo.exists()
+
+
 def test_a_branch_that_dies_half_way_does_not_end_the_others(
     tmp_path: Path, branches: list[Branch]
 ) -> None:
