@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from orchestrator import summary
 from orchestrator.cli import follow, groups, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.run_file import RunFile
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, LockHeldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,7 +123,7 @@ def resume(call: Call, run: str) -> None:
         together = groups.find(call, config, run)
         if not together:
             raise
-        _resume_group(call, run, together)
+        _resume_group(call, config, run, together)
         return
     steps = follow.list_done_steps(call, record)
     ended = follow.go(
@@ -167,7 +168,13 @@ def forget(call: Call, run: str, *, yes: bool) -> None:
     _end(call, run, ("forget_run", FORGET_PLAYBOOK, "forgotten"), question, yes=yes)
 
 
-def _resume_group(call: Call, name: str, together: Sequence[RunRecord]) -> None:
+def _resume_group(call: Call, config: Config, name: str, together: Sequence[RunRecord]) -> None:
+    for record in together:
+        if record.status == "succeeded":
+            # Its process may have been killed before it let go of the recipient. If it is held, it
+            # lives.
+            with contextlib.suppress(LockHeldError):
+                call.backend.resume_run(config, record.run_id)
     left = groups.list_unended(together)
     playbook = call.backend.parse_playbook(together[0].playbook_text)
     call.document = summary.build_group_document(name, together)

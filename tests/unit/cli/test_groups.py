@@ -138,6 +138,15 @@ def test_a_group_is_resumed_by_its_name(line: CommandLine) -> None:
     assert "succeeded: run-replica3" in result.stdout
 
 
+def test_what_has_ended_lets_go_when_its_group_is_resumed(line: CommandLine) -> None:
+    """The process of a run may have been killed after its last word; one that is held lives."""
+    line.backend.records["run-replica2"] = member("run-replica2", "failed")
+    line.backend.failure = LockHeldError("run run-replica is held by process 7")
+    line.call("runs", "resume", GROUP)
+    asked = [asked for asked in line.backend.asked if asked.startswith("resume_run")]
+    assert asked == ["resume_run run-replica", "resume_run run-replica3"]
+
+
 def test_a_run_that_another_process_holds_is_told(line: CommandLine) -> None:
     """Not as one that was interrupted, which is all that the journal knows."""
     line.backend.records["run-replica2"] = member("run-replica2", "running")
