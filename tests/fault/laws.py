@@ -21,6 +21,7 @@ from ways import OURS
 from orchestrator.host import script
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from clone_lab import CloneLab
@@ -76,6 +77,7 @@ class Before:
     """What was noted before a run, to be held against what is there later.
 
     Attributes:
+        recipient: Whose earlier data it is about.
         donor_server: Pid and start time of the donor's server.
         donor_variables: Its global variables.
         donor_files: Paths of the donor's own files, data and logs left out.
@@ -86,6 +88,7 @@ class Before:
         own_versions: Versions that can be read in the recipient's own mount, by key id.
     """
 
+    recipient: str
     donor_server: str
     donor_variables: dict[str, str]
     donor_files: frozenset[str]
@@ -96,42 +99,46 @@ class Before:
     own_versions: dict[str, frozenset[int]]
 
 
-def note(lab: CloneLab) -> Before:
+def note(lab: CloneLab, recipient: str = RECIPIENT) -> Before:
     """Note what a run must not change."""
-    datadir = _root(lab, RECIPIENT) / "var/lib/mysql"
+    datadir = _root(lab, recipient) / "var/lib/mysql"
+    mount = _own_mount(lab, recipient)
     return Before(
+        recipient=recipient,
         donor_server=read_server(lab, DONOR),
         donor_variables=_read_variables(lab, DONOR),
         donor_files=frozenset(_list_files(lab, DONOR)),
         donor_accounts=frozenset(_read_accounts(lab, DONOR)),
         datadir_inode=datadir.stat().st_ino,
         datadir_files=frozenset(_list_tables(datadir)),
-        keyring=_digest(_root(lab, RECIPIENT) / OURS.keyring) if OURS.keyring else "",
+        keyring=_digest(_root(lab, recipient) / OURS.keyring) if OURS.keyring else "",
         own_versions={
-            key_id: _live_versions(lab, _own_mount(lab), key_id)
-            for key_id in _list_secrets(lab, _own_mount(lab))
+            key_id: _live_versions(lab, mount, key_id) for key_id in _list_secrets(lab, mount)
         },
     )
 
 
-def check_recipient_equals_donor(lab: CloneLab) -> None:
+def check_recipient_equals_donor(lab: CloneLab, *recipients: str) -> None:
     """(a) A clone that says succeeded: every table of every user schema has the donor's rows.
 
     The writer is stopped for it, and left so; the donor's events rest meanwhile.
     """
+    names = recipients or (RECIPIENT,)
     lab.lab("writer", "stop")
     scheduler = lab.sql(DONOR, "SELECT @@GLOBAL.event_scheduler")[0][0]
     lab.sql(DONOR, "SET GLOBAL event_scheduler = OFF")
     try:
-        wait_until_caught_up(lab)
-        donor, recipient = (_read_digests(lab, name) for name in (DONOR, RECIPIENT))
+        for name in names:
+            wait_until_caught_up(lab, name)
+        donor, *copies = (_read_digests(lab, name) for name in (DONOR, *names))
     finally:
         lab.sql(DONOR, f"SET GLOBAL event_scheduler = {scheduler}")
     assert len(donor) > 15, f"only {len(donor)} tables were compared"
     _raise_all(
-        f"{table} differs: {donor.get(table)} on the donor, {recipient.get(table)} on the recipient"
-        for table in sorted(donor.keys() | recipient.keys())
-        if donor.get(table) != recipient.get(table)
+        f"{table} differs: {donor.get(table)} on the donor, {copy.get(table)} on {name}"
+        for name, copy in zip(names, copies, strict=True)
+        for table in sorted(donor.keys() | copy.keys())
+        if donor.get(table) != copy.get(table)
     )
 
 
@@ -169,47 +176,48 @@ def check_donor_runs(lab: CloneLab, before: Before) -> list[str]:
 
 def check_earlier_data(lab: CloneLab, before: Before) -> list[str]:
     """(c, at any moment) Return what is wrong with the recipient's earlier data and its keys."""
-    library = _root(lab, RECIPIENT) / "var/lib"
+    library = _root(lab, before.recipient) / "var/lib"
     at = [path for path in library.glob("mysql*") if path.stat().st_ino == before.datadir_inode]
     if len(at) != 1 or not (at[0].name == "mysql" or ".xbvault-old-" in at[0].name):
         return [f"the recipient's earlier datadir stands at {[path.name for path in at]}"]
     lost = before.datadir_files - set(_list_tables(at[0]))
     breaches = [f"the earlier datadir has lost {name}" for name in sorted(lost)]
     if before.keyring:
-        file = _root(lab, RECIPIENT) / OURS.keyring
+        file = _root(lab, before.recipient) / OURS.keyring
         copies = [file, *file.parent.glob(f".xbvault/old-*/{file.name}")]
         if before.keyring not in {_digest(path) for path in copies if path.exists()}:
             breaches.append("the recipient's earlier file of keys is gone")
     for key_id, versions in before.own_versions.items():
-        gone = versions - _live_versions(lab, _own_mount(lab), key_id)
+        gone = versions - _live_versions(lab, _own_mount(lab, before.recipient), key_id)
         breaches += [f"version {number} of the recipient's key {key_id} is gone" for number in gone]
     return breaches
 
 
-def check_nothing_outlives(lab: CloneLab, backup_id: str) -> None:
+def check_nothing_outlives(lab: CloneLab, backup_id: str, recipient: str = RECIPIENT) -> None:
     """(d) No transition mount, token, key, credential, staging or job is left of an ended run."""
-    breaches = [f"the mount {mount} is there" for mount in _list_transition_mounts(lab)]
-    breaches += [f"a token with {policies} lives" for policies in _list_transition_tokens(lab)]
+    breaches = _find_leftovers(lab, recipient)
     key = _request(lab, "GET", f"xbvault/metadata/transition-keys/{backup_id}")["data"]
-    if key["custom_metadata"].get("state") != "destroyed":
-        breaches.append(f"the transition key's record says {key['custom_metadata'].get('state')}")
-    breaches += [
-        f"version {number} of the transition key can be read"
-        for number, version in key["versions"].items()
-        if not version["destroyed"]
-    ]
-    for name in (DONOR, RECIPIENT):
-        breaches += [f"{name} has {path}" for path in _list_secret_files(lab, name)]
-        breaches += [f"on {name} runs {line}" for line in _find_tools(lab, name)]
-        jobs = _root(lab, name) / "var/lib/xbvault/jobs"
-        breaches += [
-            f"{name} has the job {path.name}" for path in jobs.glob("*") if path.name != ".guard"
-        ]
-    for kind in ("staging", "new"):
-        found = (_root(lab, RECIPIENT) / "var/lib").glob(f"mysql.xbvault-{kind}-*")
-        breaches += [f"the recipient has {path.name}" for path in found]
-    keyrings = (_root(lab, RECIPIENT) / "var/lib/mysql-keyring").glob(".xbvault/new-*")
-    breaches += [f"the recipient has a keyring {path.name}" for path in keyrings]
+    _raise_all([*breaches, *_find_live_key(key)])
+
+
+def check_nothing_outlives_group(lab: CloneLab, backup_id: str, runs: Mapping[str, str]) -> None:
+    """(d) The same of runs that share a key, once all of them have ended.
+
+    Args:
+        lab: The lab.
+        backup_id: Name of the group.
+        runs: Its runs by their recipients.
+    """
+    breaches: list[str] = []
+    kept = _list_keys(lab, "xbvault/metadata/transition-keys")
+    for recipient, run in runs.items():
+        breaches += _find_leftovers(lab, recipient)
+        if f"{backup_id}.{run}" not in kept:
+            breaches.append(f"run {run} has no record of its end")
+    for name in kept:
+        if name.partition(".")[0] == backup_id:  # one that nobody came to make is not there
+            record = _request(lab, "GET", f"xbvault/metadata/transition-keys/{name}")["data"]
+            breaches += [f"{name}: {breach}" for breach in _find_live_key(record)]
     _raise_all(breaches)
 
 
@@ -221,7 +229,7 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
         before: What was noted before the forget.
         run_id: The run that was forgotten, whose datadir is in place.
     """
-    library = _root(lab, RECIPIENT) / "var/lib"
+    library = _root(lab, before.recipient) / "var/lib"
     breaches = [f"{path.name} is left" for path in library.glob(f"mysql.xbvault-*{run_id}*")]
     if (library / "mysql").stat().st_ino != before.datadir_inode:
         breaches.append("the datadir in place is another one")
@@ -230,50 +238,50 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
     if ours != {f"xbvault_{run_id.rpartition('-')[2]}"}:
         breaches.append(f"the donor has the accounts {sorted(ours)}")
     for key_id, versions in before.own_versions.items():
-        kept = _live_versions(lab, _own_mount(lab), key_id)
+        kept = _live_versions(lab, _own_mount(lab, before.recipient), key_id)
         if not kept < versions:
             breaches.append(f"of key {key_id}, {sorted(kept)} are left of {sorted(versions)}")
     _raise_all(breaches)
 
 
-def check_ended(lab: CloneLab, run_id: str, status: str) -> None:
+def check_ended(lab: CloneLab, run_id: str, status: str, recipient: str = RECIPIENT) -> None:
     """(e) The run says how it ended, and holds neither the recipient nor itself any more."""
     breaches = []
     shown = json.loads(lab.xbvault("runs", "show", run_id, "--json").stdout)
     if shown["status"] != status:
         breaches.append(f"run {run_id} is {shown['status']}, not {status}")
-    holder = read_lock_holder(lab)
+    holder = read_lock_holder(lab, recipient)
     if holder:
-        breaches.append(f"run {holder} holds the recipient")
+        breaches.append(f"run {holder} holds {recipient}")
     locks = lab.directory / "state/locks"
     breaches += [f"{path} is left" for path in (locks.iterdir() if locks.is_dir() else ())]
     _raise_all(breaches)
 
 
-def check_repeat_changes_nothing(lab: CloneLab, run_id: str) -> None:
+def check_repeat_changes_nothing(lab: CloneLab, run_id: str, recipient: str = RECIPIENT) -> None:
     """(f) Resuming a run that has ended says so again, and changes nothing anywhere."""
-    state, fence = read_state(lab, run_id), read_lock(lab)["fence"]
+    state, fence = read_state(lab, run_id, recipient), read_lock(lab, recipient)["fence"]
     shown = lab.xbvault("runs", "show", run_id, "--json").stdout
     log_file = lab.directory / "state/logs" / f"{run_id}.jsonl"
     logged = log_file.read_bytes()
     resumed = lab.xbvault("runs", "resume", run_id, "--json", check=False)
     assert json.loads(resumed.stdout)["status"] == json.loads(shown)["status"]
     assert lab.xbvault("runs", "show", run_id, "--json").stdout == shown
-    assert read_state(lab, run_id) == state
-    assert read_lock(lab)["fence"] == fence, "the recipient lock was taken"
+    assert read_state(lab, run_id, recipient) == state
+    assert read_lock(lab, recipient)["fence"] == fence, "the recipient lock was taken"
     assert log_file.read_bytes() == logged, "something was done"
 
 
-def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
+def read_state(lab: CloneLab, run_id: str, recipient: str = RECIPIENT) -> dict[str, Any]:
     """Return what a run left on both hosts and in Vault, with its own names blotted out.
 
     Two runs that came to the same end give the same answer.
     """
-    library = _root(lab, RECIPIENT) / "var/lib"
+    library = _root(lab, recipient) / "var/lib"
     datadir = (library / "mysql").stat()
-    drop_ins = _root(lab, RECIPIENT) / OURS.config_dir
+    drop_ins = _root(lab, recipient) / OURS.config_dir
     account = f"xbvault_{run_id.rpartition('-')[2]}"
-    replication = read_replication(lab)
+    replication = read_replication(lab, recipient)
     return {
         "library": sorted({_blot(path.name) for path in library.iterdir()}),
         "run files": sorted(path.name for path in (library / f"xbvault/runs/{run_id}").glob("*")),
@@ -281,20 +289,20 @@ def read_state(lab: CloneLab, run_id: str) -> dict[str, Any]:
         "datadir": [datadir.st_uid, datadir.st_gid, oct(datadir.st_mode)],
         "variables": {
             name: value
-            for name, value in _read_variables(lab, RECIPIENT).items()
+            for name, value in _read_variables(lab, recipient).items()
             if not name.startswith("gtid_")
         },
         "replication": {name: _blot(replication.get(name, "")) for name in _REPLICATION},
         "follows with the run's account": replication.get(f"{OURS.source_word}_User") == account,
         "events": lab.sql(
-            RECIPIENT,
+            recipient,
             "SELECT event_schema, event_name, status FROM information_schema.events ORDER BY 1, 2",
         ),
         "account on the donor": [a for a in _read_accounts(lab, DONOR) if a.startswith(account)]
         != [],
-        "accounts": sorted({_blot(a) for a in _read_accounts(lab, RECIPIENT)}),
-        "processes": sorted(set(_read_processes(lab, RECIPIENT).values())),
-        "secret files": _list_secret_files(lab, RECIPIENT) + _list_secret_files(lab, DONOR),
+        "accounts": sorted({_blot(a) for a in _read_accounts(lab, recipient)}),
+        "processes": sorted(set(_read_processes(lab, recipient).values())),
+        "secret files": _list_secret_files(lab, recipient) + _list_secret_files(lab, DONOR),
         "transition mounts": _list_transition_mounts(lab),
         "transition tokens": _list_transition_tokens(lab),
     }
@@ -312,9 +320,9 @@ def revoke_lost_tokens(lab: CloneLab) -> int:
     return len(lost)
 
 
-def read_replication(lab: CloneLab) -> dict[str, str]:
+def read_replication(lab: CloneLab, recipient: str = RECIPIENT) -> dict[str, str]:
     """Return the state of replication on the recipient; empty where there is none."""
-    shown = _on(lab, RECIPIENT, "sh", "-c", OURS.status)
+    shown = _on(lab, recipient, "sh", "-c", OURS.status)
     lines = (line.strip().partition(": ") for line in shown.splitlines())
     return {name.rstrip(":"): value for name, _, value in lines if name}
 
@@ -324,24 +332,54 @@ def read_server(lab: CloneLab, name: str) -> str:
     return " ".join(_on(lab, name, "sh", "-c", _SERVERS).split())
 
 
-def read_lock(lab: CloneLab) -> dict[str, str]:
+def read_lock(lab: CloneLab, recipient: str = RECIPIENT) -> dict[str, str]:
     """Return the recipient lock as it stands."""
     base = "/var/lib/xbvault"
-    text = _on(lab, RECIPIENT, "sh", "-s", "--", "read", base, stdin=script("lock.sh"))
+    text = _on(lab, recipient, "sh", "-s", "--", "read", base, stdin=script("lock.sh"))
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def read_lock_holder(lab: CloneLab) -> str:
+def read_lock_holder(lab: CloneLab, recipient: str = RECIPIENT) -> str:
     """Return the run that holds the recipient; empty if none does."""
-    return read_lock(lab)["run"]
+    return read_lock(lab, recipient)["run"]
 
 
-def wait_until_caught_up(lab: CloneLab) -> None:
+def wait_until_caught_up(lab: CloneLab, recipient: str = RECIPIENT) -> None:
     """Wait until the recipient has applied all that the donor has now."""
     wanted = lab.sql(DONOR, OURS.position)[0][0]
     deadline = time.monotonic() + CATCH_UP_SECONDS
-    while lab.sql(RECIPIENT, OURS.wait.format(wanted)) != [["0"]]:
+    while lab.sql(recipient, OURS.wait.format(wanted)) != [["0"]]:
         assert time.monotonic() < deadline, f"the recipient does not reach {wanted}"
+
+
+def _find_live_key(key: dict[str, Any]) -> list[str]:
+    """Return what is not destroyed of a key and its record, as Vault's metadata has them."""
+    state = (key["custom_metadata"] or {}).get("state")
+    breaches = [] if state == "destroyed" else [f"the transition key's record says {state}"]
+    return breaches + [
+        f"version {number} of the transition key can be read"
+        for number, version in key["versions"].items()
+        if not version["destroyed"]
+    ]
+
+
+def _find_leftovers(lab: CloneLab, recipient: str) -> list[str]:
+    """Return what is left of ended runs in Vault and on both hosts."""
+    breaches = [f"the mount {mount} is there" for mount in _list_transition_mounts(lab)]
+    breaches += [f"a token with {policies} lives" for policies in _list_transition_tokens(lab)]
+    for name in (DONOR, recipient):
+        breaches += [f"{name} has {path}" for path in _list_secret_files(lab, name)]
+        breaches += [f"on {name} runs {line}" for line in _find_tools(lab, name)]
+        jobs = _root(lab, name) / "var/lib/xbvault/jobs"
+        breaches += [
+            f"{name} has the job {path.name}" for path in jobs.glob("*") if path.name != ".guard"
+        ]
+    for kind in ("staging", "new"):
+        found = (_root(lab, recipient) / "var/lib").glob(f"mysql.xbvault-{kind}-*")
+        breaches += [f"{recipient} has {path.name}" for path in found]
+    keyrings = (_root(lab, recipient) / "var/lib/mysql-keyring").glob(".xbvault/new-*")
+    breaches += [f"{recipient} has a keyring {path.name}" for path in keyrings]
+    return breaches
 
 
 def _raise_all(breaches: Any) -> None:
@@ -467,8 +505,8 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _own_mount(lab: CloneLab) -> str:
-    return model.load(lab.directory).host(RECIPIENT).vault_mount
+def _own_mount(lab: CloneLab, recipient: str) -> str:
+    return model.load(lab.directory).host(recipient).vault_mount
 
 
 def _list_tables(datadir: Path) -> list[str]:
