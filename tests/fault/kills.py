@@ -190,13 +190,19 @@ def read_events(state: Path, run_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def check_steps(events: Sequence[dict[str, Any]], name: str, flow: str) -> None:
+def check_steps(
+    events: Sequence[dict[str, Any]],
+    name: str,
+    flow: str,
+    points: Sequence[Point] | None = None,
+) -> None:
     """See that each step began for each kill and its end, and never after it was journalled.
 
     Args:
         events: The run's log.
         name: Name of the playbook.
         flow: What the log calls its main part.
+        points: Where it was killed; else at each of `list_points`.
     """
     playbook = load_playbook(name)
     names = [(flow, step.use) for step in playbook.steps]
@@ -210,6 +216,8 @@ def check_steps(events: Sequence[dict[str, Any]], name: str, flow: str) -> None:
             begun[step] += 1
         elif event["event"] == "step.ended":
             ended[step] += 1
-    killed = Counter(step for step, moment in list_points(name) if moment in ("before", "after"))
-    assert begun == {(part, step): killed[step] + 1 for part, step in names}
+    points = list_points(name) if points is None else points
+    killed = Counter(step for step, moment in points if moment in ("before", "after"))
+    wanted = {(part, step): killed[step] + 1 for part, step in names}
+    assert begun == wanted, [(step, begun[step]) for step in wanted if begun[step] != wanted[step]]
     assert ended == dict.fromkeys(names, 1)

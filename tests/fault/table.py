@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 KILLED = {
     "clone-killed": "The orchestrator of a clone is killed (SIGKILL), and the run resumed.",
+    "group-killed": (
+        "Of a clone to several recipients, the command, the process of one, or those of all are "
+        "killed (SIGKILL), and what has not ended is resumed."
+    ),
     "undo-killed": "The orchestrator of an undo is killed (SIGKILL), and the undo begun again.",
     "cancel-killed": "The orchestrator of a cancel is killed (SIGKILL), and it is begun again.",
     "forget-killed": "The orchestrator of a forget is killed (SIGKILL), and it is begun again.",
@@ -87,7 +91,7 @@ def list_kills(verb: str, phases: Iterable[str], ends: str) -> list[Row]:
     """Return the rows of a loop of kills in which every process was killed and resumed.
 
     Args:
-        verb: What was killed: clone, undo, cancel or forget.
+        verb: What was killed: clone, group, undo, cancel or forget.
         phases: Where.
         ends: Status of the run in the end.
     """
