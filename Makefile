@@ -69,7 +69,7 @@ check: install  ## Lint, format, types, layers.
 
 .PHONY: test
 test: check  ## Everything that must hold before a push.
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: golden
 golden: install  ## Write the approved texts anew; read what has changed with git diff.
@@ -92,7 +92,7 @@ FAULT_TESTS := $(if $(NEMESIS),$(NEMESES),$(if $(POINT),tests/fault/test_kill_po
 fault: install $(if $(filter mysql,$(FLAVOR)),mysql-server)  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
 	XBVAULT_FAULT=full XBVAULT_FAULT_POINT=$(POINT) XBVAULT_FAULT_NEMESIS=$(NEMESIS) \
 	    XBVAULT_FAULT_FLAVOR=$(FLAVOR) XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
-	    $(BIN)/pytest -n 3 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
+	    $(BIN)/pytest -n 4 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
 
 # The size is that of the measurements in the documents, unless somebody says another one. Not the
 # checkout (-P): what is measured is what users get.

@@ -771,6 +771,12 @@ do_stop() {
     answer=nothing
     if [ -e "$dir/settings" ]; then
         take_guard
+        # Several runs may have it in common, and another one may just have removed it.
+        if [ ! -e "$dir/settings" ]; then
+            exec 9>&-
+            echo "$answer"
+            return
+        fi
         check_owner "$1"
         if [ ! -e "$dir/begun" ] && [ ! -e "$dir/stopped" ]; then
             : >"$dir/stopped" || die 74 "cannot write $dir/stopped"
@@ -785,6 +791,7 @@ do_remove() {
     do_stop "$1"
     [ -e "$dir" ] || return 0
     take_guard
+    [ -e "$dir" ] || return 0
     # Renamed first: a removal that is cut must not leave half a job.
     rm -rf "$jobs/.old" && mv -T "$dir" "$jobs/.old" && rm -rf "$jobs/.old" ||
         die 74 "cannot remove $dir"

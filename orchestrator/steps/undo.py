@@ -9,7 +9,16 @@ from orchestrator import flavors, service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors.interface import account_name
-from orchestrator.steps import cleanup, keyrings, places, replication, restore, servers
+from orchestrator.steps import (
+    cleanup,
+    fan_out,
+    keyrings,
+    places,
+    records,
+    replication,
+    restore,
+    servers,
+)
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -81,6 +90,8 @@ def check_latest_swap(tools: Tools, plan: Plan) -> SwapState:
 def stop_remote_jobs(tools: Tools, plan: Plan) -> cleanup.Removed:
     """Stop every remote job of the run, on both hosts.
 
+    A run whose process was killed while it stood ready for a common stream says here that it is out.
+
     Args:
         tools: The doors to both hosts.
         plan: The run's plan.
@@ -94,6 +105,9 @@ def stop_remote_jobs(tools: Tools, plan: Plan) -> cleanup.Removed:
     Repeat:
         What has ended is no error.
     """
+    # Once it has ended, the others may remove what they had in common.
+    if plan.group and records.read_record(tools, plan).get("state") != records.DESTROYED:
+        fan_out.leave(tools, plan)
     return cleanup.Removed(names=cleanup.stop_jobs(tools, plan))
 
 

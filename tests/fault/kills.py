@@ -218,5 +218,6 @@ def check_steps(
             ended[step] += 1
     points = list_points(name) if points is None else points
     killed = Counter(step for step, moment in points if moment in ("before", "after"))
-    assert begun == {(part, step): killed[step] + 1 for part, step in names}
+    wanted = {(part, step): killed[step] + 1 for part, step in names}
+    assert begun == wanted, [(step, begun[step]) for step in wanted if begun[step] != wanted[step]]
     assert ended == dict.fromkeys(names, 1)

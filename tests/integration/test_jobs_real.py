@@ -400,6 +400,23 @@ def test_remove_leaves_nothing(host: LocalRemote) -> None:
     assert run_job(host, make_spec(("true",))).is_ok
 
 
+def test_many_may_remove_a_job_at_once(host: LocalRemote) -> None:
+    """Runs that have a job in common end at one moment: it goes, and none of them fails."""
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(15):
+            gate = threading.Barrier(6)
+            spec = make_spec(("sleep", "89"), name=f"run1.step.{number}")
+            jobs.start_job(host, spec)
+
+            def remove(name: str = spec.name, gate: threading.Barrier = gate) -> None:
+                gate.wait()
+                jobs.remove_job(host, name)
+
+            for future in [pool.submit(remove) for _ in range(6)]:
+                future.result()
+            assert [p.name for p in jobs_folder(host).iterdir()] == [".guard"]
+
+
 @pytest.mark.parametrize("has_marker", [True, False])
 def test_another_process_with_the_pid_is_left_alone(host: LocalRemote, *, has_marker: bool) -> None:
     """A pid that was given to somebody else is neither taken for the wrapper nor killed."""
