@@ -92,7 +92,7 @@ FAULT_TESTS := $(if $(NEMESIS),$(NEMESES),$(if $(POINT),tests/fault/test_kill_po
 fault: install $(if $(filter mysql,$(FLAVOR)),mysql-server)  ## Break everything (or POINT=a-step, NEMESIS=a-name), judge the laws, print the table.
 	XBVAULT_FAULT=full XBVAULT_FAULT_POINT=$(POINT) XBVAULT_FAULT_NEMESIS=$(NEMESIS) \
 	    XBVAULT_FAULT_FLAVOR=$(FLAVOR) XBVAULT_FAULT_PAGE=$(FAULT_PAGE) \
-	    $(BIN)/pytest -n 4 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
+	    $(BIN)/pytest -n 3 --dist loadfile $(FAULT_TESTS) $(PYTEST_OPTIONS)
 
 # The size is that of the measurements in the documents, unless somebody says another one. Not the
 # checkout (-P): what is measured is what users get.
