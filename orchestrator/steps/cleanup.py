@@ -206,12 +206,7 @@ def remove_run_files(tools: Tools, plan: Plan) -> Removed:
 
 
 def stop_jobs(tools: Tools, plan: Plan) -> tuple[str, ...]:
-    """Stop every remote job of the run on both hosts; return their names.
-
-    A run whose process was killed while it stood ready for a common stream says here that it is out.
-    """
-    if plan.group:
-        fan_out.leave(tools, plan)
+    """Stop every remote job of the run on both hosts; return their names."""
     found = set()
     for remote in (tools.donor, tools.recipient):
         listed = remote.run(["ls", "-1", f"{jobs.BASE}/jobs"], check=False).text.split("\n")
