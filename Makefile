@@ -69,7 +69,7 @@ check: install  ## Lint, format, types, layers.
 
 .PHONY: test
 test: check  ## Everything that must hold before a push.
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: golden
 golden: install  ## Write the approved texts anew; read what has changed with git diff.

@@ -591,7 +591,7 @@ wait_for_end() {
     until=$((${uptime%.*}${uptime#*.} + $1))
     while [ ! -e "$dir/ended" ] && [ "${uptime%.*}${uptime#*.}" -lt "$until" ]; do
         if read_begun && ! is_alive; then break; fi
-        sleep 0.05
+        sleep 0.1
         read_clock
     done
 }
