@@ -11,7 +11,6 @@
 set -u
 base=$1 own=$2 buffer=$3 seconds=$4
 shift 4
-HOLD_SECONDS=3
 
 # Prints the number in a job's `bytes`, which is full of leading zeros.
 count_of() {
@@ -67,6 +66,29 @@ watch() {
     done
 }
 
+# Whether a process has a FIFO open.
+has_open() {
+    for open in /proc/"$1"/fd/*; do
+        [ ! "$open" -ef "$2" ] || return 0
+    done
+    return 1
+}
+
+is_read() {
+    { read -r reader <"$base/jobs/$1/pid.0"; } 2>/dev/null && has_open "$reader" "$2"
+}
+
+# Stands in at both ends of a branch's FIFO until both are there: without a reader, an open for
+# writing waits for ever, and so it does the other way round; and a branch that is late, as on a host
+# that stood still, would find its writer gone. One that has ended is not waited for.
+stand_in() {
+    exec 3<>"$2"
+    while { is_going "$1" && ! is_read "$1" "$2"; } ||
+        { kill -0 "$tee" 2>/dev/null && ! has_open "$tee" "$2"; }; do
+        sleep 0.2
+    done
+}
+
 jobs='' fifos=''
 job='' last=
 count=0
@@ -79,17 +101,29 @@ for word in "$@"; do
     # Its run was cancelled since it was written down who takes part.
     [ -p "$word" ] || continue
     jobs="$jobs $job"
-    # An open for writing would wait for ever if the reader had gone before: so a process stands in
-    # as one, until tee has opened them all.
-    (exec 3<>"$word" && exec sleep "$HOLD_SECONDS") </dev/null >/dev/null 2>&1 &
     [ -z "$last" ] || fifos="$fifos $last"
     last=$word
 done
-# Names of runs and their folders have no blanks.
+# Names of runs and their folders have no blanks. In the background, stdin would be /dev/null.
+exec 4<&0
 # shellcheck disable=SC2086
-watch $jobs </dev/null >/dev/null &
+tee -p -- $fifos <&4 >"$last" &
+tee=$!
+exec 4<&- </dev/null
+count=0
+for word in "$@"; do
+    count=$((count + 1))
+    if [ "$((count % 2))" = 1 ]; then
+        job=$word
+    else
+        case " $fifos $last " in
+        *" $word "*) stand_in "$job" "$word" >/dev/null 2>&1 & ;;
+        esac
+    fi
+done
+# shellcheck disable=SC2086
+watch $jobs >/dev/null &
 watcher=$!
-# shellcheck disable=SC2086
-tee -p -- $fifos >"$last"
+wait "$tee"
 kill "$watcher" 2>/dev/null
 exit 0

@@ -57,7 +57,8 @@ class Branch:
         self.rate = 0.0
         argv = ["mbuffer", "-q", "-m", str(BUFFER), "-i", str(self.fifo)]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        (self.folder / "pid").write_text(f"{self.process.pid}\n")
+        for name in ("pid", "pid.0"):
+            (self.folder / name).write_text(f"{self.process.pid}\n")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -224,3 +225,32 @@ def test_when_none_goes_on_none_is_blamed(tmp_path: Path, branches: list[Branch]
         for branch in branches:
             branch.may_read.set()
         assert [branch.finish() for branch in branches] == [TOTAL] * 3
+
+
+def test_a_branch_that_stood_still_before_it_began_gets_all(
+    tmp_path: Path, branches: list[Branch]
+) -> None:
+    """It has not opened its FIFO when the reading begins, and does so seconds later."""
+    late = branches[1]
+    os.kill(late.process.pid, signal.SIGSTOP)
+    with reading(tmp_path, branches) as process:
+        time.sleep(5)
+        assert late.received == 0
+        os.kill(late.process.pid, signal.SIGCONT)
+        assert [branch.finish() for branch in branches] == [TOTAL] * 3
+        assert process.wait(10) == 0
+
+
+def test_a_branch_that_is_late_and_all_alone_gets_all(
+    tmp_path: Path, branches: list[Branch]
+) -> None:
+    """The others are gone when it opens its FIFO; the reading has waited for it."""
+    late = branches[1]
+    os.kill(late.process.pid, signal.SIGSTOP)
+    with reading(tmp_path, branches) as process:
+        for branch in (branches[0], branches[2]):
+            branch.process.kill()
+        time.sleep(5)
+        assert process.poll() is None
+        os.kill(late.process.pid, signal.SIGCONT)
+        assert late.finish() == TOTAL
