@@ -57,8 +57,8 @@ class Branch:
         self.rate = 0.0
         argv = ["mbuffer", "-q", "-m", str(BUFFER), "-i", str(self.fifo)]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for name in ("pid", "pid.0"):
-            (self.folder / name).write_text(f"{self.process.pid}\n")
+        for file in ("pid", "pid.0"):
+            (self.folder / file).write_text(f"{self.process.pid}\n")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
