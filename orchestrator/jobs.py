@@ -378,9 +378,8 @@ def wait_for_job(
                 host=remote.name,
                 stderr=watch.stderr,
             )
-        time.sleep(
-            max(0.0, pause - (time.monotonic() - asked_at))
-        )  # it did not answer, or too soon
+        # It has waited already, unless it did not answer.
+        time.sleep(max(0.0, pause - (time.monotonic() - asked_at)))
         pause = max(_SHORTEST_PAUSE_SECONDS, _PAUSE_SHARE * watch.seconds())
         left = deadline_seconds - watch.seconds()
         pause = max(0.0, min(pause, _LONGEST_PAUSE_SECONDS, left))

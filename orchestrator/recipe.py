@@ -85,9 +85,10 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     address, port = recipient.find_stream_address(plan.recipient)
     login = f"{recipient.receive_user}@{LOOPBACK if plan.relay else address}"
     counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
-    ssh = shlex.join(["ssh", "-o", f"Ciphers={plan.ciphers}", login, plan.run_id])
+    options = shlex.join(["-o", f"Ciphers={plan.ciphers}"])
     if plan.relay:
-        ssh = ssh.replace(login, f"-p {FROM_RELAY} {login}")
+        options += f" -p {FROM_RELAY}"
+    ssh = f"ssh {options} {shlex.join([login, plan.run_id])}"
     read = [*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter]
     commands = [
         *_send(plan, read, ssh),

@@ -134,7 +134,7 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             wire.ZSTD,
             *GROUP_PROGRAMS,
         ],
-        stdin=host.script("facts.sh"),
+        stdin=facts_script(),
         timeout_seconds=120,
     )
     return parse_host(
@@ -157,12 +157,18 @@ def is_server_running(remote: Remote, datadir: str) -> bool:
         RemoteError: The host cannot be reached, or the login may not read what is needed.
         VerificationError: Its answer was cut off.
     """
-    answer = remote.run(["sh", "-s", "--", datadir], stdin=host.script("running.sh")).text
+    text = host.script("servers.sh") + 'list_servers "$1"\necho end\n'
+    answer = remote.run(["sh", "-s", "--", datadir], stdin=text).text
     return bool(parse_pids(answer, remote.name))
 
 
+def facts_script() -> str:
+    """Return the script that `read_host` sends."""
+    return host.script("servers.sh") + host.script("facts.sh")
+
+
 def parse_pids(text: str, name: str) -> tuple[int, ...]:
-    """Return the process ids that ``host/running.sh`` wrote.
+    """Return the process ids that a host wrote.
 
     Args:
         text: One a line, and a last line that ends them.

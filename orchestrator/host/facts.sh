@@ -1,4 +1,4 @@
-# Facts about a host, one "key<TAB>value" a line. It changes nothing.
+# Facts about a host, one "key<TAB>value" a line. It changes nothing. servers.sh stands before it.
 # Arguments: datadir or "" (then the server's options decide), login that takes the stream,
 # option groups separated by spaces, prefixes of the groups of a series likewise, programs of the
 # server, the backup tool and the reader of options, the server's option file or "", then the
@@ -93,14 +93,7 @@ if [ -d "$datadir" ]; then
         say datadir_is_mount_path 1
         free_at=$datadir
     fi
-    for process in /proc/[0-9]*/cwd; do
-        if [ "$(readlink "$process" 2>/dev/null)" = "$datadir" ]; then
-            process=${process%/cwd}
-            case $(cat "$process/comm" 2>/dev/null) in
-            mariadbd* | mysqld*) say server_pid "${process#/proc/}" ;;
-            esac
-        fi
-    done
+    for pid in $(list_servers "$datadir"); do say server_pid "$pid"; done
 fi
 if [ -d "$free_at" ]; then
     say parent_free_bytes "$(df -B1 --output=avail -- "$free_at" | tail -n 1 | tr -d ' ')"

@@ -89,20 +89,15 @@ stand_in() {
     done
 }
 
-jobs='' fifos=''
-job='' last=
-count=0
-for word in "$@"; do
-    count=$((count + 1))
-    if [ "$((count % 2))" = 1 ]; then
-        job=$word
-        continue
+pairs='' jobs='' fifos='' last=''
+while [ $# -gt 0 ]; do
+    # Otherwise its run was cancelled since it was written down who takes part.
+    if [ -p "$2" ]; then
+        pairs="$pairs $1 $2" jobs="$jobs $1"
+        [ -z "$last" ] || fifos="$fifos $last"
+        last=$2
     fi
-    # Its run was cancelled since it was written down who takes part.
-    [ -p "$word" ] || continue
-    jobs="$jobs $job"
-    [ -z "$last" ] || fifos="$fifos $last"
-    last=$word
+    shift 2
 done
 # Names of runs and their folders have no blanks. In the background, stdin would be /dev/null.
 exec 4<&0
@@ -110,20 +105,15 @@ exec 4<&0
 tee -p -- $fifos <&4 >"$last" &
 tee=$!
 exec 4<&- </dev/null
-count=0
-for word in "$@"; do
-    count=$((count + 1))
-    if [ "$((count % 2))" = 1 ]; then
-        job=$word
-    else
-        case " $fifos $last " in
-        *" $word "*) stand_in "$job" "$word" >/dev/null 2>&1 & ;;
-        esac
-    fi
-done
 # shellcheck disable=SC2086
 watch $jobs >/dev/null &
 watcher=$!
+# shellcheck disable=SC2086
+set -- $pairs
+while [ $# -gt 0 ]; do
+    stand_in "$1" "$2" >/dev/null 2>&1 &
+    shift 2
+done
 wait "$tee"
 kill "$watcher" 2>/dev/null
 exit 0

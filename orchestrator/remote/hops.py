@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import numerals
+from orchestrator.config import SSH_PORT
 from orchestrator.errors import ConfigError, PreconditionError, VerificationError
-from orchestrator.remote.known_hosts import DEFAULT_PORT, make_names
+from orchestrator.remote.known_hosts import make_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
         except VerificationError as error:
             raise ConfigError(f"`ssh -G {name}`: {keyword}: {error.message}", host=name) from error
 
-    address, port, user = last("hostname"), number("port", DEFAULT_PORT), last("user")
+    address, port, user = last("hostname"), number("port", SSH_PORT), last("user")
     tokens = {"h": address, "p": str(port), "r": user, "n": name, "%": "%", "d": str(Path.home())}
 
     def expand(value: str) -> str:
@@ -141,6 +142,25 @@ def make_hop(name: str, text: str, *, connect_seconds: int) -> Hop:
     )
 
 
+def name_config(ssh: SshConfig) -> list[str]:
+    """Return the option of the OpenSSH client that names its configuration, if it has one of ours."""
+    # not pathlib's, which raises for a user that is not there
+    return ["-F", os.path.expanduser(ssh.config_file)] if ssh.config_file else []  # noqa: PTH111 - see above
+
+
+def list_options(host: HostConfig) -> list[str]:
+    """Return what our configuration says of a host, as options of the OpenSSH client.
+
+    So it wins over the ssh configuration, and that one's Match blocks see it.
+    """
+    options = [f"-oHostName={host.address}"] if host.address else []
+    if host.ssh_port is not None:
+        options += ["-p", str(host.ssh_port)]
+    if host.ssh_user:
+        options += ["-l", host.ssh_user]
+    return options
+
+
 def resolve_hop(name: str, ssh: SshConfig, options: Sequence[str] = ()) -> Hop:
     """Ask the OpenSSH client of this machine what a host's name stands for.
 
@@ -148,10 +168,9 @@ def resolve_hop(name: str, ssh: SshConfig, options: Sequence[str] = ()) -> Hop:
         ConfigError: It does not accept its configuration, or the name.
         PreconditionError: There is no OpenSSH client.
     """
-    chosen = ["-F", os.path.expanduser(ssh.config_file)] if ssh.config_file else []  # noqa: PTH111 - never raises
     try:
         answer = subprocess.run(  # noqa: S603 - an argument list, no shell
-            ["ssh", "-G", *chosen, *options, "--", name],  # noqa: S607 - the person's own client
+            ["ssh", "-G", *name_config(ssh), *options, "--", name],  # noqa: S607 - the person's own client
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -187,13 +206,7 @@ def resolve_way(name: str, host: HostConfig, ssh: SshConfig) -> list[Hop]:
     Raises:
         ConfigError: The ssh configuration is wrong, or jumps in a circle.
     """
-    # As options they win over the ssh configuration, and its Match blocks see them.
-    options = [f"-oHostName={host.address}"] if host.address else []
-    if host.ssh_port is not None:
-        options += ["-p", str(host.ssh_port)]
-    if host.ssh_user:
-        options += ["-l", host.ssh_user]
-    way = [resolve_hop(name, ssh, options)]
+    way = [resolve_hop(name, ssh, list_options(host))]
     while way[0].proxy_jump:
         jumps = way[0].proxy_jump.split(",")
         before = [resolve_hop(*_split_jump(jump, ssh)) for jump in jumps]

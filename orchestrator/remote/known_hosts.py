@@ -16,12 +16,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.config import SSH_PORT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 AUTHORITY = "@cert-authority"
 REVOKED = "@revoked"
-DEFAULT_PORT = 22
 _FEWEST_FIELDS = 3
 
 
@@ -82,7 +83,7 @@ def make_names(address: str, port: int, alias: str = "") -> tuple[str, ...]:
     """Return the names under which OpenSSH looks a host up, the exact one first."""
     if alias:
         return (alias.lower(),)
-    if port == DEFAULT_PORT:
+    if port == SSH_PORT:
         return (address.lower(),)
     return (f"[{address.lower()}]:{port}", address.lower())
 

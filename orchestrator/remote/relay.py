@@ -80,15 +80,12 @@ def make_command(
     address, port = target
     shown = f"[{address}]" if ":" in address else address
     options = dict(_OPTIONS, ConnectTimeout=str(ssh.connect_timeout_seconds))
-    if host.address:
-        options["HostName"] = host.address
     return [
         "ssh",
-        *(["-F", os.path.expanduser(ssh.config_file)] if ssh.config_file else []),  # noqa: PTH111 - never raises
+        *hops.name_config(ssh),
         "-T",
         *(part for key, value in options.items() for part in ("-o", f"{key}={value}")),
-        *(["-p", str(host.ssh_port)] if host.ssh_port is not None else []),
-        *(["-l", host.ssh_user] if host.ssh_user else []),
+        *hops.list_options(host),
         "-R",
         f"{LOOPBACK}:0:{shown}:{port}",
         "--",

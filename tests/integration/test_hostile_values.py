@@ -217,7 +217,7 @@ def test_facts_of_a_hostile_datadir_and_login(folder: Path, place: str, user: st
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     ended = subprocess.run(
         command,
-        input=script("facts.sh").encode(),
+        input=hosts.facts_script().encode(),
         capture_output=True,
         check=False,
         env=environment,

@@ -116,7 +116,7 @@ def make_remote(
     directories = dict(line.split("\t", 1) for line in _read("directories.txt", cell))
 
     def run_script(call: Call) -> Result:
-        if call.stdin == host.script("facts.sh").encode():
+        if call.stdin == hosts.facts_script().encode():
             now = f"epoch\t{time.time()}\nreceiver_sha256\t{hosts.receiver_sha256()}\n"
             return _say(f"{now}{facts}")
         if call.stdin == host.script("places.sh").encode():

@@ -132,7 +132,7 @@ def test_host_is_asked_with_one_command() -> None:
     facts = hosts.read_host(remote, config)
     assert facts.hostname == "master"
     (call,) = remote.calls
-    assert call.stdin == host.script("facts.sh").encode()
+    assert call.stdin == hosts.facts_script().encode()
     assert call.argv[:5] == ("sh", "-s", "--", "/srv/mysql", "stream")
     assert call.argv[5] == "mysqld server mariadb mariadbd"
     wanted = {"mariadb-backup", "mbstream", "pv", "ssh-keygen", "zstd", "nice", "ionice"}
