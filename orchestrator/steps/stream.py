@@ -321,7 +321,7 @@ def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str, *, r
     raise RemoteError(
         "the donor's stream did not reach the recipient",
         host=tools.donor.name,
-        hint="can the donor reach the recipient's SSH port? see the receiver's log there",
+        hint=stream_ends.describe_way(plan),
     )
 
 

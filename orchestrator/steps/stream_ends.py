@@ -178,7 +178,7 @@ def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
         raise CommandError(
             f"the stream failed: {tool} {outcomes.describe_end(status, words)}",
             host=remote.name,
-            hint=_way_hint(plan)
+            hint=describe_way(plan)
             if tool == "ssh"
             else outcomes.explain_failure(words, host=remote.name, otherwise=AGAIN),
             status=status,
@@ -236,7 +236,8 @@ def describe_stream(plan: Plan, ends: Ends) -> Stream:
     )
 
 
-def _way_hint(plan: Plan) -> str:
+def describe_way(plan: Plan) -> str:
+    """Return where to look when a stream does not get from the donor to the recipient."""
     if plan.relay:
         return (
             f"see the ways from this machine to {plan.donor} and {plan.recipient}, then `xbvault "
