@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 
 FLAVOR ?= mariadb
 REPLICAS ?= 1
+STORES ?= 0
 # Gigabytes of data on the master.
 SIZE ?= 0.2
 ROUNDS ?= 3
@@ -45,8 +46,8 @@ mysql-server:  ## Put MySQL into .mysql, apart from the machine's own packages.
 install: packages .venv/.wheel  ## Make .venv with everything in it.
 
 .PHONY: lab-up
-lab-up: install  ## Bring the laboratory up in .lab (FLAVOR=mariadb REPLICAS=1 SIZE=0.2 ID=auto).
-	$(LAB) up --id $(ID) --flavor $(FLAVOR) --replicas $(REPLICAS) --size $(SIZE) $(LAB_OPTIONS)
+lab-up: install  ## Bring the laboratory up in .lab (FLAVOR=mariadb REPLICAS=1 SIZE=0.2 STORES=0 ID=auto).
+	$(LAB) up --id $(ID) --flavor $(FLAVOR) --replicas $(REPLICAS) --size $(SIZE) --stores $(STORES) $(LAB_OPTIONS)
 
 .PHONY: lab-down
 lab-down: .venv/.dependencies  ## Take it down; nothing of it remains.
@@ -73,7 +74,7 @@ test: check  ## Everything that must hold before a push.
 
 .PHONY: golden
 golden: install  ## Write the approved texts anew; read what has changed with git diff.
-	XBVAULT_GOLDEN=write $(BIN)/pytest -q tests/unit/flavors tests/contract/test_recorded_plans.py
+	XBVAULT_GOLDEN=write $(BIN)/pytest -q tests/unit/flavors tests/unit/report tests/contract/test_recorded_plans.py
 
 # The clone's whole suite of faults: every kill point, every nemesis, every planted defect. The page is
 # written once nothing has failed and nothing was left out; what failed in a whole run can be played
@@ -82,7 +83,7 @@ golden: install  ## Write the approved texts anew; read what has changed with gi
 # or is not trusted.
 FAULT_PAGE := $(if $(POINT)$(filter mysql,$(FLAVOR)),,docs/reference/faults.md)
 NEMESES := $(wildcard tests/fault/test_nemeses_*.py)
-KILLS := tests/fault/test_kill_points.py tests/fault/test_kill_points_undo.py
+KILLS := tests/fault/test_kill_points.py tests/fault/test_kill_points_undo.py tests/fault/test_kill_points_sets.py
 FAULTS := $(if $(filter mysql,$(FLAVOR)),$(KILLS) tests/fault/test_nemeses_stream.py \
     tests/fault/test_nemeses_restore.py tests/fault/test_nemeses_disks.py \
     tests/integration/test_restore_into_vault.py tests/e2e/test_mysql_vault.py,tests/fault)

@@ -21,6 +21,8 @@ from orchestrator import wire
 from orchestrator.errors import ConfigError, PreconditionError
 
 SSH_PORT = 22
+SMALLEST_PART_BYTES = 1 << 20
+"""A set of small parts is a folder of too many files, and a manifest that is too long."""
 HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _MOUNT = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 _URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(?:/[A-Za-z0-9._~%!$&()*+,;=:/-]*)?")
@@ -64,6 +66,12 @@ def _check_pattern(value: str) -> str:
 def _check_local(value: str) -> str:
     if has_control(value) or os.path.expanduser(value).startswith("~"):  # noqa: PTH111 - never raises
         raise ValueError("must be a path on this machine, without control characters")
+    return value
+
+
+def _check_textfile(value: str) -> str:
+    if _check_local(value) and not value.endswith(".prom"):
+        raise ValueError("must end in .prom, for node_exporter reads no other file")
     return value
 
 
@@ -114,6 +122,21 @@ def _check_rate(value: str) -> str:
     return value
 
 
+def _check_repository_path(value: str) -> str:
+    parts = _check_absolute(value).rstrip("/").split("/")[1:]
+    if not parts or {"", ".", ".."} & set(parts):
+        raise ValueError(
+            "must be a directory below /, without '.', '..' and doubled '/' in its path"
+        )
+    return "/" + "/".join(parts)
+
+
+def _check_part_size(value: str) -> str:
+    if wire.parse_size(value) < SMALLEST_PART_BYTES:
+        raise ValueError("must be a size of 1M at least, such as 256M (K, M, G)")
+    return value
+
+
 def is_url(text: str) -> bool:
     """Return whether a text is a URL of Vault, fit for a header, an option file and a script."""
     return bool(_URL.fullmatch(text))
@@ -126,7 +149,9 @@ def is_header(text: str) -> bool:
 
 VaultMount = Annotated[str, pydantic.AfterValidator(_check_mount)]
 HostPath = Annotated[str, pydantic.AfterValidator(_check_absolute)]
+RepositoryPath = Annotated[str, pydantic.AfterValidator(_check_repository_path)]
 LocalPath = Annotated[str, pydantic.AfterValidator(_check_local)]
+TextFile = Annotated[str, pydantic.AfterValidator(_check_textfile)]
 Url = Annotated[str, pydantic.AfterValidator(_check_url)]
 Address = Annotated[str, pydantic.AfterValidator(_check_address)]
 Account = Annotated[str, pydantic.AfterValidator(_check_account)]
@@ -135,6 +160,7 @@ Unit = Annotated[str, pydantic.AfterValidator(_check_unit)]
 Program = Annotated[str, pydantic.AfterValidator(_check_program)]
 Command = Annotated[tuple[str, ...], pydantic.AfterValidator(_check_command)]
 Rate = Annotated[str, pydantic.AfterValidator(_check_rate)]
+PartSize = Annotated[str, pydantic.AfterValidator(_check_part_size)]
 Compression = Annotated[str, pydantic.AfterValidator(wire.parse_compression)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -159,6 +185,9 @@ class VaultConfig(_Model):
         "xbvault-transition", description="prefix under which transition mounts are made"
     )
     ssh_mount: VaultMount = Field("xbvault-ssh", description="SSH secrets engine used as CA")
+    audit_file: LocalPath = Field(
+        "", description="Vault's audit log, where this machine has it, for `xbvault keys audit`"
+    )
 
 
 class JournalConfig(_Model):
@@ -166,6 +195,27 @@ class JournalConfig(_Model):
 
     directory: LocalPath = Field(
         "", description="journal and logs; else $XDG_STATE_HOME/xbvault, ~/.local/state/xbvault"
+    )
+
+
+class MetricsConfig(_Model):
+    """What Prometheus is told of runs, through node_exporter's textfile collector."""
+
+    textfile: TextFile = Field(
+        "", description="file on this machine that is written after each run; empty for none"
+    )
+
+
+class NoticesConfig(_Model):
+    """Whom to tell how runs end, through Apprise."""
+
+    urls_file: LocalPath = Field(
+        "",
+        description="file on this machine, mode 0600, with a URL of Apprise on each line; empty for "
+        "none",
+    )
+    on: Literal["failure", "always"] = Field(
+        "failure", description="of which runs: those that do not succeed, or all"
     )
 
 
@@ -286,14 +336,27 @@ class KeyringConfig(_Model):
         return self.kind.endswith("keyring_vault")
 
 
-class HostConfig(_Model):
-    """A machine reached over SSH, with the one database server that it runs."""
+class DoorConfig(_Model):
+    """A machine reached over SSH."""
 
     address: Address = Field("", description="SSH address; else as `ssh -G NAME` says")
     ssh_port: Port | None = Field(None, description="SSH port; else as `ssh -G NAME` says")
     ssh_user: Login = Field("", description="SSH login; else as `ssh -G NAME` says")
     become: bool = Field(False, description="run commands with `sudo -n`")
-    receive_user: Account = Field("root", description="login that takes the stream, as recipient")
+    receive_user: Account = Field("root", description="login that takes a stream from another host")
+
+    def find_stream_address(self, name: str) -> tuple[str, int]:
+        """Return the address and port at which the host takes a stream from another.
+
+        Args:
+            name: The host's.
+        """
+        return self.address or name, self.ssh_port or SSH_PORT
+
+
+class HostConfig(DoorConfig):
+    """A machine reached over SSH, with the one database server that it runs."""
+
     flavor: Literal["mariadb", "mysql"] = Field("mariadb", description="kind of server")
     keyring: KeyringConfig = Field(default_factory=KeyringConfig)
     vault_mount: str = Field(
@@ -326,14 +389,6 @@ class HostConfig(_Model):
             raise PydanticCustomError("missing", "its keys are in Vault")
         return value
 
-    def find_stream_address(self, name: str) -> tuple[str, int]:
-        """Return the address and port at which the host takes a stream from another.
-
-        Args:
-            name: The host's.
-        """
-        return self.address or name, self.ssh_port or SSH_PORT
-
     @property
     def has_keys_in_vault(self) -> bool:
         """Whether its server reads its keys from Vault itself."""
@@ -354,6 +409,36 @@ class HostConfig(_Model):
         if not self.has_keys_in_vault:
             return 0
         return self.keyring.kv_version or (1 if self.keyring.kind == "keyring_vault" else 2)
+
+
+class RetentionConfig(_Model):
+    """How many backups of each host a repository keeps; see `xbvault backups expire`."""
+
+    last: int = Field(0, ge=0, le=100_000, description="the newest ones")
+    daily: int = Field(0, ge=0, le=100_000, description="the newest of a day, of so many days")
+    weekly: int = Field(0, ge=0, le=100_000, description="the newest of a week")
+    monthly: int = Field(0, ge=0, le=100_000, description="the newest of a month")
+    yearly: int = Field(0, ge=0, le=100_000, description="the newest of a year")
+    minimum: int = Field(
+        1, ge=1, le=100_000, description="full ones at least, whatever the others keep"
+    )
+
+
+class RepositoryConfig(DoorConfig):
+    """A directory for stored backups on a machine reached over SSH."""
+
+    path: RepositoryPath = Field(
+        description="directory with a folder for each backup set; it must be there"
+    )
+    part_size: PartSize = Field(
+        "1G", description="size of the files that a backup is stored in, such as 256M or 4G"
+    )
+    retention: RetentionConfig = Field(default_factory=RetentionConfig)
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of every part of a set but its last."""
+        return wire.parse_size(self.part_size)
 
 
 class CloneConfig(_Model):
@@ -412,9 +497,12 @@ class Config(_Model):
 
     vault: VaultConfig = Field(default_factory=VaultConfig)
     journal: JournalConfig = Field(default_factory=JournalConfig)
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    notices: NoticesConfig = Field(default_factory=NoticesConfig)
     ssh: SshConfig = Field(default_factory=SshConfig)
     clone: CloneConfig = Field(default_factory=CloneConfig)
     hosts: dict[str, HostConfig] = Field(min_length=1)
+    repositories: dict[str, RepositoryConfig] = Field(default_factory=dict)
 
     @pydantic.field_validator("hosts")
     @classmethod
@@ -429,6 +517,18 @@ class Config(_Model):
                 raise ValueError(f"{name} and {other} share the vault_mount {host.vault_mount!r}")
         return hosts
 
+    @pydantic.field_validator("repositories")
+    @classmethod
+    def _check_repositories(
+        cls, repositories: dict[str, RepositoryConfig], info: pydantic.ValidationInfo
+    ) -> dict[str, RepositoryConfig]:
+        for name in repositories:
+            if not HOST_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a repository")
+            if name in info.data.get("hosts", {}):
+                raise ValueError(f"{name} is a host and a repository: give one another name")
+        return repositories
+
     def host(self, name: str) -> HostConfig:
         """Return a host's configuration.
 
@@ -441,6 +541,54 @@ class Config(_Model):
                 f"unknown host {name!r}", hint=f"add [hosts.{name}] to xbvault.toml; known: {known}"
             )
         return self.hosts[name]
+
+    def repository(self, name: str) -> RepositoryConfig:
+        """Return a repository's configuration.
+
+        Raises:
+            ConfigError: No such repository.
+        """
+        if name not in self.repositories:
+            known = ", ".join(sorted(self.repositories)) or "none"
+            raise ConfigError(
+                f"unknown repository {name!r}",
+                hint=f"add [repositories.{name}] to xbvault.toml; known: {known}",
+            )
+        return self.repositories[name]
+
+    def find_repository(self, name: str) -> str:
+        """Return the name of a repository: the one that is named, else the only one there is.
+
+        Raises:
+            ConfigError: There is none of that name; or none was named, and there is not just one.
+        """
+        if name:
+            self.repository(name)
+            return name
+        if len(self.repositories) == 1:
+            return next(iter(self.repositories))
+        known = ", ".join(sorted(self.repositories))
+        raise ConfigError(
+            f"{len(self.repositories)} repositories are configured, and none was named"
+            if known
+            else "no repository is configured",
+            hint=f"name one with --to: {known}"
+            if known
+            else "add [repositories.NAME] to xbvault.toml, see `xbvault config example`",
+        )
+
+    def door(self, name: str) -> DoorConfig:
+        """Return how a host, or the host of a repository, is reached.
+
+        Raises:
+            ConfigError: Neither has that name.
+        """
+        return self.repositories[name] if name in self.repositories else self.host(name)
+
+    @property
+    def doors(self) -> dict[str, DoorConfig]:
+        """Every host, and every host of a repository, by name."""
+        return {**self.hosts, **self.repositories}
 
     def check_roles(self, donor: str, recipient: str, source: str | None) -> None:
         """See that the hosts of a clone can go together, without asking them.

@@ -36,13 +36,14 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.host import script
+from orchestrator.models import STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.remote import Remote, Result
 
-BASE: Final = "/var/lib/xbvault"
+BASE: Final = STATE_DIR
 COUNT_NONE: Final = -1
 """`JobSpec.count_after`: no bytes are counted."""
 COUNT_INPUT: Final = -2
@@ -129,6 +130,7 @@ class JobSpec:
         niceness: Of the whole job towards the sessions of others, where the kernel shares the
             processors out between sessions first (autogroup): there, that of a stage counts only
             among the job's own.
+        lock_dir: Folder of the lock that the fence is of.
     """
 
     name: str
@@ -142,6 +144,7 @@ class JobSpec:
     owner: int = 0
     throttle: int = 0
     niceness: int = 0
+    lock_dir: str = BASE
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -161,6 +164,7 @@ class JobSpec:
             if place:
                 _check_place(place)
         _check_place(self.directory)
+        _check_place(self.lock_dir)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -544,6 +548,7 @@ def _settings(spec: JobSpec) -> str:
         "counted": str(counted),
         "fence": str(spec.fence),
         "owner": str(spec.owner),
+        "lock_dir": "" if spec.lock_dir == BASE else spec.lock_dir,
         "lease_seconds": str(spec.lease_seconds),
         "throttle": str(spec.throttle or ""),
         "niceness": str(spec.niceness or ""),

@@ -1,6 +1,7 @@
 """The recipient lock, on the recipient.
 
-One file, ``/var/lib/xbvault/lock``, changed only under ``flock`` on itself and never renamed or
+One file, ``/var/lib/xbvault/lock``, or one in another folder where a run holds less than the host,
+changed only under ``flock`` on itself and never renamed or
 removed. It says which run holds the host, which journal that run belongs to, until when (boot id
 and uptime, so a clock that is set changes nothing, and a restarted host is free), a fencing
 number that only rises, and which run last swapped or wrote keys.
@@ -20,11 +21,11 @@ from typing import TYPE_CHECKING, Final
 from orchestrator import log, numerals
 from orchestrator.errors import CommandError, LockHeldError, VerificationError
 from orchestrator.host import script
+from orchestrator.models import STATE_DIR
 
 if TYPE_CHECKING:
     from orchestrator.remote import Remote
 
-BASE: Final = "/var/lib/xbvault"
 _WORD: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,200}")
 _HELD: Final = 75
 
@@ -52,17 +53,19 @@ class LockState:
     seconds_left: int = 0
 
 
-def read_lock(remote: Remote) -> LockState:
-    """Read the lock.
+def read_lock(remote: Remote, *, base: str = STATE_DIR) -> LockState:
+    """Read the lock in a folder.
 
     Raises:
         CommandError: Its file is damaged or cannot be read.
         VerificationError: What the host answered is not its state.
     """
-    return _call(remote, "read")[0]
+    return _call(remote, base, "read")[0]
 
 
-def take_lock(remote: Remote, *, run: str, holder: str, lease_seconds: int) -> int:
+def take_lock(
+    remote: Remote, *, run: str, holder: str, lease_seconds: int, base: str = STATE_DIR
+) -> int:
     """Take the lock, or take it over from the same run of the same journal.
 
     Returns:
@@ -71,7 +74,7 @@ def take_lock(remote: Remote, *, run: str, holder: str, lease_seconds: int) -> i
     Raises:
         LockHeldError: Another run, or this run of another journal, holds it, and its lease is live.
     """
-    state, is_ours = _call(remote, "take", run, holder, _whole_seconds(lease_seconds))
+    state, is_ours = _call(remote, base, "take", run, holder, _whole_seconds(lease_seconds))
     if not is_ours:
         raise LockHeldError(
             f"run {state.run} holds {remote.name}, for {state.seconds_left} seconds more at least",
@@ -82,13 +85,23 @@ def take_lock(remote: Remote, *, run: str, holder: str, lease_seconds: int) -> i
     return state.fence
 
 
-def renew_lock(remote: Remote, *, run: str, holder: str, fence: int, lease_seconds: int) -> None:
+def renew_lock(
+    remote: Remote,
+    *,
+    run: str,
+    holder: str,
+    fence: int,
+    lease_seconds: int,
+    base: str = STATE_DIR,
+) -> None:
     """Let the lease begin again. One that ran out is still ours if nobody came.
 
     Raises:
         LockHeldError: It is not ours any more.
     """
-    state, is_ours = _call(remote, "renew", run, holder, str(fence), _whole_seconds(lease_seconds))
+    state, is_ours = _call(
+        remote, base, "renew", run, holder, str(fence), _whole_seconds(lease_seconds)
+    )
     if not is_ours:
         raise _lost(remote, state, run)
 
@@ -99,19 +112,19 @@ def mark_change(remote: Remote, *, run: str, fence: int) -> None:
     Raises:
         LockHeldError: It is not ours any more.
     """
-    state, is_ours = _call(remote, "mark", run, str(fence))
+    state, is_ours = _call(remote, STATE_DIR, "mark", run, str(fence))
     if not is_ours:
         raise _lost(remote, state, run)
 
 
-def release_lock(remote: Remote, *, run: str, holder: str) -> None:
+def release_lock(remote: Remote, *, run: str, holder: str, base: str = STATE_DIR) -> None:
     """Give the lock back; one that is not ours is left alone."""
-    state, _ = _call(remote, "release", run, holder)
+    state, _ = _call(remote, base, "release", run, holder)
     if not state.run:
         log.get().info("lock.released", host=remote.name, fence=state.fence)
 
 
-def fence_command(*, run: str, fence: int) -> tuple[str, ...]:
+def fence_command(*, run: str, fence: int, base: str = STATE_DIR) -> tuple[str, ...]:
     """Return what stands before a command that may run only while the lock is ours.
 
     The host itself looks at the lock then. So an orchestrator that was stopped, and wakes up after
@@ -120,8 +133,9 @@ def fence_command(*, run: str, fence: int) -> tuple[str, ...]:
     Args:
         run: The run that must hold the lock.
         fence: The fence that it must have.
+        base: Folder of the lock.
     """
-    return ("sh", "-c", script("fence.sh"), "fence", f"{BASE}/lock", run, str(fence))
+    return ("sh", "-c", script("fence.sh"), "fence", f"{base}/lock", run, str(fence))
 
 
 def _lost(remote: Remote, state: LockState, run: str) -> LockHeldError:
@@ -140,19 +154,19 @@ def _whole_seconds(seconds: int) -> str:
     return str(seconds)
 
 
-def _call(remote: Remote, verb: str, *arguments: str) -> tuple[LockState, bool]:
+def _call(remote: Remote, base: str, verb: str, *arguments: str) -> tuple[LockState, bool]:
     for word in arguments:
         if not _WORD.fullmatch(word):
             raise ValueError("a word of the lock has 1 to 200 of A-Z a-z 0-9 . _ : @ + -")
     result = remote.run(
-        ["sh", "-s", "--", verb, BASE, *arguments], stdin=script("lock.sh"), check=False
+        ["sh", "-s", "--", verb, base, *arguments], stdin=script("lock.sh"), check=False
     )
     if result.status not in (0, _HELD):
         reason = result.stderr.strip().rpartition("\n")[2] or f"status {result.status}"
         raise CommandError(
             f"cannot {verb} the lock of {remote.name}: {reason}",
             host=remote.name,
-            hint=f"look at {BASE}/lock on {remote.name}",
+            hint=f"look at {base}/lock on {remote.name}",
             status=result.status,
             stderr=result.stderr,
         )
@@ -185,5 +199,5 @@ def parse_lock(text: str) -> LockState:
     except (KeyError, VerificationError) as error:
         raise VerificationError(
             f"the state of the recipient lock is not to be understood: {error}",
-            hint=f"look at {BASE}/lock there",
+            hint="look at the file `lock` there",
         ) from error

@@ -42,10 +42,14 @@ EVENTS = (
     "job.progress",
     "job.ended",
     "job.stopped",
+    "keys.read_not_noted",
     "lock.taken",
     "lock.released",
     "lock.lost",
     "token.renewed",
+    "deployment.made",
+    "set.published",
+    "set.removed",
     "notice",
 )
 """Every event name. A contract test looks for others in the sources."""

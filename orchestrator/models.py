@@ -15,6 +15,21 @@ if typing.TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLONE = "clone"
+BACKUP = "backup"
+RESTORE = "restore"
+COPY = "copy"
+DRILL = "drill"
+"""Forms of runs."""
+RESTORES = (RESTORE, DRILL)
+"""Those that bring a stored backup set back."""
+COPIES = (CLONE, *RESTORES)
+"""Those that give a recipient another datadir."""
+STORING = (BACKUP, COPY)
+"""Those that store a set in a repository."""
+STATE_DIR = "/var/lib/xbvault"
+"""Root-owned folder on a host with what runs must remember there."""
+
 _KNOWN_VALUES: set[str] = set()
 MASK = "***"
 _SHORTEST_KNOWN = 6
@@ -234,35 +249,22 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that a run needs to know, fixed before anything is touched. It holds no secret.
+class RunPlan:
+    """What every run needs to know, fixed before anything is touched. It holds no secret.
 
     Attributes:
+        form: Kind of run: which class of plan it is, and which steps take it.
         run_id: Name of the run; sortable; fit for file names, Vault paths and SQL comments.
         backup_id: Name of the backup set and of its transition key.
-        donor: Host whose data is copied.
+        donor: Host that the data comes from.
         recipient: Host that gets it.
         flavor: ``mariadb`` or ``mysql``.
         server_version: The donor's, such as ``10.11.19``.
         tool_version: The donor's backup tool's.
-        keyring: The recipient's keyring, of those that a backup tool writes to; empty for none.
-        datadir: The recipient's data directory, symbolic links resolved.
-        staging_dir: Where the stream lands, on the datadir's filesystem.
-        new_datadir: Where the prepared set is moved to.
-        old_datadir: Where the recipient's earlier datadir stands after the swap.
+        keyring: Of those that a backup tool writes to; empty for none. The recipient's in a clone.
         donor_mount: The donor's KV mount.
-        own_mount: The recipient's KV mount.
-        source: Host that the replica follows, where that is the donor's own source; empty where it
-            is the donor.
-        source_version: That host's version, where it is not the donor.
-        source_is_replica: Whether the host that the replica follows replicates itself.
-        source_address: Name or address that the replica connects to.
-        source_port: Port that the replica connects to.
+        has_keyring: Whether the donor has keys to carry over.
         parallel: Copy threads.
-        replace: Set aside whatever datadir the recipient has.
-        require_encryption: Refuse a donor without a keyring.
-        coordinates: ``gtid`` or ``position`` or ``auto``.
-        checksums: ``all``, ``sample`` or ``none``.
         expected_bytes: Size of the donor's data, for progress; an estimate.
         expected_stream_bytes: The same of the stream, where it is compressed; 0 where it is not.
         throttle: Most bytes per second of the stream; 0 for no bound.
@@ -271,54 +273,132 @@ class Plan:
         compress_reason: What that was concluded from.
         relay: Whether the stream goes through the orchestrator's machine.
         ciphers: For OpenSSH, the best first; empty for those that a run takes by itself.
-        has_keyring: Whether the donor has keys to carry over.
         commands: For the reader: the commands that will run, by step.
-        places: What the swap exchanges, the data directory first; empty where that is all, and is
-            renamed as a whole.
-        subfolders: Places inside the data directory; they go with it.
-        server_id: The recipient's replication id.
-        group_runs: The clones that share one reading of the donor, and one transition key, this
-            one included; empty for a clone alone.
+        group_runs: The runs that share one reading of the donor, and one transition key, this one
+            included; empty for a run alone.
     """
 
+    form: str
     run_id: str
     backup_id: str
     donor: str
     recipient: str
     flavor: str
     server_version: str
-    datadir: str
-    staging_dir: str
-    new_datadir: str
-    old_datadir: str
     donor_mount: str
-    own_mount: str
-    source_address: str
-    source_port: int
     parallel: int
-    replace: bool
-    require_encryption: bool
-    coordinates: str
-    checksums: str
-    expected_bytes: int = 0
-    has_keyring: bool = True
     tool_version: str = ""
     keyring: str = ""
-    commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    places: tuple[Place, ...] = ()
-    subfolders: tuple[Place, ...] = ()
-    source: str = ""
-    source_version: str = ""
-    source_is_replica: bool = False
+    has_keyring: bool = True
+    expected_bytes: int = 0
     expected_stream_bytes: int = 0
     throttle: int = 0
     nice: bool = False
     compress: str = "none"
     compress_reason: str = ""
-    ciphers: str = ""
     relay: bool = False
-    server_id: str = ""
+    ciphers: str = ""
+    commands: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     group_runs: tuple[str, ...] = ()
+
+    @property
+    def source_host(self) -> str:
+        """The host that a replica follows: the donor, where it is no other."""
+        return self.donor
+
+    @property
+    def is_sibling(self) -> bool:
+        """Whether the replica follows what its donor follows."""
+        return False
+
+    @property
+    def lock_dir(self) -> str:
+        """Folder on the recipient with the lock that this run must hold there."""
+        return STATE_DIR
+
+    @property
+    def run_dir(self) -> str:
+        """Root-owned folder on the recipient with what the run must remember there."""
+        return f"{STATE_DIR}/runs/{self.run_id}"
+
+    @property
+    def group_dir(self) -> str:
+        """Folder on the donor with what the runs of a group agree on."""
+        return f"{STATE_DIR}/runs/{self.group}"
+
+    @property
+    def secret_dir(self) -> str:
+        """Root-owned folder on tmpfs, on either host, for secrets in use."""
+        return f"/run/xbvault/{self.run_id}"
+
+    @property
+    def key_path(self) -> str:
+        """Path of the transition key, below the mount of our own records."""
+        return f"transition-keys/{self.backup_id}"
+
+    @property
+    def group(self) -> str:
+        """Name of what the runs of a group share; empty for a run alone."""
+        return self.backup_id if self.group_runs else ""
+
+    @property
+    def record_path(self) -> str:
+        """Path of the run's record, below the same mount: beside the key, unless it is shared."""
+        return self.record_path_of(self.run_id)
+
+    def record_path_of(self, run_id: str) -> str:
+        """Return the path of the record of a run of the group."""
+        return f"{self.key_path}.{run_id}" if self.group else self.key_path
+
+    def job_name(self, step: str, attempt: int = 1) -> str:
+        """Return the name of the remote job of a step."""
+        return f"{self.run_id}.{step}" + (f".{attempt}" if attempt > 1 else "")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan(RunPlan):
+    """The plan of a clone.
+
+    Attributes:
+        datadir: The recipient's data directory, symbolic links resolved.
+        staging_dir: Where the stream lands, on the datadir's filesystem.
+        new_datadir: Where the prepared set is moved to.
+        old_datadir: Where the recipient's earlier datadir stands after the swap.
+        own_mount: The recipient's KV mount.
+        source: Host that the replica follows, where that is the donor's own source; empty where it
+            is the donor.
+        source_version: That host's version, where it is not the donor.
+        source_is_replica: Whether the host that the replica follows replicates itself.
+        source_address: Name or address that the replica connects to.
+        source_port: Port that the replica connects to.
+        replace: Set aside whatever datadir the recipient has.
+        require_encryption: Refuse a donor without a keyring.
+        coordinates: ``gtid`` or ``position`` or ``auto``.
+        checksums: ``all``, ``sample`` or ``none``.
+        places: What the swap exchanges, the data directory first; empty where that is all, and is
+            renamed as a whole.
+        subfolders: Places inside the data directory; they go with it.
+        server_id: The recipient's replication id.
+    """
+
+    form: str = CLONE
+    datadir: str
+    staging_dir: str
+    new_datadir: str
+    old_datadir: str
+    own_mount: str
+    source_address: str
+    source_port: int
+    replace: bool
+    require_encryption: bool
+    coordinates: str
+    checksums: str
+    places: tuple[Place, ...] = ()
+    subfolders: tuple[Place, ...] = ()
+    source: str = ""
+    source_version: str = ""
+    source_is_replica: bool = False
+    server_id: str = ""
 
     @property
     def source_host(self) -> str:
@@ -329,6 +409,11 @@ class Plan:
     def is_sibling(self) -> bool:
         """Whether the replica follows what its donor follows."""
         return bool(self.source)
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica."""
+        return True
 
     @property
     def swap_places(self) -> tuple[Place, ...]:
@@ -344,44 +429,168 @@ class Plan:
         )
 
     @property
-    def run_dir(self) -> str:
-        """Root-owned folder on the recipient with what the run must remember there."""
-        return f"/var/lib/xbvault/runs/{self.run_id}"
-
-    @property
-    def group_dir(self) -> str:
-        """Folder on the donor with what the runs of a group agree on."""
-        return f"/var/lib/xbvault/runs/{self.group}"
-
-    @property
-    def secret_dir(self) -> str:
-        """Root-owned folder on tmpfs, on either host, for secrets in use."""
-        return f"/run/xbvault/{self.run_id}"
-
-    @property
-    def key_path(self) -> str:
-        """Path of the transition key, below the mount of our own records."""
-        return f"transition-keys/{self.backup_id}"
-
-    @property
-    def group(self) -> str:
-        """Name of what the runs of a group share; empty for a clone alone."""
-        return self.backup_id if self.group_runs else ""
-
-    @property
-    def record_path(self) -> str:
-        """Path of the run's record, below the same mount: beside the key, unless it is shared."""
-        return self.record_path_of(self.run_id)
-
-    def record_path_of(self, run_id: str) -> str:
-        """Return the path of the record of a run of the group."""
-        return f"{self.key_path}.{run_id}" if self.group else self.key_path
-
-    @property
     def account_path(self) -> str:
         """Path of the replication account of this run, below the mount of our own records."""
         return f"replication/{self.source_host}/{self.recipient}/{self.run_id}"
 
-    def job_name(self, step: str, attempt: int = 1) -> str:
-        """Return the name of the remote job of a step."""
-        return f"{self.run_id}.{step}" + (f".{attempt}" if attempt > 1 else "")
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoringPlan(RunPlan):
+    """What every run needs to know that stores a set; its recipient is the repository.
+
+    Attributes:
+        set_dir: Folder of the backup set on the repository's host.
+        part_bytes: Size of every part of the set but its last.
+    """
+
+    set_dir: str
+    part_bytes: int
+
+    @property
+    def set_host(self) -> str:
+        """Host that the set is of."""
+        return self.donor
+
+    @property
+    def lock_dir(self) -> str:
+        """Folder on the repository's host with the lock that is held for one host at a time."""
+        return backup_lock_dir(self.set_host)
+
+    @property
+    def ledger(self) -> str:
+        """File on the repository's host that says which parts are whole."""
+        return f"{self.run_dir}/parts"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackupPlan(StoringPlan):
+    """The plan of a stored backup.
+
+    Attributes:
+        layout: The donor's directories, by the names of the server's variables.
+    """
+
+    form: str = BACKUP
+    layout: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CopyPlan(StoringPlan):
+    """The plan of a copy of a stored set; its donor is the repository that has it.
+
+    Attributes:
+        source_dir: Folder of the set on that repository's host.
+        made_of: Host that the set was made of.
+        parts: How many parts it has.
+        stored_bytes: Size of all parts.
+        to_lsn: Log sequence number up to which it goes.
+    """
+
+    form: str = COPY
+    source_dir: str
+    made_of: str
+    parts: int
+    stored_bytes: int
+    to_lsn: int
+
+    @property
+    def set_host(self) -> str:
+        """Host that the set is of."""
+        return self.made_of
+
+    def record_path_of(self, run_id: str) -> str:
+        """Return the path of the record of a run: beside that of the set, which outlives it."""
+        return f"{self.key_path}.{run_id}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestorePlan(Plan):
+    """The plan of a restore: its donor is the repository, and its set was there before.
+
+    Attributes:
+        set_dir: Folder of the backup set on the repository's host.
+        set_host: Host that the set was made of.
+        part_bytes: Size of every part of the set but its last.
+        parts: How many parts the set has.
+        stored_bytes: Size of all parts.
+        to_lsn: Log sequence number up to which the set goes.
+        ended_at: The moment whose state it has, ISO 8601 in UTC.
+        read_only: Whether the restored server refuses writes of ordinary accounts.
+    """
+
+    form: str = RESTORE
+    set_dir: str
+    set_host: str
+    part_bytes: int
+    parts: int
+    stored_bytes: int
+    to_lsn: int
+    ended_at: str
+    read_only: bool = False
+
+    @property
+    def is_sibling(self) -> bool:
+        """Whether the replica follows what its donor follows: not that of a set."""
+        return False
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica: only where a source was named."""
+        return bool(self.source)
+
+    @property
+    def is_homecoming(self) -> bool:
+        """Whether the set goes back to the host that it was made of."""
+        return self.set_host == self.recipient
+
+    def record_path_of(self, run_id: str) -> str:
+        """Return the path of the record of a run: beside that of the set, which outlives it."""
+        return f"{self.key_path}.{run_id}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrillPlan(RestorePlan):
+    """The plan of a drill: a restore to a scratch host that nobody is to use.
+
+    Attributes:
+        live_host: Host that the set was made of, to be asked how far it has come since; empty where
+            it is not configured, or is the scratch host.
+        keep: Whether the restored server stays; else the host gets back what it had.
+        report_dir: Directory on the orchestrator's machine that the report goes to.
+    """
+
+    form: str = DRILL
+    live_host: str
+    keep: bool
+    report_dir: str
+
+    @property
+    def source_host(self) -> str:
+        """The host that the set was made of, which a step asks; nothing replicates from it."""
+        return self.live_host or self.donor
+
+
+def backup_lock_dir(donor: str) -> str:
+    """Return the folder on a repository's host with the lock on the backups of a donor."""
+    return f"{STATE_DIR}/backups-of/{donor}"
+
+
+_PLANS: dict[str, type[RunPlan]] = {
+    CLONE: Plan,
+    BACKUP: BackupPlan,
+    RESTORE: RestorePlan,
+    COPY: CopyPlan,
+    DRILL: DrillPlan,
+}
+
+
+def read_plan(document: Any) -> RunPlan:
+    """Return the plan that `as_json` described; one of before there were forms is a clone's.
+
+    Raises:
+        ValueError: The document does not describe one.
+    """
+    form = _need(dict, document).get("form", CLONE)
+    if form not in _PLANS:
+        raise ValueError(f"no plan has the form {str(form)[:80]!r}")
+    return from_json(_PLANS[form], document)

@@ -8,35 +8,58 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import keys, recipe, wire
-from orchestrator.errors import ConfigError, PreconditionError
-from orchestrator.facts import layout, preflight
+from orchestrator import catalogue, key_uses, keys, recipe, wire
+from orchestrator.errors import ConfigError, PreconditionError, VerificationError
+from orchestrator.facts import layout, preflight, stores
+from orchestrator.facts.look import Look
 from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
-from orchestrator.models import Check, Plan
-from orchestrator.remote import SshRemote
-from orchestrator.vault import Vault
+from orchestrator.models import (
+    BACKUP,
+    COPY,
+    DRILL,
+    RESTORE,
+    BackupPlan,
+    Check,
+    CopyPlan,
+    DrillPlan,
+    Plan,
+    RestorePlan,
+    backup_lock_dir,
+)
+from orchestrator.remote import Doors, SshRemote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.config import Config
     from orchestrator.remote import Remote
+    from orchestrator.repository.manifest import Manifest
+    from orchestrator.vault import Vault
+
+
+_LAYOUT = (
+    "datadir",
+    "innodb_data_home_dir",
+    "innodb_log_group_home_dir",
+    "innodb_undo_directory",
+    "log_bin_basename",
+    "relay_log_basename",
+)
+"""Variables that say where a donor's server keeps its files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CloneOptions:
-    """What the command line can say about a clone; None takes the configuration's default.
+class StreamOptions:
+    """What the command line can say about a stream; None takes the configuration's default.
 
     Attributes:
         parallel: Copy threads of the backup tool.
-        replace: Set aside whatever datadir the recipient has.
         require_encryption: Refuse a donor without a keyring.
-        checksums: ``all``, ``sample`` or ``none``.
-        source: Host that the new replica follows: the donor's own source, or the donor.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
         nice: Whether the donor's server comes before its backup tool.
         compress: ``auto``, ``none`` or ``zstd:LEVEL``.
@@ -44,14 +67,26 @@ class CloneOptions:
     """
 
     parallel: int | None = None
-    replace: bool = False
     require_encryption: bool = False
-    checksums: str | None = None
-    source: str | None = None
     throttle: str | None = None
     nice: bool | None = None
     compress: str | None = None
     relay: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloneOptions(StreamOptions):
+    """What the command line can say about a clone besides.
+
+    Attributes:
+        replace: Set aside whatever datadir the recipient has.
+        checksums: ``all``, ``sample`` or ``none``.
+        source: Host that the new replica follows: the donor's own source, or the donor.
+    """
+
+    replace: bool = False
+    checksums: str | None = None
+    source: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +100,21 @@ class Group:
 
     backup_id: str
     runs: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A clone that was planned.
+
+    Attributes:
+        plan: The plan.
+        checks: Every finding of preflight; bad ones among them.
+        look: The same for the run, if this process begins it at once.
+    """
+
+    plan: Plan
+    checks: tuple[Check, ...]
+    look: Look
 
 
 def new_group(donor: str, recipients: Sequence[str]) -> Group:
@@ -82,8 +132,9 @@ def make_plan(
     recipient: str,
     *,
     options: CloneOptions,
+    doors: Doors,
     group: Group | None = None,
-) -> tuple[Plan, tuple[Check, ...]]:
+) -> Planned:
     """Plan a clone, and judge whether it may begin.
 
     Args:
@@ -91,6 +142,7 @@ def make_plan(
         donor: Host whose data is copied.
         recipient: Host that gets it.
         options: What the command line said.
+        doors: The doors to the hosts.
         group: The clones that it is one of.
 
     Returns:
@@ -117,53 +169,50 @@ def make_plan(
         coordinates=config.clone.coordinates,
         **read_manner(config, options),
     )
-    vault = Vault.from_config(config.vault)
-    with ExitStack() as opened:
-
-        def open_door(name: str) -> SshRemote:
-            return opened.enter_context(closing(SshRemote(name, config.host(name), config.ssh)))
-
-        return plan_clone(
-            config,
-            vault,
-            open_door(donor),
-            open_door(recipient),
-            request,
-            source=open_door(request.source) if request.source else None,
-            options=options,
-        )
+    return plan_clone(
+        config,
+        key_uses.open_vault(config),
+        doors.open(donor),
+        doors.open(recipient),
+        request,
+        source=doors.open(request.source) if request.source else None,
+        options=options,
+    )
 
 
 def make_group(
     config: Config, donor: str, recipients: Sequence[str], *, options: CloneOptions
-) -> list[tuple[Plan, tuple[Check, ...]]]:
+) -> list[Planned]:
     """Plan clones of one donor that share one reading of it; see `make_plan`."""
     group = new_group(donor, recipients)
 
-    def plan_all(options: CloneOptions) -> list[tuple[Plan, tuple[Check, ...]]]:
+    def plan_one(recipient: str, options: CloneOptions) -> Planned:
+        # each with doors of its own, for an SSH server has a number of sessions for a connection
+        with closing(Doors(config)) as doors:
+            return make_plan(config, donor, recipient, options=options, doors=doors, group=group)
+
+    def plan_all(options: CloneOptions) -> list[Planned]:
         with ThreadPoolExecutor(len(recipients)) as pool:
-            made = [
-                pool.submit(make_plan, config, donor, recipient, options=options, group=group)
-                for recipient in recipients
-            ]
+            made = [pool.submit(plan_one, recipient, options) for recipient in recipients]
         return [plan.result() for plan in made]
 
     planned = plan_all(options)
-    if len({made.compress for made, _ in planned}) > 1:
+    if len({made.plan.compress for made in planned}) > 1:
         # What pays for one recipient and not for the other cannot be done to a common stream.
         planned = plan_all(dataclasses.replace(options, compress=wire.NONE))
     hosts: dict[str, str] = {}
-    for index, (made, checks) in enumerate(planned):
-        other = hosts.setdefault(made.server_id, made.recipient)
-        if other != made.recipient:
+    for index, made in enumerate(planned):
+        server_id, recipient = made.plan.server_id, made.plan.recipient
+        other = hosts.setdefault(server_id, recipient)
+        if other != recipient:
             same = Check(
                 name="server-ids",
-                host=made.recipient,
+                host=recipient,
                 ok=False,
-                evidence=f"{made.server_id}, as {other}",
+                evidence=f"{server_id}, as {other}",
                 hint="give each recipient a server_id of its own",
             )
-            planned[index] = made, (*checks, same)
+            planned[index] = dataclasses.replace(made, checks=(*made.checks, same))
     return planned
 
 
@@ -176,13 +225,14 @@ def plan_clone(
     *,
     source: Remote | None = None,
     options: CloneOptions,
-) -> tuple[Plan, tuple[Check, ...]]:
+) -> Planned:
     """Plan a clone over doors that are there; see `make_plan`.
 
     Raises:
         RemoteError: A host cannot be read.
         SecretError: Vault cannot be read.
     """
+    asked_at = time.monotonic()
     survey = read_survey(
         config,
         vault,
@@ -196,7 +246,19 @@ def plan_clone(
     checks = preflight.judge(survey, config, request)
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan(config, survey, request, options, vault_url=vault.address), checks
+    source_facts, target = survey.donor.host, survey.recipient.host
+    if source_facts is None or target is None:  # what was wrong has been raised
+        raise PreconditionError("a host could not be read")
+    look = Look(
+        run_id=request.run_id,
+        asked_at=asked_at,
+        findings=checks,
+        donor=source_facts,
+        recipient=target,
+        lock=survey.lock,
+    )
+    made = _plan(config, survey, look, request, options, vault_url=vault.address)
+    return Planned(plan=made, checks=checks, look=look)
 
 
 def find_source(donor: str, named: str | None) -> str:
@@ -204,7 +266,7 @@ def find_source(donor: str, named: str | None) -> str:
     return "" if named in (None, donor) else str(named)
 
 
-def read_manner(config: Config, options: CloneOptions) -> dict[str, Any]:
+def read_manner(config: Config, options: StreamOptions) -> dict[str, Any]:
     """Return how the stream is to go, as it stands in a request.
 
     Raises:
@@ -223,6 +285,426 @@ def read_manner(config: Config, options: CloneOptions) -> dict[str, Any]:
         raise ConfigError(f"an option {error}", hint="see `xbvault clone --help`") from error
 
 
+def make_backup_plan(
+    config: Config, donor: str, repository: str, *, options: StreamOptions
+) -> tuple[BackupPlan, tuple[Check, ...]]:
+    """Plan a stored backup, and judge whether it may begin.
+
+    Args:
+        config: The configuration.
+        donor: Host whose data is backed up.
+        repository: Where to; empty for the only one that is configured.
+        options: What the command line said.
+
+    Returns:
+        The plan, and every finding of preflight; bad ones are not raised.
+
+    Raises:
+        ConfigError: Host or repository is not in the configuration, several are and none was named,
+            or an option means nothing; nothing was contacted.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    config.host(donor)
+    repository = config.find_repository(repository)
+    now = dt.datetime.now(dt.UTC)
+    request = preflight.Request(
+        form=BACKUP,
+        donor=donor,
+        recipient=repository,
+        run_id=keys.new_run_id(repository, now),
+        backup_id=keys.new_backup_id(donor, now),
+        replace=False,
+        require_encryption=options.require_encryption,
+        **read_manner(config, options),
+    )
+    vault = key_uses.open_vault(config)
+    with closing(Doors(config)) as doors:
+        survey = stores.read_store_survey(
+            config,
+            vault,
+            doors.open(donor),
+            doors.open(repository),
+            lock_dir=backup_lock_dir(donor),
+            backup_id=request.backup_id,
+            with_sample=request.compress != wire.NONE,
+        )
+    checks = preflight.judge_backup(survey, config, request)
+    if survey.errors:
+        preflight.raise_for(checks, survey.errors)
+    return _plan_backup(config, survey, request, options), checks
+
+
+def _plan_backup(
+    config: Config, survey: Survey, request: preflight.Request, options: StreamOptions
+) -> BackupPlan:
+    source, target = survey.donor.host, survey.recipient.host
+    if source is None or target is None:  # make_backup_plan has raised what was wrong
+        raise PreconditionError("a host could not be read")
+    donor, repository = config.host(request.donor), config.repository(request.recipient)
+    instance = survey.donor.instance
+    variables = instance.variables if instance else {}
+    made = BackupPlan(
+        **_describe_stream(config, survey, request, options),
+        keyring=donor.keyring.kind,
+        set_dir=f"{target.real_datadir}/{request.backup_id}",
+        part_bytes=repository.part_bytes,
+        layout={name: variables[name] for name in _LAYOUT if variables.get(name)},
+    )
+    commands = recipe.list_backup_commands(config, made, survey)
+    return dataclasses.replace(made, commands=commands)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """What the command line can say about a restore.
+
+    Attributes:
+        parallel: Copy threads of the backup tool.
+        replace: Set aside whatever datadir the recipient has.
+        source: Host that the restored server is to follow; empty for none.
+        read_only: Whether it refuses writes of ordinary accounts.
+        throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+    """
+
+    parallel: int | None = None
+    replace: bool = False
+    source: str = ""
+    read_only: bool = False
+    throttle: str | None = None
+
+
+def make_restore_plan(
+    config: Config, backup: str, recipient: str, *, repository: str = "", options: RestoreOptions
+) -> tuple[RestorePlan, tuple[Check, ...]]:
+    """Plan the restore of a stored backup, and judge whether it may begin.
+
+    Args:
+        config: The configuration.
+        backup: Name of the set; ``latest`` or ``latest:HOST`` for the newest one.
+        recipient: Host that gets it.
+        repository: Where it is; empty for wherever it is.
+        options: What the command line said.
+
+    Returns:
+        The plan, and every finding of preflight; bad ones are not raised.
+
+    Raises:
+        ConfigError: A name is not in the configuration, or an option means nothing.
+        PreconditionError: There is no such set.
+        VerificationError: Its manifest is not ours.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    host = config.host(recipient)
+    if options.source:
+        config.check_roles(options.source, recipient, None)
+    try:
+        throttle = wire.parse_rate(options.throttle or config.clone.throttle)
+    except ValueError as error:
+        raise ConfigError(f"an option {error}", hint="see `xbvault restore --help`") from error
+    vault = key_uses.open_vault(config)
+    with closing(Doors(config)) as doors:
+        found = _find_one_set(config, backup, repository)
+        repository, report = found.repository, found.report
+        store = doors.open(repository)
+        document = report.manifest
+        if document is None:
+            raise VerificationError(
+                f"backup set {report.name} cannot be restored: {report.problems[0]}",
+                host=repository,
+                hint="`xbvault backups list` shows those that can",
+            )
+        request = preflight.Request(
+            form=RESTORE,
+            donor=repository,
+            recipient=recipient,
+            run_id=keys.new_run_id(recipient, dt.datetime.now(dt.UTC)),
+            backup_id=document.backup_id,
+            replace=options.replace,
+            require_encryption=False,
+            source=options.source,
+            coordinates=config.clone.coordinates,
+            throttle=throttle,
+            set_host=document.host,
+            flavor=host.flavor,
+        )
+        survey = stores.read_restore_survey(
+            config,
+            vault,
+            store,
+            doors.open(recipient),
+            run_id=request.run_id,
+            backup_id=request.backup_id,
+            source=doors.open(options.source) if options.source else None,
+        )
+    checks = preflight.judge_restore(
+        survey,
+        config,
+        request,
+        document=document,
+        report=report,
+        key_problem=stores.read_key_problem(config, vault, document.backup_id),
+    )
+    if survey.errors:
+        preflight.raise_for(checks, survey.errors)
+    return _plan_restore(config, survey, request, options, document), checks
+
+
+def make_copy_plan(
+    config: Config, backup: str, repository: str, *, source: str = "", throttle: str | None = None
+) -> tuple[CopyPlan, tuple[Check, ...]]:
+    """Plan the copy of a stored backup to another repository, and judge whether it may begin.
+
+    Args:
+        config: The configuration.
+        backup: Name of the set; ``latest`` or ``latest:HOST`` for the newest one.
+        repository: Where to.
+        source: Repository that it is copied from; empty for wherever it is.
+        throttle: Most bytes per second of the stream; None takes the configuration's.
+
+    Returns:
+        The plan, and every finding of preflight; bad ones are not raised.
+
+    Raises:
+        ConfigError: A name is not in the configuration, or an option means nothing.
+        PreconditionError: There is no such set, or it would be copied onto itself.
+        VerificationError: Its manifest is not ours.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    target = config.repository(repository)
+    try:
+        rate = wire.parse_rate(throttle or config.clone.throttle)
+    except ValueError as error:
+        raise ConfigError(f"an option {error}", hint="see `xbvault backups copy --help`") from error
+    found = _find_one_set(config, backup, source)
+    document = found.report.manifest
+    if found.repository == repository:
+        raise PreconditionError(
+            f"{found.report.name} is in {repository} already",
+            host=repository,
+            hint="name another repository with --to; nothing was contacted for it",
+        )
+    if document is None:
+        raise VerificationError(
+            f"backup set {found.report.name} cannot be copied: {found.report.problems[0]}",
+            host=found.repository,
+            hint="`xbvault backups list` shows those that can",
+        )
+    vault = key_uses.open_vault(config)
+    request = preflight.Request(
+        form=COPY,
+        donor=found.repository,
+        recipient=repository,
+        run_id=keys.new_run_id(repository, dt.datetime.now(dt.UTC)),
+        backup_id=document.backup_id,
+        replace=False,
+        require_encryption=False,
+        throttle=rate,
+    )
+    with closing(Doors(config)) as doors:
+        survey = stores.read_copy_survey(
+            config,
+            vault,
+            doors.open(found.repository),
+            doors.open(repository),
+            lock_dir=backup_lock_dir(document.host),
+            backup_id=document.backup_id,
+        )
+        has_target = survey.recipient.host is not None
+        folder = f"{target.path}/{document.backup_id}"
+        is_there = has_target and (
+            doors.open(repository).run(["test", "-e", folder], check=False).status == 0
+        )
+    checks = preflight.judge_copy(survey, config, request, report=found.report, is_there=is_there)
+    if survey.errors:
+        preflight.raise_for(checks, survey.errors)
+    from_host, to_host = survey.donor.host, survey.recipient.host
+    if from_host is None or to_host is None:  # what was wrong has been raised
+        raise PreconditionError("a host could not be read")
+    plan = CopyPlan(
+        run_id=request.run_id,
+        backup_id=document.backup_id,
+        donor=found.repository,
+        recipient=repository,
+        flavor=document.flavor,
+        server_version=document.server_version,
+        tool_version=document.tool_version,
+        donor_mount="",
+        has_keyring=document.has_keyring,
+        parallel=1,
+        expected_bytes=document.stored_bytes,
+        throttle=rate,
+        compress=wire.NONE,
+        compress_reason="as it was stored",
+        ciphers=wire.choose_ciphers(has_aes=from_host.has_aes and to_host.has_aes),
+        source_dir=f"{from_host.real_datadir}/{document.backup_id}",
+        set_dir=f"{to_host.real_datadir}/{document.backup_id}",
+        made_of=document.host,
+        part_bytes=document.part_bytes,
+        parts=len(document.parts),
+        stored_bytes=sum(part.bytes for part in document.parts),
+        to_lsn=document.to_lsn,
+    )
+    commands = recipe.list_copy_commands(config, plan)
+    return dataclasses.replace(plan, commands=commands), checks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DrillOptions:
+    """What the command line can say about a drill.
+
+    Attributes:
+        keep: Leave the restored server where it is.
+        report_dir: Where the report goes; empty for the journal's folder.
+        parallel: Copy threads of the backup tool.
+        throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+    """
+
+    keep: bool = False
+    report_dir: str = ""
+    parallel: int | None = None
+    throttle: str | None = None
+
+
+def make_drill_plan(
+    config: Config, backup: str, recipient: str, *, repository: str = "", options: DrillOptions
+) -> tuple[DrillPlan, tuple[Check, ...]]:
+    """Plan a drill: the restore of a set to a scratch host; see `make_restore_plan`.
+
+    What the host has is set aside, for it gets that back.
+
+    Raises:
+        ConfigError: A name is not in the configuration, or an option means nothing.
+        PreconditionError: There is no such set.
+        VerificationError: Its manifest is not ours.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    made, checks = make_restore_plan(
+        config,
+        backup,
+        recipient,
+        repository=repository,
+        options=RestoreOptions(
+            parallel=options.parallel, replace=True, read_only=True, throttle=options.throttle
+        ),
+    )
+    is_known = made.set_host in config.hosts and made.set_host != recipient
+    of_run = config.state_directory.absolute() / "drills" / made.run_id
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    drill = {
+        "form": DRILL,
+        "live_host": made.set_host if is_known else "",
+        "keep": options.keep,
+        "report_dir": options.report_dir or str(of_run),
+    }
+    return DrillPlan(**(fields | drill)), checks
+
+
+def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.StoredSet:
+    """Return a set that is to be restored; the first of several that can be, if it is in several."""
+    found = catalogue.find_sets(config, backup, repository)
+    good = [each for each in found if each.report.state.is_restorable]
+    return (good or list(found))[0]
+
+
+def _plan_restore(
+    config: Config,
+    survey: Survey,
+    request: preflight.Request,
+    options: RestoreOptions,
+    document: Manifest,
+) -> RestorePlan:
+    store, target = survey.donor.host, survey.recipient.host
+    if store is None or target is None:  # make_restore_plan has raised what was wrong
+        raise PreconditionError("a host could not be read")
+    host = config.host(request.recipient)
+    found = layout.make_layout(target, survey.recipient.places, request.run_id)
+    followed = survey.source.instance if survey.source else None
+    source_host = survey.source.host if survey.source else None
+    of_set = config.hosts.get(document.host)
+    made = RestorePlan(
+        run_id=request.run_id,
+        backup_id=document.backup_id,
+        donor=request.donor,
+        recipient=request.recipient,
+        flavor=document.flavor,
+        server_version=document.server_version,
+        tool_version=document.tool_version,
+        donor_mount=of_set.key_mount if of_set and document.host != request.recipient else "",
+        has_keyring=document.has_keyring,
+        keyring=host.keyring.kind,
+        parallel=options.parallel or config.clone.parallel,
+        expected_bytes=document.stored_bytes,
+        throttle=request.throttle,
+        compress=document.compress,
+        compress_reason="as it was stored",
+        ciphers=wire.choose_ciphers(has_aes=target.has_aes),
+        datadir=target.real_datadir,
+        staging_dir=found.staging_dir,
+        new_datadir=found.new_datadir,
+        old_datadir=found.old_datadir,
+        places=found.places,
+        subfolders=found.subfolders,
+        own_mount=host.key_mount,
+        source=request.source,
+        source_version=source_host.server_version if source_host else "",
+        source_is_replica=bool(followed and followed.replicates),
+        source_address=source_address(config, request.source) if request.source else "",
+        source_port=config.host(request.source).server.port if request.source else 0,
+        replace=request.replace,
+        require_encryption=False,
+        coordinates=config.clone.coordinates,
+        checksums="none",
+        server_id=preflight.server_id_of(survey.recipient),
+        set_dir=f"{store.real_datadir}/{document.backup_id}",
+        set_host=document.host,
+        part_bytes=document.part_bytes,
+        parts=len(document.parts),
+        stored_bytes=sum(part.bytes for part in document.parts),
+        to_lsn=document.to_lsn,
+        ended_at=document.ended_at,
+        read_only=options.read_only,
+    )
+    return dataclasses.replace(made, commands=recipe.list_restore_commands(config, made, survey))
+
+
+def _describe_stream(
+    config: Config, survey: Survey, request: preflight.Request, options: StreamOptions
+) -> dict[str, Any]:
+    """Return what the plans of all runs with a stream from a donor have in common."""
+    source, target = survey.donor.host, survey.recipient.host
+    if source is None or target is None:
+        raise PreconditionError("a host could not be read")
+    donor = config.host(request.donor)
+    choice = preflight.choose_compression(survey, request)
+    expected = survey.donor.expected_bytes
+    compresses = choice.compress != wire.NONE
+    return {
+        "run_id": request.run_id,
+        "backup_id": request.backup_id,
+        "donor": request.donor,
+        "recipient": request.recipient,
+        "flavor": donor.flavor,
+        "server_version": source.server_version,
+        "tool_version": source.tool_version,
+        "donor_mount": donor.key_mount,
+        "has_keyring": bool(survey.donor.instance and survey.donor.instance.has_keyring),
+        "parallel": options.parallel or config.clone.parallel,
+        "expected_bytes": expected,
+        "expected_stream_bytes": round(expected / choice.ratio) if compresses else 0,
+        "throttle": request.throttle,
+        "nice": request.nice,
+        "compress": choice.compress,
+        "compress_reason": choice.reason,
+        "relay": preflight.needs_relay(survey, request),
+        "ciphers": wire.choose_ciphers(has_aes=source.has_aes and target.has_aes),
+        "group_runs": request.group_runs,
+    }
+
+
 def check_host(config: Config, name: str) -> tuple[Check, ...]:
     """Judge one host by itself.
 
@@ -231,64 +713,42 @@ def check_host(config: Config, name: str) -> tuple[Check, ...]:
         SecretError: No token for Vault.
     """
     with closing(SshRemote(name, config.host(name), config.ssh)) as remote:
-        side, found = read_one_host(config, name, Vault.from_config(config.vault), remote)
+        side, found = read_one_host(config, name, key_uses.open_vault(config), remote)
     return preflight.judge_host(name, side, config.host(name), found)
 
 
 def _plan(
     config: Config,
     survey: Survey,
+    look: Look,
     request: preflight.Request,
     options: CloneOptions,
     *,
     vault_url: str,
 ) -> Plan:
-    source, target = survey.donor.host, survey.recipient.host
-    if source is None or target is None:  # make_plan has raised what was wrong
-        raise PreconditionError("a host could not be read")
-    donor_config = config.host(request.donor)
+    target = look.recipient
     followed = survey.source or survey.donor
     found = layout.make_layout(target, survey.recipient.places, request.run_id)
-    choice = preflight.choose_compression(survey, request)
+    recipient = config.host(request.recipient)
     plan = Plan(
-        run_id=request.run_id,
-        backup_id=request.backup_id,
-        donor=request.donor,
-        recipient=request.recipient,
-        flavor=donor_config.flavor,
-        server_version=source.server_version,
+        **_describe_stream(config, survey, request, options),
         datadir=target.real_datadir,
         staging_dir=found.staging_dir,
         new_datadir=found.new_datadir,
         old_datadir=found.old_datadir,
         places=found.places,
         subfolders=found.subfolders,
-        donor_mount=donor_config.key_mount,
-        own_mount=config.host(request.recipient).key_mount,
+        own_mount=recipient.key_mount,
         source=request.source,
         source_version=followed.host.server_version if request.source and followed.host else "",
         source_is_replica=bool(followed.instance and followed.instance.replicates),
         source_address=source_address(config, request.source or request.donor),
         source_port=config.host(request.source or request.donor).server.port,
-        parallel=options.parallel or config.clone.parallel,
         replace=request.replace,
         require_encryption=request.require_encryption,
         coordinates=config.clone.coordinates,
         checksums=options.checksums or config.clone.checksums,
-        expected_bytes=survey.donor.expected_bytes,
-        expected_stream_bytes=round(survey.donor.expected_bytes / choice.ratio)
-        if choice.compress != wire.NONE
-        else 0,
-        throttle=request.throttle,
-        nice=request.nice,
-        compress=choice.compress,
-        compress_reason=choice.reason,
-        relay=preflight.needs_relay(survey, request),
-        ciphers=wire.choose_ciphers(has_aes=source.has_aes and target.has_aes),
-        tool_version=source.tool_version,
-        keyring=config.host(request.recipient).keyring.kind,
-        has_keyring=bool(survey.donor.instance and survey.donor.instance.has_keyring),
-        group_runs=request.group_runs,
+        keyring=recipient.keyring.kind,
         server_id=preflight.server_id_of(survey.recipient),
     )
     commands = recipe.list_commands(config, plan, survey, vault_url=vault_url)

@@ -67,6 +67,24 @@ class Playbook:
     cleanup: tuple[PlaybookStep, ...] = ()
     text: str = ""
 
+    @property
+    def forms(self) -> frozenset[str]:
+        """Forms of runs that all its steps take part in."""
+        return _common_forms((*self.steps, *self.cleanup))
+
+    def need_form(self, form: str) -> None:
+        """See that a run of a form can follow it.
+
+        Raises:
+            ConfigError: A step of it takes no part in such runs.
+        """
+        for step in (*self.steps, *self.cleanup):
+            if form not in REGISTRY[step.use].forms:
+                raise ConfigError(
+                    f"playbook {self.name}: step {step.use!r} takes no part in a {form}",
+                    hint=f"name a playbook whose steps all do, such as {form!r}",
+                )
+
 
 def load_playbook(name_or_path: str) -> Playbook:
     """Read and check a playbook, shipped (by its name) or of one's own (by its path).
@@ -122,6 +140,8 @@ def parse_playbook(text: str, name: str = "playbook") -> Playbook:
     problems += found
     cleanup, found = _check_list(document, "cleanup")
     problems += found
+    if not problems and not _common_forms((*steps, *cleanup)):
+        problems.append("steps: they are of different kinds of runs; no run takes all of them")
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise ConfigError(
@@ -231,6 +251,10 @@ def _check_list(document: dict[Any, Any], key: str) -> tuple[list[PlaybookStep],
     return steps, problems
 
 
+def _common_forms(steps: Iterable[PlaybookStep]) -> frozenset[str]:
+    return frozenset.intersection(*(REGISTRY[step.use].forms for step in steps))
+
+
 def _check_step(where: str, entry: dict[Any, Any], earlier: list[str]) -> list[str]:
     use = entry["use"]
     problems = [
@@ -248,9 +272,10 @@ def _check_step(where: str, entry: dict[Any, Any], earlier: list[str]) -> list[s
         problems.append(f"{where}.on: must be one of {', '.join(ROLES)}, is {_shown(on)}")
     elif on != info.role:
         problems.append(f"{where}.on: step {use!r} acts on {info.role!r}, not on {_shown(on)}")
-    if info.repeat is Repeat.BACK and info.back_to not in earlier:
+    if info.repeat is Repeat.BACK and not info.find_back_to(earlier):
+        back_to = " or ".join(map(repr, info.back_to))
         problems.append(
-            f"{where}.use: step {use!r} goes back to {info.back_to!r}, which does not stand earlier"
+            f"{where}.use: step {use!r} goes back to {back_to}, which does not stand earlier"
         )
     return problems + _check_values(f"{where}.with", entry.get("with"), info)
 

@@ -19,14 +19,25 @@ from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.models import Coordinates, Secret
 from orchestrator.remote import LOOPBACK
 from orchestrator.steps import fan_out, keyrings, replication, stream_jobs, tool_keys
+from orchestrator.steps.stream_jobs import INFORMATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config import Config
     from orchestrator.facts.survey import Survey
-    from orchestrator.models import Place, Plan
+    from orchestrator.models import (
+        BackupPlan,
+        CopyPlan,
+        Place,
+        Plan,
+        RestorePlan,
+        RunPlan,
+        StoringPlan,
+    )
 
+CHECK_PARTS = "<SHA-256 of each part, as in the manifest>"
+PUBLIC_KEY = "<public key of the set>"
 FROM_SET = "<from the set>"
 FROM_RELAY = "<port of the relay>"
 HERE = "this machine"
@@ -51,6 +62,72 @@ def list_commands(
     vault_url = (config.host(plan.recipient).vault_address or vault_url).rstrip("/")
     return {
         "stream-backup": _stream(config, plan, survey),
+        **_list_copy_commands(config, plan, survey, vault_url),
+        "create-replication-account": (_account(config, plan, survey),),
+        "start-replication": (_replicate(config, plan, survey),),
+    }
+
+
+def list_restore_commands(
+    config: Config, plan: RestorePlan, survey: Survey
+) -> dict[str, tuple[str, ...]]:
+    """Return the commands of a restore, by step; each begins with its host.
+
+    Args:
+        config: The configuration.
+        plan: The restore.
+        survey: What was read of the repository's host and the recipient.
+    """
+    sent = _send_parts(config, plan, plan.set_dir)
+    flavor = flavors.of(plan)
+    extract = flavor.extract_command(
+        flavor.programs(config.host(plan.recipient)),
+        parallel=plan.parallel,
+        staging_dir=plan.staging_dir,
+    )
+    opened = stream_jobs.unseal_command(f"{plan.secret_dir}/identity")
+    commands = stream_jobs.receive_commands(plan, extract)
+    vault_url = (config.host(plan.recipient).vault_address or config.vault.address).rstrip("/")
+    return {
+        "fetch-backup-set": (
+            sent,
+            f"{plan.recipient}: {_pipe('pv', CHECK_PARTS, *map(shlex.join, (opened, *commands)))}",
+        ),
+        **_list_copy_commands(config, plan, survey, vault_url),
+    }
+
+
+def list_copy_commands(config: Config, plan: CopyPlan) -> dict[str, tuple[str, ...]]:
+    """Return the commands of a copy of a stored set, by step; each begins with its host.
+
+    Args:
+        config: The configuration.
+        plan: The copy.
+    """
+    sent = _send_parts(config, plan, plan.source_dir)
+    return {"copy-stored-set": (sent, f"{plan.recipient}: {_pipe('pv', _split(plan))}")}
+
+
+def _send_parts(config: Config, plan: RunPlan, folder: str) -> str:
+    """Return how the parts of a stored set go to the recipient of a run."""
+    door = config.door(plan.recipient)
+    login = f"{door.receive_user}@{door.find_stream_address(plan.recipient)[0]}"
+    ssh = f"ssh {shlex.join(['-o', f'Ciphers={plan.ciphers}', login, plan.run_id])}"
+    counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
+    return f"{plan.donor}: {_pipe(f'cat {shlex.quote(folder)}/part-*.age', counter, ssh)}"
+
+
+def _split(plan: StoringPlan) -> str:
+    return shlex.join(
+        ["split", "-b", str(plan.part_bytes), "--additional-suffix=.age", "-", plan.set_dir]
+    )
+
+
+def _list_copy_commands(
+    config: Config, plan: Plan, survey: Survey, vault_url: str
+) -> dict[str, tuple[str, ...]]:
+    """Return what makes a datadir of a set on the recipient, by step."""
+    return {
         "prepare-backup-set": _prepare(config, plan),
         "move-backup-set": _restore(config, plan, survey, vault_url),
         "swap-datadir": tuple(
@@ -59,12 +136,44 @@ def list_commands(
             for place in plan.swap_places
         ),
         "start-server": _start(config, plan, vault_url),
-        "create-replication-account": (_account(config, plan, survey),),
-        "start-replication": (_replicate(config, plan, survey),),
     }
 
 
+def list_backup_commands(
+    config: Config, plan: BackupPlan, survey: Survey
+) -> dict[str, tuple[str, ...]]:
+    """Return the commands of a stored backup, by step; each begins with its host.
+
+    Args:
+        config: The configuration.
+        plan: The backup.
+        survey: What was read of the donor and the repository's host.
+    """
+    seal = stream_jobs.seal_command(PUBLIC_KEY)
+    sent = _send_all(config, plan, survey, seal=seal, extra_dir=f"{plan.run_dir}/{INFORMATION}")
+    return {"store-backup": (*sent, f"{plan.recipient}: {_pipe('pv', _split(plan))}")}
+
+
 def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
+    flavor = flavors.of(plan)
+    extract = flavor.extract_command(
+        flavor.programs(config.host(plan.recipient)),
+        parallel=plan.parallel,
+        staging_dir=plan.staging_dir,
+    )
+    receive = map(shlex.join, stream_jobs.receive_commands(plan, extract))
+    return (*_send_all(config, plan, survey), f"{plan.recipient}: {_pipe('pv', *receive)}")
+
+
+def _send_all(
+    config: Config,
+    plan: RunPlan,
+    survey: Survey,
+    *,
+    seal: tuple[str, ...] = (),
+    extra_dir: str = "",
+) -> tuple[str, ...]:
+    """Return what a donor runs and gets written for a stream."""
     flavor, donor = flavors.of(plan), config.host(plan.donor)
     options_file = f"{plan.secret_dir}/{tool_keys.BACKUP_OPTIONS}"
     backup = flavor.backup_command(
@@ -75,13 +184,9 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
         defaults_file=donor.server.defaults_file,
         options_file=options_file,
         slave_info=plan.is_sibling,
+        extra_dir=extra_dir,
     )
-    extract = flavor.extract_command(
-        flavor.programs(config.host(plan.recipient)),
-        parallel=plan.parallel,
-        staging_dir=plan.staging_dir,
-    )
-    recipient = config.host(plan.recipient)
+    recipient = config.door(plan.recipient)
     address, port = recipient.find_stream_address(plan.recipient)
     login = f"{recipient.receive_user}@{LOOPBACK if plan.relay else address}"
     counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
@@ -89,11 +194,8 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     if plan.relay:
         options += f" -p {FROM_RELAY}"
     ssh = f"ssh {options} {shlex.join([login, plan.run_id])}"
-    read = [*map(shlex.join, stream_jobs.read_commands(plan, backup)), counter]
-    commands = [
-        *_send(plan, read, ssh),
-        f"{plan.recipient}: {_pipe('pv', *map(shlex.join, stream_jobs.receive_commands(plan, extract)))}",
-    ]
+    read = [*map(shlex.join, stream_jobs.read_commands(plan, backup, seal)), counter]
+    commands = _send(plan, read, ssh)
     if plan.relay:
         commands.insert(
             0, f"{HERE}: ssh -R {LOOPBACK}:0:{address}:{port} {shlex.quote(plan.donor)} cat"
@@ -106,7 +208,7 @@ def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
     return tuple(commands)
 
 
-def _send(plan: Plan, read: list[str], ssh: str) -> list[str]:
+def _send(plan: RunPlan, read: list[str], ssh: str) -> list[str]:
     """Return the pipes on the donor; with several recipients, one of them reads for all."""
     if not plan.group:
         return [f"{plan.donor}: {_pipe(*read, ssh)}"]
@@ -241,7 +343,7 @@ def _pipe(*commands: str) -> str:
     return " | ".join(commands)
 
 
-def _key(plan: Plan) -> Secret | None:
+def _key(plan: RunPlan) -> Secret | None:
     return _UNKNOWN_SECRET if plan.has_keyring else None
 
 

@@ -53,13 +53,15 @@ _ESCAPES = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
 def client_command(host: HostConfig, *options: str) -> list[str]:
     """Return the argument list of the client for a host's server."""
-    server = host.server
-    command = [flavors.of(host).programs(host).client]
+    server, flavor = host.server, flavors.of(host)
+    environment = flavor.socket_environment if server.socket else ()
+    command = [*(("env", *environment) if environment else ()), flavor.programs(host).client]
     if server.defaults_file:
         command.append(f"--defaults-extra-file={server.defaults_file}")  # must be the first
     command += ["--batch", "--binary-mode", "--default-character-set=utf8mb4", *options]
     if server.socket:
-        command.append(f"--socket={server.socket}")
+        # by name: an option file may say a host, to which the client would connect by TCP
+        command += ["--protocol=socket", f"--socket={server.socket}"]
     return command
 
 

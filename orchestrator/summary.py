@@ -8,19 +8,48 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import models
-from orchestrator.models import Check
+from orchestrator import errors, models, report, version
+from orchestrator.errors import SecretError, VerificationError
+from orchestrator.models import Check, DrillPlan, Plan, RestorePlan, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from orchestrator.config import Config
     from orchestrator.durable import PartRecord, RunRecord, StepRecord
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
 
-STREAM_STEP = "stream-backup"
+STREAM_STEPS = ("stream-backup", "store-backup", "fetch-backup-set", "copy-stored-set")
 SET_STEP = "verify-backup-set"
+STORED_STEPS = ("verify-stored-set", "verify-copied-set")
+FETCHED_STEP = "verify-fetched-set"
+MANIFEST_STEPS = ("write-manifest", "publish-copied-set")
 REPLICATION_STEP = "verify-replication"
+POINT_STEP = "measure-recovery-point"
+REPORT_STEP = "write-drill-report"
+TEAR_DOWN_STEP = "restore-datadir"
+PHASES = {
+    "look": ("check-restore-preconditions",),
+    "fetch": ("fetch-backup-set", "verify-fetched-set"),
+    "prepare": ("create-transition-mount", "prepare-backup-set"),
+    "move": ("move-backup-set", "stop-server", "swap-datadir"),
+    "start": ("start-server",),
+    "re-encrypt": ("re-encrypt-tablespaces", "rebuild-aria-tables", "restart-on-own-mount"),
+    "verify": (
+        "verify-isolation",
+        "verify-encryption",
+        "verify-key-separation",
+        "try-wrong-keys",
+        POINT_STEP,
+    ),
+    "tear down": ("check-latest-swap", TEAR_DOWN_STEP),
+}
+"""What the steps of a drill are for; with the end of ``start``, the server answers SQL."""
+ANSWERS, PROVED = "start", "verify"
+TIMED_STEPS = ("fetch-backup-set", "prepare-backup-set", "re-encrypt-tablespaces")
+"""Steps whose result says how long their work took, under ``seconds``. After a resume that is more
+than the journal's time: the work went on by itself, and the journal has the last try alone."""
+DONE, NOT_REACHED = "done", "not reached"
 
 CHECKS = (
     "stream-exit-statuses",
@@ -28,6 +57,7 @@ CHECKS = (
     "stream-bytes",
     "closing-files",
     "checkpoints",
+    "stored-parts",
     "sealed-keys",
     "encrypted-files",
     "coordinates",
@@ -41,8 +71,12 @@ CHECKS = (
     "replication-encrypted",
     "donor-mount-refused",
     "keys-not-shared",
+    "server-answers",
+    "server-isolated",
+    "wrong-identity-refused",
+    "wrong-key-refused",
 )
-"""The checks of a clone in their order. Scripts rely on the names: none is changed or taken away,
+"""The checks of clones, backups, restores and drills in their order. Scripts rely on the names: none is changed or taken away,
 and ``docs/reference/checks.md`` says what each means."""
 
 
@@ -62,14 +96,254 @@ def build_empty_document() -> dict[str, Any]:
     }
 
 
+def build_empty_backup_document() -> dict[str, Any]:
+    """Return the document of a backup that did not begin; every key is there."""
+    return {
+        "run_id": "",
+        "backup_id": "",
+        "status": "",
+        "seconds": {"total": 0.0},
+        "repository": "",
+        "folder": "",
+        "bytes_streamed": 0,
+        "stored_bytes": 0,
+        "part_count": 0,
+        "transfer": None,
+        "coordinates": None,
+        "checks": [],
+        "error": None,
+    }
+
+
+def build_empty_restore_document() -> dict[str, Any]:
+    """Return the document of a restore that did not begin; every key is there."""
+    return {
+        "run_id": "",
+        "backup_id": "",
+        "status": "",
+        "seconds": {"total": 0.0},
+        "repository": "",
+        "set_host": "",
+        "set_ended_at": "",
+        "bytes_streamed": 0,
+        "transfer": None,
+        "coordinates": None,
+        "replication": None,
+        "checks": [],
+        "error": None,
+    }
+
+
+def build_empty_drill_document() -> dict[str, Any]:
+    """Return the document of a drill that did not begin; every key is there."""
+    return {
+        "run_id": "",
+        "backup_id": "",
+        "status": "",
+        "verdict": "",
+        "seconds": {"total": 0.0},
+        "repository": "",
+        "set_host": "",
+        "set_ended_at": "",
+        "host": "",
+        "flavor": "",
+        "server_version": "",
+        "xbvault_version": version(),
+        "began_at": "",
+        "ended_at": "",
+        "kept": False,
+        "torn_down": False,
+        "bytes_streamed": 0,
+        "transfer": None,
+        "coordinates": None,
+        "phases": describe_phases(()),
+        "recovery_time": {"answers_sql_seconds": None, "proved_seconds": None},
+        "recovery_point": None,
+        "checks": [],
+        "trend": [],
+        "report": None,
+        "error": None,
+    }
+
+
+def build_drill_document(record: RunRecord) -> dict[str, Any]:
+    """Return what ``drill --json`` ends with; the report has the same, but for itself."""
+    plan = record.plan
+    if not isinstance(plan, DrillPlan):
+        raise TypeError(f"run {record.run_id} is no drill")
+    phases = describe_phases(record.steps)
+    written = find_report(record) or {}
+    torn_down = (*record.steps, *(step for part in record.parts for step in part.steps))
+    ends = [step.ended_at for step in torn_down if step.name != REPORT_STEP]
+    return {
+        "run_id": record.run_id,
+        "backup_id": plan.backup_id,
+        "status": record.status,
+        "verdict": judge_drill(record),
+        "seconds": read_seconds(record),
+        "repository": plan.donor,
+        "set_host": plan.set_host,
+        "set_ended_at": plan.ended_at,
+        "host": plan.recipient,
+        "flavor": plan.flavor,
+        "server_version": plan.server_version,
+        "xbvault_version": version(),
+        "began_at": record.began_at,
+        "ended_at": max(ends, default=""),
+        "kept": plan.keep,
+        "torn_down": any(
+            step.name == TEAR_DOWN_STEP and step.status == "succeeded" for step in torn_down
+        ),
+        "bytes_streamed": read_streamed_bytes(record.steps),
+        "transfer": read_transfer(record.steps),
+        "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
+        "phases": phases,
+        "recovery_time": {
+            "answers_sql_seconds": _find_phase_end(phases, ANSWERS),
+            "proved_seconds": _find_phase_end(phases, PROVED),
+        },
+        "recovery_point": _find_result(record.steps, POINT_STEP),
+        "checks": [models.as_json(check) for check in collect_checks(record.steps)],
+        "trend": written.get("trend", []),
+        "report": {key: written[key] for key in ("directory", "files")} if written else None,
+        "error": record.error,
+    }
+
+
+def build_evidence(record: RunRecord) -> dict[str, Any]:
+    """Return what the report of a drill tells: all of its document but the report and the trend."""
+    document = build_drill_document(record)
+    return {key: value for key, value in document.items() if key not in ("trend", "report")}
+
+
+def build_past_drill(record: RunRecord) -> report.PastDrill:
+    """Return a drill as the trend of a later one shows it."""
+    document = build_drill_document(record)
+    return report.PastDrill(
+        run_id=record.run_id,
+        backup_id=document["backup_id"],
+        set_host=document["set_host"],
+        began_at=record.began_at,
+        verdict=document["verdict"],
+        answers_sql_seconds=document["recovery_time"]["answers_sql_seconds"],
+        recovery_point_seconds=(document["recovery_point"] or {}).get("seconds"),
+    )
+
+
+def find_report(record: RunRecord) -> dict[str, Any] | None:
+    """Return what the journal says of a drill's report; None if none was written."""
+    steps = [step for part in record.parts for step in part.steps if step.name == REPORT_STEP]
+    return _find_result(steps, REPORT_STEP)
+
+
+def is_verdict(error: dict[str, Any] | None) -> bool:
+    """Return whether an error says something against a set or its keys, which no retry mends."""
+    found = errors.from_json(error) if error else None
+    return isinstance(found, VerificationError | SecretError) and not found.transient
+
+
+def judge_drill(record: RunRecord) -> str:
+    """Return the verdict of a drill: empty while it is under way."""
+    checks = collect_checks(record.steps)
+    if is_verdict(record.error) or not all(check.ok for check in checks):
+        return report.FAILED
+    if checks and all(step.status == "succeeded" for step in _latest(record.steps)):
+        return report.PASSED
+    return report.INCOMPLETE if record.status in ("failed", "cancelled") else ""
+
+
+def describe_phases(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
+    """Return the phases of a drill with the time at work in each, and before it.
+
+    Of a step that a resume did again, that is the time of its last try, or that of its work if it is
+    longer; every round of a step that the run went back to counts.
+    """
+    phases: list[dict[str, Any]] = []
+    latest = {step.name: step.status for step in steps}
+    offset = 0.0
+    for name, parts in PHASES.items():
+        begun = [step for step in steps if step.name in parts and step.status != "pending"]
+        seconds = round(sum(_read_work(step) for step in begun), 3)
+        named = [latest[part] for part in parts if part in latest]
+        status = DONE if named and set(named) == {"succeeded"} else "failed"
+        if not begun:
+            status = NOT_REACHED
+        elif {"running", "pending"} & set(named) and "failed" not in named:
+            status = "running"
+        phases.append(
+            {
+                "name": name,
+                "status": status,
+                "began_at": begun[0].began_at if begun else "",
+                "offset_seconds": round(offset, 3),
+                "seconds": seconds,
+            }
+        )
+        offset += seconds
+    return phases
+
+
+def _read_work(step: StepRecord) -> float:
+    """Return how long a step was at work, by the journal or by its own result."""
+    told = (step.result or {}).get("seconds") if step.name in TIMED_STEPS else None
+    return max(step.seconds, float(told or 0.0))
+
+
+def _find_phase_end(phases: Sequence[dict[str, Any]], name: str) -> float | None:
+    for phase in phases:
+        if phase["name"] == name and phase["status"] == DONE:
+            end: float = phase["offset_seconds"] + phase["seconds"]
+            return round(end, 3)
+    return None
+
+
+def _latest(steps: Sequence[StepRecord]) -> Iterable[StepRecord]:
+    """Return the last round of each step."""
+    return {step.name: step for step in steps}.values()
+
+
 def build_document(record: RunRecord) -> dict[str, Any]:
-    """Return what ``clone --json`` ends with."""
+    """Return what ``--json`` of a clone, a backup, a restore or a drill ends with."""
+    if isinstance(record.plan, DrillPlan):
+        return build_drill_document(record)
+    if isinstance(record.plan, RestorePlan):
+        return {
+            "run_id": record.run_id,
+            "backup_id": record.plan.backup_id,
+            "status": record.status,
+            "seconds": read_seconds(record),
+            "repository": record.plan.donor,
+            "set_host": record.plan.set_host,
+            "set_ended_at": record.plan.ended_at,
+            "bytes_streamed": read_streamed_bytes(record.steps),
+            "transfer": read_transfer(record.steps),
+            "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
+            "replication": _find(record.steps, REPLICATION_STEP, "replication"),
+            "checks": [models.as_json(check) for check in collect_checks(record.steps)],
+            "error": record.error,
+        }
+    if isinstance(record.plan, StoringPlan):
+        return {
+            "run_id": record.run_id,
+            "backup_id": record.plan.backup_id,
+            "status": record.status,
+            "seconds": read_seconds(record),
+            "repository": record.plan.recipient,
+            "folder": record.plan.set_dir,
+            "bytes_streamed": read_streamed_bytes(record.steps),
+            "stored_bytes": int(_find_any(record.steps, MANIFEST_STEPS, "stored_bytes") or 0),
+            "part_count": int(_find_any(record.steps, STORED_STEPS, "parts") or 0),
+            "transfer": read_transfer(record.steps),
+            "coordinates": _find_any(record.steps, STORED_STEPS, "coordinates"),
+            "checks": [models.as_json(check) for check in collect_checks(record.steps)],
+            "error": record.error,
+        }
     return {
         "run_id": record.run_id,
         "backup_id": record.plan.backup_id,
         "status": record.status,
         "seconds": read_seconds(record),
-        "bytes_streamed": int(_find(record.steps, STREAM_STEP, "bytes") or 0),
+        "bytes_streamed": read_streamed_bytes(record.steps),
         "transfer": read_transfer(record.steps),
         "coordinates": _find(record.steps, SET_STEP, "coordinates"),
         "replication": _find(record.steps, REPLICATION_STEP, "replication"),
@@ -116,7 +390,7 @@ def build_full_document(
 
 
 def build_plan_document(
-    plan: Plan,
+    plan: RunPlan,
     vault_paths: dict[str, str],
     steps: Sequence[dict[str, Any]],
     checks: Sequence[Check],
@@ -143,9 +417,15 @@ def build_plan_document(
     }
 
 
-def list_vault_paths(config: Config, plan: Plan) -> dict[str, str]:
+def list_vault_paths(config: Config, plan: RunPlan) -> dict[str, str]:
     """Return the places in Vault that a run reads or writes, by what they are for."""
     vault = config.vault
+    if not isinstance(plan, Plan):
+        return {
+            "donor_keys": plan.donor_mount,
+            "set_keys": f"{vault.mount}/{plan.key_path}",
+            "stream_credential": vault.ssh_mount,
+        }
     return {
         "donor_keys": plan.donor_mount,
         "own_keys": plan.own_mount,
@@ -183,13 +463,18 @@ def read_seconds(record: RunRecord) -> dict[str, float]:
     return {**seconds, "total": round(sum(seconds.values()), 3)}
 
 
+def read_streamed_bytes(steps: Sequence[StepRecord]) -> int:
+    """Return the bytes that the last stream moved; 0 if none ended."""
+    return int(_find_any(steps, STREAM_STEPS, "bytes") or 0)
+
+
 def read_transfer(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
     """Return the last stream that ended, what limited it, and the figures of that.
 
     A journal of an earlier version has bytes and seconds alone; every key is there all the same.
     """
     ended = [
-        step.result for step in steps if step.name == STREAM_STEP and step.status == "succeeded"
+        step.result for step in steps if step.name in STREAM_STEPS and step.status == "succeeded"
     ]
     found = ended[-1] if ended else None
     if not found or "bytes" not in found:
@@ -257,9 +542,20 @@ def collect_checks(steps: Iterable[StepRecord]) -> tuple[Check, ...]:
     return tuple(found.values())
 
 
+def _find_any(steps: Sequence[StepRecord], names: Sequence[str], key: str) -> Any:
+    """Return what one of several steps recorded last under a key."""
+    return next((found for name in names if (found := _find(steps, name, key))), None)
+
+
 def _find(steps: Sequence[StepRecord], name: str, key: str) -> Any:
     """Return what a step recorded last under a key; None if it did not come to that."""
     for step in reversed(steps):
         if step.name == name and key in (step.result or {}):
             return (step.result or {})[key]
     return None
+
+
+def _find_result(steps: Sequence[StepRecord], name: str) -> dict[str, Any] | None:
+    """Return what a step recorded last; None if it did not end well."""
+    ended = [step.result for step in steps if step.name == name and step.status == "succeeded"]
+    return ended[-1] if ended else None

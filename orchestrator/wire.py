@@ -14,9 +14,9 @@ NONE: Final = "none"
 AUTO: Final = "auto"
 ZSTD: Final = "zstd"
 
-_RATE: Final = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
+_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_HIGHEST_RATE: Final = 1 << 50
+_LARGEST_SIZE: Final = 1 << 50
 _COMPRESSION: Final = re.compile(r"zstd(?::([0-9]{1,2}))?")
 _LEVELS: Final = range(1, 20)
 """Those that zstd takes without ``--ultra``, which wants more memory on the recipient too."""
@@ -55,11 +55,23 @@ def parse_rate(text: str) -> int:
     """
     if text == NONE:
         return 0
-    found = _RATE.fullmatch(text)
-    rate = int(found.group(1)) * _UNITS[found.group(2).lower()] if found else 0
-    if not 0 < rate <= _HIGHEST_RATE:
-        raise ValueError("must be bytes per second above 0, such as 50M or 1G, or none")
-    return rate
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ValueError("must be bytes per second above 0, such as 50M or 1G, or none") from error
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a text such as ``256M`` says; K, M and G are binary.
+
+    Raises:
+        ValueError: It says none, or less than one byte.
+    """
+    found = _SIZE.fullmatch(text)
+    size = int(found.group(1)) * _UNITS[found.group(2).lower()] if found else 0
+    if not 0 < size <= _LARGEST_SIZE:
+        raise ValueError("must be a size above 0, such as 256M or 1G")
+    return size
 
 
 def parse_compression(text: str) -> str:

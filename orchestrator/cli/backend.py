@@ -11,23 +11,53 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
+    from orchestrator.catalogue import Progress, StoredSet, Verdict
     from orchestrator.config import Config
+    from orchestrator.disposal import Fate, Removal, Revocation
     from orchestrator.durable import RunRecord
-    from orchestrator.models import Check, Plan, Secret
+    from orchestrator.errors import OrchestratorError
+    from orchestrator.facts.look import Look
+    from orchestrator.key_uses import KeyUse
+    from orchestrator.metrics import Sample
+    from orchestrator.models import (
+        BackupPlan,
+        Check,
+        CopyPlan,
+        DrillPlan,
+        Plan,
+        RestorePlan,
+        RunPlan,
+        Secret,
+    )
+    from orchestrator.notices import Notice, Sent
     from orchestrator.playbook import Playbook
+    from orchestrator.remote import Doors
     from orchestrator.steps.registry import StepInfo
     from orchestrator.vault import Vault
     from orchestrator.vault_setup import Change
 
+_SWITCH_SECONDS = 0.001
 ORCHESTRATOR = "orchestrator"
 """Stands for the orchestrator's own token where a host's is named otherwise."""
 
 
 class Backend:
-    """The rooms under the command line, each behind one method."""
+    """The rooms under the command line, each behind one method.
+
+    What planning a clone has opened and found serves the run that this process begins of it.
+    """
+
+    _doors: Doors | None = None
+    _look: Look | None = None
+
+    def close(self) -> None:
+        """Close what planning has opened."""
+        if self._doors is not None:
+            self._doors.close()
 
     def find_config(self, option: str | None) -> Path:
         """Return the configuration file that is meant."""
@@ -82,8 +112,59 @@ class Backend:
     ) -> tuple[Plan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a clone, and what the preflight found."""
         from orchestrator import plan
+        from orchestrator.remote import Doors
 
-        return plan.make_plan(config, donor, recipient, options=plan.CloneOptions(**options))
+        self._doors = Doors(config)
+        made = plan.make_plan(
+            config, donor, recipient, options=plan.CloneOptions(**options), doors=self._doors
+        )
+        self._look = made.look
+        return made.plan, made.checks
+
+    def make_backup_plan(
+        self, config: Config, donor: str, repository: str, **options: Any
+    ) -> tuple[BackupPlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of a backup, and what the preflight found."""
+        from orchestrator import plan
+
+        made = plan.StreamOptions(**options)
+        return plan.make_backup_plan(config, donor, repository, options=made)
+
+    def make_restore_plan(
+        self, config: Config, backup: str, recipient: str, repository: str, **options: Any
+    ) -> tuple[RestorePlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of a restore, and what the preflight found."""
+        from orchestrator import plan
+
+        made = plan.RestoreOptions(**options)
+        return plan.make_restore_plan(
+            config, backup, recipient, repository=repository, options=made
+        )
+
+    def make_copy_plan(
+        self, config: Config, backup: str, repository: str, source: str, throttle: str | None
+    ) -> tuple[CopyPlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of a copy, and what the preflight found."""
+        from orchestrator import plan
+
+        return plan.make_copy_plan(config, backup, repository, source=source, throttle=throttle)
+
+    def make_drill_plan(
+        self, config: Config, backup: str, host: str, repository: str, **options: Any
+    ) -> tuple[DrillPlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of a drill, and what the preflight found."""
+        from orchestrator import plan
+
+        made = plan.DrillOptions(**options)
+        return plan.make_drill_plan(config, backup, host, repository=repository, options=made)
+
+    def write_drill_report(self, config: Config, run_id: str) -> RunRecord:
+        """Write the report of a drill that has ended, well or not."""
+        from orchestrator import drills, steps
+        from orchestrator.steps import session
+
+        steps.load()
+        return drills.write_report(config, run_id, session.open_session)
 
     def make_group(
         self, config: Config, donor: str, recipients: Sequence[str], **options: Any
@@ -91,7 +172,8 @@ class Backend:
         """Plan clones of one donor that share one reading of it; see `make_plan`."""
         from orchestrator import plan
 
-        return plan.make_group(config, donor, recipients, options=plan.CloneOptions(**options))
+        made = plan.make_group(config, donor, recipients, options=plan.CloneOptions(**options))
+        return [(one.plan, one.checks) for one in made]
 
     def raise_for(self, checks: Sequence[Check]) -> None:
         """Raise when a finding of the preflight is bad, with all bad ones listed."""
@@ -113,18 +195,26 @@ class Backend:
 
     def prepare_engine(self) -> None:
         """Begin to load the workflow library, which takes as long as the hosts take to answer."""
+        import sys
         import threading
 
+        # Those that ask the hosts come first: two threads that import share one processor.
+        from orchestrator import plan  # noqa: F401 - see above
         from orchestrator.durable import engine
 
+        # An import lets others in after so long, each time that an answer has arrived for them.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=engine.load_library, daemon=True).start()
 
-    def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
+    def begin_run(self, config: Config, plan: RunPlan, playbook: Playbook) -> RunRecord:
         """Do a run from its beginning to its end."""
+        import functools
+
         from orchestrator import durable
         from orchestrator.steps import session
 
-        return durable.begin_run(config, plan, playbook, session.open_session)
+        open_session = functools.partial(session.open_session, doors=self._doors, look=self._look)
+        return durable.begin_run(config, plan, playbook, open_session)
 
     def record_runs(self, config: Config, plans: Sequence[Plan], playbook: Playbook) -> None:
         """Write down runs that are to begin together, all of them or none."""
@@ -195,6 +285,132 @@ class Backend:
 
         return durable.read_run(config, run_id)
 
+    def list_backups(
+        self, config: Config, repository: str, host: str, failed: list[OrchestratorError]
+    ) -> Sequence[StoredSet]:
+        """Return the folders of the repositories, the newest set first, and those not read."""
+        from orchestrator import catalogue
+
+        return catalogue.list_sets(config, repository, host, failed=failed)
+
+    def list_verifiable_backups(self, config: Config, repository: str) -> Sequence[StoredSet]:
+        """Return every backup set that there is, without folders that are none."""
+        from orchestrator import catalogue
+
+        listed = catalogue.list_sets(config, repository)
+        return [each for each in listed if each.report.state not in catalogue.NO_SETS]
+
+    def find_backups(self, config: Config, wanted: str, repository: str) -> Sequence[StoredSet]:
+        """Return the backup set that is meant, from each repository that has it."""
+        from orchestrator import catalogue
+
+        return catalogue.find_sets(config, wanted, repository)
+
+    def verify_backups(
+        self, config: Config, wanted: Sequence[StoredSet], say: Callable[[Progress], None]
+    ) -> Iterable[Verdict]:
+        """Verify backup sets one after the other."""
+        from orchestrator import catalogue
+
+        return catalogue.verify_sets(config, wanted, say)
+
+    def plan_expiry(self, config: Config, repository: str, host: str) -> Sequence[Fate]:
+        """Return what the retention says of each backup set."""
+        from orchestrator import disposal
+
+        return disposal.plan_expiry(config, repository, host)
+
+    def expire_backups(self, config: Config, fates: Sequence[Fate]) -> Iterable[Removal]:
+        """Remove the backup sets that no rule keeps, with their keys."""
+        from orchestrator import disposal
+
+        return disposal.expire(config, fates)
+
+    def choose_revoked(
+        self, config: Config, wanted: str, host: str, failed: list[OrchestratorError]
+    ) -> Sequence[StoredSet]:
+        """Return the backup sets whose keys are to be destroyed, and repositories not read."""
+        from orchestrator import disposal
+
+        return disposal.choose_revoked(config, wanted, host, failed=failed)
+
+    def revoke_keys(
+        self, config: Config, chosen: Sequence[StoredSet], reason: str
+    ) -> Iterable[Revocation]:
+        """Destroy the keys of backup sets, and prove that nobody can read them any more."""
+        from orchestrator import disposal
+
+        return disposal.revoke(config, chosen, reason=reason)
+
+    def read_key_uses(
+        self,
+        config: Config,
+        files: Sequence[str],
+        since: datetime | None,
+        backup_id: str,
+        host: str,
+    ) -> Sequence[KeyUse]:
+        """Return who has read keys, by Vault's audit log, and which of the reads are ours."""
+        from orchestrator import key_uses
+        from orchestrator.config import expand_path
+        from orchestrator.repository.names import find_host
+
+        found = key_uses.read_audit(config, [expand_path(file) for file in files], since)
+        return [
+            use
+            for use in found
+            if (not backup_id or use.backup_id == backup_id)
+            and (not host or find_host(use.backup_id) == host)
+        ]
+
+    def write_metrics(self, config: Config) -> Path | None:
+        """Write what the journal tells of backups and restores to the file for Prometheus."""
+        from orchestrator import metrics
+
+        return metrics.write_runs(config)
+
+    def collect_metrics(
+        self, config: Config
+    ) -> tuple[Sequence[Sample], Sequence[Sample], Sequence[Exception]]:
+        """Return what the journal tells, what the catalogue tells, and what could not be read."""
+        from orchestrator import catalogue, metrics
+
+        stored, errors = metrics.collect_sets(
+            config, lambda name: catalogue.list_sets(config, name)
+        )
+        return metrics.read_runs(config), stored, errors
+
+    def write_stored_metrics(self, config: Config, samples: Iterable[Sample]) -> Path | None:
+        """Write what the catalogue tells to the file beside it."""
+        from orchestrator import metrics
+
+        return metrics.write_sets(config, samples)
+
+    def format_metrics(self, samples: Iterable[Sample]) -> str:
+        """Return samples in the text format of Prometheus."""
+        from orchestrator import metrics
+
+        return metrics.format_samples(samples)
+
+    def send_notice(self, config: Config, notice: Notice) -> Sent:
+        """Send a notice; it takes `notices.SECONDS` at most."""
+        from orchestrator import notices
+
+        return notices.send(config, notice)
+
+    def warn(self, config: Config, run_id: str, about: str, error: OrchestratorError) -> None:
+        """Tell of what went wrong beside a run, to its views and in its log."""
+        import contextlib
+
+        from orchestrator import log
+
+        path = config.state_directory / "logs" / f"{run_id}.jsonl"
+        with contextlib.ExitStack() as stack:
+            if path.is_file():
+                stack.enter_context(log.run_file(run_id, path))
+            stack.enter_context(log.bound(run_id=run_id))
+            log.get().warning("notice", about=about, **error.as_json())
+
     def open_vault(self, config: Config) -> Vault:
         """Return a connection to Vault with the orchestrator's own token."""
         from orchestrator import vault
@@ -216,7 +432,7 @@ class Backend:
         """
         from orchestrator.privileges import database, sudo, vault
 
-        sudoers = {host: sudo.sudoers_text(config, host) for host in config.hosts}
+        sudoers = {host: sudo.sudoers_text(config, host) for host in config.doors}
         return {
             "policies": vault.policies(config),
             "grants": "\n".join(

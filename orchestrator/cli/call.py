@@ -32,6 +32,8 @@ class Call:
         as_json: ``--json``: one document on stdout, no talk.
         verbose: ``--verbose``: every event as a line on stderr.
         run_id: The run that the call is about, once known.
+        attempt: What has failed if an error ends the call now, where nobody is there to see it;
+            empty where somebody is, or a run has begun, which is told of by itself.
         document: With ``--json``: what the document of a failure carries besides the error.
         is_interactive: Tells whether somebody at a terminal can be asked.
     """
@@ -41,6 +43,7 @@ class Call:
     as_json: bool = False
     verbose: bool = False
     run_id: str = ""
+    attempt: str = ""
     document: dict[str, Any] = dataclasses.field(default_factory=dict)
     is_interactive: Callable[[], bool] = _stdin_is_terminal
 

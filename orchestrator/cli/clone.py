@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator import models, summary, wire
+from orchestrator import models, summary
 from orchestrator.cli import follow, groups, output
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
+from orchestrator.cli.options import plan_option, stream_options
+from orchestrator.cli.planned import carry_out, format_plan
 from orchestrator.cli.playbook import describe_steps
 from orchestrator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from orchestrator.config import Config
     from orchestrator.models import Check, Plan
@@ -23,37 +25,12 @@ if TYPE_CHECKING:
 PLAYBOOK = "clone"
 
 
-def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
-    """Return click's callback that refuses a value which a parser does not take."""
-
-    def check(
-        _context: click.Context, _parameter: click.Parameter, value: str | None
-    ) -> str | None:
-        try:
-            if value is not None:
-                parse(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{error}, is {value!r}") from error
-        return value
-
-    return check
-
-
 @click.command()
 @click.argument("donor")
 @click.argument("recipients", metavar="RECIPIENT...", nargs=-1, required=True)
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would happen, and end.")
-@click.option(
-    "--parallel",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    help="Copy threads of the backup tool; else clone.parallel of the configuration.",
-)
+@plan_option
 @click.option(
     "--replace", is_flag=True, help="Set aside whatever datadir the recipient has, for `runs undo`."
-)
-@click.option(
-    "--require-encryption", is_flag=True, help="Refuse a donor that is not encrypted at rest."
 )
 @click.option(
     "--checksums",
@@ -65,28 +42,7 @@ def _check(parse: Callable[[str], Any]) -> Callable[..., str | None]:
     metavar="HOST",
     help="Host that the new replica follows: DONOR itself, as without this, or DONOR's own source.",
 )
-@click.option(
-    "--throttle",
-    metavar="RATE",
-    callback=_check(wire.parse_rate),
-    help="Most bytes per second of the stream, such as 50M (K, M, G), or none; else clone.throttle.",
-)
-@click.option(
-    "--nice/--no-nice",
-    default=None,
-    help="Let the donor's server come before its backup tool (nice, ionice); else clone.nice.",
-)
-@click.option(
-    "--relay/--no-relay",
-    default=None,
-    help="Where DONOR does not reach the recipient, stream through this machine; else clone.relay.",
-)
-@click.option(
-    "--compress",
-    metavar="auto|none|zstd[:LEVEL]",
-    callback=_check(wire.parse_compression),
-    help="Compress the stream; auto does so where it makes it faster. Else clone.compress.",
-)
+@stream_options
 @json_option
 @verbose_option
 @yes_option
@@ -112,31 +68,45 @@ def clone(
         config.check_roles(donor, recipient, options["source"])
     if not only_plan:
         output.require_consent(call, yes=yes)
-        call.backend.prepare_engine()
+        names = ", ".join(recipients)
+        call.attempt = f"clone of {donor} to {names}: did not begin" if yes else ""
     playbook = call.backend.load_playbook(PLAYBOOK)
+    if not only_plan:
+        call.backend.prepare_engine()
     if len(recipients) > 1:
         _clone_group(
             call, config, playbook, donor, recipients, only_plan=only_plan, yes=yes, **options
         )
         return
-    (recipient,) = recipients
+    with contextlib.closing(call.backend):
+        _clone_one(
+            call, config, playbook, donor, *recipients, only_plan=only_plan, yes=yes, **options
+        )
+
+
+def _clone_one(
+    call: Call,
+    config: Config,
+    playbook: Playbook,
+    donor: str,
+    recipient: str,
+    *,
+    only_plan: bool,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Clone to one recipient."""
     plan, checks = call.backend.make_plan(config, donor, recipient, **options)
-    call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
-    if only_plan:
-        _show_plan(call, config, plan, playbook, checks)
-        return
-    call.document["checks"] = [models.as_json(check) for check in checks]
-    call.backend.raise_for(checks)
-    if not yes:
-        output.talk(describe_change(plan))
-        output.confirm(f"Clone {donor} to {recipient}?")
-    record = follow.go(
+    carry_out(
         call,
-        plan.run_id,
-        follow.list_steps(playbook),
-        lambda: call.backend.begin_run(config, plan, playbook),
+        config,
+        playbook,
+        (plan, checks),
+        only_plan=only_plan,
+        yes=yes,
+        question=f"Clone {donor} to {recipient}?",
+        description=describe_change(plan),
     )
-    follow.report(call, record, "succeeded")
 
 
 def check_recipients(recipients: Sequence[str]) -> None:
@@ -231,45 +201,3 @@ def describe_change(plan: Plan) -> str:
         lines.append("replace    no: a recipient with data is refused")
     lines.append(f"run        {plan.run_id}")
     return "\n".join(lines)
-
-
-def _show_plan(
-    call: Call, config: Config, plan: Plan, playbook: Playbook, checks: Sequence[Check]
-) -> None:
-    """Print the plan and the findings of the preflight.
-
-    Raises:
-        OrchestratorError: A precondition does not hold.
-    """
-    paths = summary.list_vault_paths(config, plan)
-    steps = describe_steps(call, playbook.steps)
-    document = summary.build_plan_document(plan, paths, steps, checks)
-    if not call.as_json:
-        click.echo("\n".join(format_plan(document)))
-        click.echo("")
-        click.echo(output.format_checks(checks))
-    call.document = {**document, "status": "failed"}
-    call.backend.raise_for(checks)
-    if call.as_json:
-        output.print_document(document)
-
-
-def format_plan(document: dict[str, Any]) -> Iterator[str]:
-    """Return the plan for a reader: facts first, then the steps with their commands."""
-    facts = [(k, v) for k, v in document["plan"].items() if k != "commands"]
-    yield output.format_table(("plan", ""), [(name, _show(value)) for name, value in facts])
-    yield ""
-    yield output.format_table(("vault path", ""), list(document["vault_paths"].items()))
-    yield ""
-    total = len(document["steps"])
-    indent = " " * (len(str(total)) * 2 + 4)
-    for number, step in enumerate(document["steps"], 1):
-        yield f"[{number:{len(str(total))}}/{total}] {step['name']} ({step['role']}): {step['summary']}"
-        yield from (
-            textwrap.indent(f"$ {command}", indent, lambda _line: True)
-            for command in step["commands"]
-        )
-
-
-def _show(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)

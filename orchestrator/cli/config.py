@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 EXAMPLE_HOSTS = ("master", "replica")
+EXAMPLE_REPOSITORY = "store"
 _EXAMPLES: dict[str, Any] = {"ssh_port": 22}
 """Values shown for keys that have no default of their own."""
 
@@ -34,11 +35,15 @@ def check(call: Call) -> None:
     """Check the configuration file; every problem is listed with its path."""
     path = call.backend.find_config(call.config_option)
     loaded = call.backend.load_config(path)
-    hosts = sorted(loaded.hosts)
+    hosts, repositories = sorted(loaded.hosts), sorted(loaded.repositories)
     if call.as_json:
-        output.print_document({"ok": True, "file": str(path), "hosts": hosts})
+        document = {"ok": True, "file": str(path), "hosts": hosts, "repositories": repositories}
+        output.print_document(document)
     else:
-        click.echo(f"ok: {path}, {len(hosts)} host{'s' if len(hosts) > 1 else ''}")
+        counts = [f"{len(hosts)} host{'s' if len(hosts) > 1 else ''}"]
+        if repositories:
+            counts.append(f"{len(repositories)} repositor{'ies' if len(repositories) > 1 else 'y'}")
+        click.echo(f"ok: {path}, {', '.join(counts)}")
 
 
 @config.command()
@@ -49,15 +54,17 @@ def example() -> None:
 
 def build_example() -> Iterator[str]:
     """Return the lines of the example; keys at their default are commented out."""
-    from orchestrator.config import Config, HostConfig  # noqa: PLC0415 - pydantic costs start-up
+    from orchestrator.config import Config, HostConfig, RepositoryConfig  # noqa: PLC0415 - pydantic costs start-up
 
     yield "# xbvault.toml: no secret stands here, only paths of token files and mounts in Vault."
     for name, field in Config.model_fields.items():
         model: Any = field.annotation
-        if name != "hosts":
+        if name not in ("hosts", "repositories"):
             yield from _describe_model(name, model)
     for host in EXAMPLE_HOSTS:
         yield from _describe_model(f"hosts.{host}", HostConfig, {"vault_mount": f"keys/{host}"})
+    path = {"path": "/srv/xbvault"}
+    yield from _describe_model(f"repositories.{EXAMPLE_REPOSITORY}", RepositoryConfig, path)
 
 
 def _describe_model(

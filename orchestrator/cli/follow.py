@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from orchestrator import errors, summary
-from orchestrator.cli import output, view
+from orchestrator.cli import aftermath, output, view
 from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.models import DrillPlan, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +32,8 @@ def go(
     run_id: str,
     steps: Iterable[view.StepView],
     act: Callable[[], RunRecord],
+    *,
+    is_told: bool = True,
 ) -> RunRecord:
     """Do what goes on with a run, and show its steps meanwhile.
 
@@ -39,12 +42,13 @@ def go(
         run_id: The run.
         steps: The steps to show, in order.
         act: Does it; returns the run's record at the end.
+        is_told: Whether a notice of its end is sent, where one is wanted.
 
     Raises:
         OrchestratorError: As `act` does; with ``--json`` the document of the failure then tells
             how far the run came.
     """
-    call.run_id = run_id
+    call.run_id, call.attempt = run_id, ""
     shown = view.choose_view(steps, as_json=call.as_json, verbose=call.verbose)
     shown.open()
     begun = threading.Event()
@@ -64,7 +68,7 @@ def go(
 
     unsubscribe = call.backend.subscribe(listen)
     try:
-        with detachable(describe):
+        with aftermath.after(call, run_id, is_told=is_told), detachable(describe):
             return act()
     except OrchestratorError as error:
         with contextlib.suppress(OrchestratorError):
@@ -144,6 +148,8 @@ def describe_end(record: RunRecord) -> str:
     total = summary.read_seconds(record)["total"]
     if record.status == "succeeded":
         words.append(f"{record.plan.donor} → {record.plan.recipient}")
+        if isinstance(record.plan, StoringPlan):
+            words.append(f"backup set {record.plan.backup_id}")
         words.append(f"{output.format_seconds(total)} in steps")
     return ", ".join(words)
 
@@ -154,17 +160,47 @@ def print_findings(record: RunRecord) -> None:
     checks = summary.collect_checks(record.steps)
     if checks:
         click.echo(output.format_checks(checks))
-    facts = {**(document["coordinates"] or {}), **(document["replication"] or {})}
+    facts = {**(document["coordinates"] or {}), **(document.get("replication") or {})}
     if facts:
         click.echo("")
         rows = [(name, _show(value)) for name, value in facts.items() if value not in ("", None)]
-        click.echo(output.format_table(("replication", ""), rows))
+        title = "replication" if "replication" in document else "coordinates"
+        click.echo(output.format_table((title, ""), rows))
     transfer = document["transfer"]
     if transfer:
         click.echo("")
         click.echo(output.format_transfer(transfer))
-    if checks or facts or transfer:
+    if isinstance(record.plan, DrillPlan):
         click.echo("")
+        click.echo("\n".join(_format_drill(document)))
+    if checks or facts or transfer or isinstance(record.plan, DrillPlan):
+        click.echo("")
+
+
+def _format_drill(document: dict[str, Any]) -> Iterator[str]:
+    """Yield verdict, recovery time and point, and where the report is with its sums."""
+    if document["verdict"]:
+        yield f"verdict: {document['verdict']}"
+    answers = document["recovery_time"]["answers_sql_seconds"]
+    if answers is not None:
+        took = [
+            f"{phase['name']} {output.format_seconds(phase['seconds'])}"
+            for phase in document["phases"]
+            if phase["began_at"]
+        ]
+        yield f"recovery time: {output.format_seconds(answers)} until it answered SQL"
+        yield f"phases: {', '.join(took)}"
+    point = document["recovery_point"]
+    if point and point["reached"]:
+        more = "" if point["transactions"] is None else f", {point['transactions']} transactions"
+        behind = output.format_seconds(point["seconds"])
+        yield f"recovery point: {behind} behind {point['host']}{more}"
+    elif point:
+        yield f"recovery point: {point['reason']}"
+    if document["report"]:
+        yield f"report: {document['report']['directory']}"
+        for name, digest in document["report"]["files"].items():
+            yield f"  {digest}  {name}"
 
 
 def _show(value: Any) -> str:

@@ -70,6 +70,7 @@ def go(
         recipients: Whom each of its runs serves that are to be done; the journal has them.
         steps: The steps of each, in order.
     """
+    call.attempt = ""  # each run's own process tells of its end
     config = call.load_config()
     path = call.backend.find_config(call.config_option)
     shown = group_view.choose_view(recipients, steps, as_json=call.as_json, verbose=call.verbose)

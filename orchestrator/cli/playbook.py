@@ -80,6 +80,7 @@ def check(call: Call, file: str) -> None:
 def describe_steps(call: Call, steps: Sequence[PlaybookStep]) -> list[dict[str, Any]]:
     """Return the steps of a playbook with what the registry knows of them."""
     described = []
+    names = [step.use for step in steps]
     for step in steps:
         info = call.backend.find_step(step.use)
         described.append(
@@ -88,7 +89,7 @@ def describe_steps(call: Call, steps: Sequence[PlaybookStep]) -> list[dict[str, 
                 "role": step.on,
                 "summary": info.summary,
                 "repeat": info.repeat.value,
-                "back_to": info.back_to,
+                "back_to": info.find_back_to(names),
                 "deadline_seconds": info.deadline_seconds,
                 "values": step.values,
             }

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator import summary
-from orchestrator.cli import follow, groups, output, view
+from orchestrator import models, summary
+from orchestrator.cli import drill, follow, groups, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.run_file import RunFile
-from orchestrator.errors import ConfigError, LockHeldError
+from orchestrator.errors import ConfigError, LockHeldError, PreconditionError
+from orchestrator.models import DrillPlan, Plan, StoringPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from orchestrator.config import Config
     from orchestrator.durable import RunRecord, StepRecord
+    from orchestrator.models import RunPlan
 
 POLL_SECONDS = 0.2
 ASK_JOURNAL_SECONDS = 1.0
@@ -27,8 +29,31 @@ PROGRESS_BYTES = 65536
 """So much of the end of a log is read for the latest progress."""
 RESTED = 2
 """A watched run has ended when the journal says so this often in a row."""
-UNDO_PLAYBOOK = "undo"
-FORGET_PLAYBOOK = "forget"
+PLAYBOOKS = {
+    (models.CLONE, "cancel_run"): "undo",
+    (models.CLONE, "undo_run"): "undo",
+    (models.CLONE, "forget_run"): "forget",
+    (models.BACKUP, "cancel_run"): "undo-backup",
+    (models.BACKUP, "undo_run"): "undo-backup",
+    (models.COPY, "cancel_run"): "undo-copy",
+    (models.COPY, "undo_run"): "undo-copy",
+    (models.RESTORE, "cancel_run"): "undo-restore",
+    (models.RESTORE, "undo_run"): "undo-restore",
+    (models.RESTORE, "forget_run"): "forget",
+    (models.DRILL, "cancel_run"): "undo-restore",
+    (models.DRILL, "undo_run"): "undo-restore",
+    (models.DRILL, "forget_run"): "forget",
+}
+"""What ends a run, by its form and by how it is ended."""
+_QUESTIONS = {
+    "cancel_run": "Cancel {} for good?",
+    "undo_run": "Undo {}: put the recipient's earlier datadir back?",
+    "forget_run": "Forget {}: delete the recipient's earlier datadir for good?",
+}
+_UNDONE = {
+    "undo-backup": "End {}: remove the backup set, and destroy its keys?",
+    "undo-copy": "End {}: remove the copy of the backup set?",
+}
 
 
 @click.group()
@@ -126,9 +151,11 @@ def resume(call: Call, run: str) -> None:
         _resume_group(call, config, run, together)
         return
     steps = follow.list_done_steps(call, record)
-    ended = follow.go(
-        call, record.run_id, steps, lambda: call.backend.resume_run(config, record.run_id)
-    )
+
+    def act() -> RunRecord:
+        return call.backend.resume_run(config, record.run_id)
+
+    ended = follow.go(call, record.run_id, steps, _conclude(call, config, record, act))
     # a run that was forgotten has succeeded before
     follow.report(call, ended, "forgotten" if ended.status == "forgotten" else "succeeded")
 
@@ -141,7 +168,7 @@ def resume(call: Call, run: str) -> None:
 @pass_call
 def cancel(call: Call, run: str, *, yes: bool) -> None:
     """Cancel RUN for good: its jobs end, what it changed is taken back, and it is cleaned up."""
-    _end(call, run, ("cancel_run", UNDO_PLAYBOOK, "cancelled"), "Cancel {} for good?", yes=yes)
+    _end(call, run, "cancel_run", "cancelled", yes=yes)
 
 
 @runs.command()
@@ -151,9 +178,11 @@ def cancel(call: Call, run: str, *, yes: bool) -> None:
 @yes_option
 @pass_call
 def undo(call: Call, run: str, *, yes: bool) -> None:
-    """Undo RUN: the recipient gets back the datadir that RUN set aside."""
-    question = "Undo {}: put the recipient's earlier datadir back?"
-    _end(call, run, ("undo_run", UNDO_PLAYBOOK, "undone"), question, yes=yes)
+    """Undo RUN: the recipient gets back the datadir that RUN set aside.
+
+    Of a backup, the set is removed, and its keys are destroyed.
+    """
+    _end(call, run, "undo_run", "undone", yes=yes)
 
 
 @runs.command()
@@ -164,8 +193,16 @@ def undo(call: Call, run: str, *, yes: bool) -> None:
 @pass_call
 def forget(call: Call, run: str, *, yes: bool) -> None:
     """Forget RUN: remove the datadir that it set aside, and what only that needed. No way back."""
-    question = "Forget {}: delete the recipient's earlier datadir for good?"
-    _end(call, run, ("forget_run", FORGET_PLAYBOOK, "forgotten"), question, yes=yes)
+    _end(call, run, "forget_run", "forgotten", yes=yes)
+
+
+def _conclude(
+    call: Call, config: Config, record: RunRecord, act: Callable[[], RunRecord]
+) -> Callable[[], RunRecord]:
+    """Return what does the same, and then writes the report of a drill."""
+    if not isinstance(record.plan, DrillPlan):
+        return act
+    return lambda: drill.conclude(call, config, record.run_id, act)
 
 
 def _resume_group(call: Call, config: Config, name: str, together: Sequence[RunRecord]) -> None:
@@ -183,22 +220,36 @@ def _resume_group(call: Call, config: Config, name: str, together: Sequence[RunR
     groups.report(call, name, {r: known.get(r, r) for r in together[0].plan.group_runs}, said)
 
 
-def _end(call: Call, run: str, what: tuple[str, str, str], question: str, *, yes: bool) -> None:
-    method, playbook_name, wanted = what
+def _end(call: Call, run: str, method: str, wanted: str, *, yes: bool) -> None:
     config = call.load_config()
     output.require_consent(call, yes=yes)
     record = call.backend.read_run(config, run)
     call.run_id = record.run_id
-    playbook = call.backend.load_playbook(playbook_name)
+    name = PLAYBOOKS.get((record.plan.form, method))
+    if name is None:
+        raise PreconditionError(
+            f"run {record.run_id} is a {record.plan.form}, which set nothing aside",
+            hint=f"xbvault runs undo {record.run_id}",
+        )
+    is_cancel = method == "cancel_run"
+    if not is_cancel:
+        drill.refuse_ended(record)
+    playbook = call.backend.load_playbook(name)
     if not yes:
         output.talk(
             f"{record.run_id}: {record.playbook}, {record.plan.donor} → {record.plan.recipient}, "
-            f"{record.status}; earlier datadir: {record.plan.old_datadir}"
+            f"{record.status}; {_describe_stake(record.plan)}"
         )
+        question = _UNDONE.get(name, _QUESTIONS[method])
         output.confirm(question.format(record.run_id))
-    act = getattr(call.backend, method)
     steps = follow.list_steps(playbook, method.removesuffix("_run"))
-    ended = follow.go(call, record.run_id, steps, lambda: act(config, record.run_id, playbook))
+
+    def act() -> RunRecord:
+        done: RunRecord = getattr(call.backend, method)(config, record.run_id, playbook)
+        return done
+
+    going = _conclude(call, config, record, act) if is_cancel else act
+    ended = follow.go(call, record.run_id, steps, going, is_told=False)
     follow.report(call, ended, wanted)
 
 
@@ -245,7 +296,7 @@ def _format_run(record: RunRecord) -> Iterator[str]:
         ("playbook", record.playbook),
         ("status", record.status),
         ("donor", plan.donor),
-        ("recipient", f"{plan.recipient}, datadir {plan.datadir}"),
+        _describe_target(plan),
         ("backup_id", plan.backup_id),
         ("began", _shorten_moment(record.began_at)),
         ("ended", _shorten_moment(record.ended_at)),
@@ -257,6 +308,21 @@ def _format_run(record: RunRecord) -> Iterator[str]:
         yield ""
         yield f"{part.name}: {part.status}"
         yield _format_steps(part.steps)
+
+
+def _describe_target(plan: RunPlan) -> tuple[str, str]:
+    """Return what a run wrote to, and its name."""
+    if isinstance(plan, StoringPlan):
+        return "repository", f"{plan.recipient}, folder {plan.set_dir}"
+    datadir = plan.datadir if isinstance(plan, Plan) else ""
+    return "recipient", f"{plan.recipient}, datadir {datadir}"
+
+
+def _describe_stake(plan: RunPlan) -> str:
+    """Return what the end of a run puts at stake."""
+    if isinstance(plan, StoringPlan):
+        return f"backup set: {plan.set_dir}"
+    return f"earlier datadir: {plan.old_datadir if isinstance(plan, Plan) else ''}"
 
 
 def _format_steps(steps: tuple[StepRecord, ...]) -> str:

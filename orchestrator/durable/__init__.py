@@ -6,7 +6,7 @@ and the refusal of pickles.
 
 ::
 
-    runs         the verbs: begin, resume, cancel, undo, forget, record, list, read
+    runs         the verbs: begin, resume, cancel, undo, forget, report, record, list, read
     drive        one process drives the flows of a run to their end
     engine       the library: launch, start, record, resume, rewind, cancel
     interpreter  walks the steps of a flow
@@ -31,6 +31,7 @@ from orchestrator.durable.runs import (
     list_runs,
     read_run,
     record_runs,
+    report_run,
     resume_run,
     undo_run,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "list_runs",
     "read_run",
     "record_runs",
+    "report_run",
     "resume_run",
     "undo_run",
 ]

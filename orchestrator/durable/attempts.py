@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config import Config
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
     from orchestrator.steps.registry import Tools
 
 RETRY_WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0)
@@ -36,7 +36,7 @@ class Session(Protocol):
     ) -> Tools:
         """Return what a step works with."""
 
-    def start_server(self, tools: Tools, plan: Plan) -> bool:
+    def start_server(self, tools: Tools, plan: RunPlan) -> bool:
         """Start the recipient's new server again; return whether it did not run."""
 
     def need_unended(self) -> None:
@@ -46,7 +46,7 @@ class Session(Protocol):
         """Close everything; called once, with succeeded, failed, cancelled or detached."""
 
 
-OpenSession = Callable[["Config", "Plan"], Session]
+OpenSession = Callable[["Config", "RunPlan"], Session]
 
 
 class Attempts:
@@ -61,7 +61,9 @@ class Attempts:
         self._session = session
         self._is_cancelled = is_cancelled
 
-    def call_step(self, info: StepInfo, plan: Plan, values: Mapping[str, Any], attempt: int) -> Any:
+    def call_step(
+        self, info: StepInfo, plan: RunPlan, values: Mapping[str, Any], attempt: int
+    ) -> Any:
         """Call a step, again if it may be repeated and its error says that it may help."""
         watch = _Watch(info, plan.run_id, self._is_cancelled)
         may_repeat = info.repeat is not Repeat.ASK
@@ -90,7 +92,7 @@ class Attempts:
             watch.pause(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    def _start_server(self, tools: Tools, plan: Plan) -> bool:
+    def _start_server(self, tools: Tools, plan: RunPlan) -> bool:
         """Start the recipient's server if that is what a step failed on; returns whether it was.
 
         Raises:

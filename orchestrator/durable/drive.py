@@ -19,7 +19,6 @@ from orchestrator.errors import (
     OrchestratorError,
     PreconditionError,
 )
-from orchestrator.models import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +62,7 @@ def drive_flows(
     resuming = any(not row.has_succeeded for row in rows.values())
     if len(rows) == len(flows) and not resuming:
         return
-    plan = models.from_json(Plan, spec["plan"])
+    plan = models.read_plan(spec["plan"])
     release_ended(config, journal, open_session, plan.recipient)
     log_path = config.state_directory / "logs" / f"{run_id}.jsonl"
     context = log.bound(run_id=run_id, playbook=spec["playbook"]["name"])

@@ -1,8 +1,8 @@
 """What is stored of a run: its flows, their names, and the names of their steps.
 
 A run is a flow of its own name. Clean-up, undo, cancel and forget of a run are flows as well,
-named ``cleanup:RUN:<cause>``, ``undo:RUN``, ``cancel:RUN`` and ``forget:RUN``. All of it is part
-of the journal's format: what changes here needs a new `FLOW_VERSION`.
+named ``cleanup:RUN:<cause>``, ``undo:RUN``, ``cancel:RUN`` and ``forget:RUN``; the report of a drill
+is ``report:RUN``. All of it is part of the journal's format: what changes here needs a new `FLOW_VERSION`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator import models
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
     from orchestrator.playbook import Playbook, PlaybookStep
 
 FLOW_VERSION = "flow-1"
@@ -30,6 +30,7 @@ _PARTS = (
     "cancel:{}",
     "cleanup:{}:cancel",
     "forget:{}",
+    "report:{}",
 )
 _STEP_NAME = re.compile(r"([0-9]{1,9})\.([^.]+)(?:\.([0-9]{1,9}))?")
 
@@ -103,8 +104,13 @@ def part_names(run_id: str) -> list[str]:
     return [part.format(run_id) for part in _PARTS]
 
 
-def make_spec(kind: str, plan: Plan, playbook: Playbook) -> Spec:
-    """Return the input of a new flow."""
+def make_spec(kind: str, plan: RunPlan, playbook: Playbook) -> Spec:
+    """Return the input of a new flow.
+
+    Raises:
+        ConfigError: A step of the playbook takes no part in such runs.
+    """
+    playbook.need_form(plan.form)
     return {
         "kind": kind,
         "run_id": plan.run_id,
@@ -126,7 +132,7 @@ def check_spec(stored: Any) -> Spec:
     problem = _find_problem(stored)
     if problem:
         raise ValueError(problem)
-    models.from_json(models.Plan, stored["plan"])
+    models.read_plan(stored["plan"])
     spec: Spec = stored
     return spec
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import log, models
 from orchestrator.durable import crash, flows
 from orchestrator.errors import InterruptedWorkError, OrchestratorError
-from orchestrator.models import Plan
 from orchestrator.steps.registry import REGISTRY, Repeat, StepInfo
 
 if TYPE_CHECKING:
     from orchestrator.durable.attempts import Attempts
     from orchestrator.durable.flows import Spec
+    from orchestrator.models import RunPlan
 
 MOST_RETURNS = 3
 """A run goes back at most this often by itself each time that it is begun or resumed."""
@@ -43,7 +43,7 @@ class Interpreter:
 
     def walk(self, spec: Spec) -> None:
         """Do the steps that the journal does not have, in their order."""
-        plan = models.from_json(Plan, spec["plan"])
+        plan = models.read_plan(spec["plan"])
         steps = spec["steps"]
         places = {entry["use"]: index for index, entry in enumerate(steps)}
         index, returns = 0, 0
@@ -54,14 +54,20 @@ class Interpreter:
             name = flows.StepName(index=index, step=info.name, round=returns + 1)
             place = {"index": index, "of": len(steps), "attempt": attempt}
             call = functools.partial(self._attempts.call_step, info, plan, entry["with"], attempt)
+            back_to = info.find_back_to(places)
             with log.bound(step=info.name, host=_name_host(plan, info.role)):
-                result = self._do_step(str(name), info, place, call)
+                result = self._do_step(str(name), info, place, call, back_to)
             went_back = flows.is_return(result)
             index = places[result["back_to"]] if went_back else index + 1
             returns += went_back
 
     def _do_step(
-        self, name: str, info: StepInfo, place: dict[str, int], call: Callable[[], Any]
+        self,
+        name: str,
+        info: StepInfo,
+        place: dict[str, int],
+        call: Callable[[], Any],
+        back_to: str,
     ) -> Any:
         """Do a step, or return its result from the journal and say nothing."""
         acted = False
@@ -71,7 +77,7 @@ class Interpreter:
             nonlocal acted
             acted = True
             log.get().info("step.began", **place)
-            return self._act(info, call)
+            return self._act(info, call, back_to)
 
         result = self._run_step(name, act)
         if acted:
@@ -81,7 +87,7 @@ class Interpreter:
             crash.die_at(info.name, "committed")
         return result
 
-    def _act(self, info: StepInfo, call: Callable[[], Any]) -> Any:
+    def _act(self, info: StepInfo, call: Callable[[], Any], back_to: str) -> Any:
         """Return what is to be journalled: the step's result, or where the run goes back to."""
         try:
             crash.die_at(info.name, "before")
@@ -92,8 +98,8 @@ class Interpreter:
                 log.get().error("step.failed", **error.as_json())
                 raise
             self._returns += 1
-            log.get().warning("step.went_back", back_to=info.back_to, **error.as_json())
-            return flows.make_return(info.back_to, log.redact(error.as_json()))
+            log.get().warning("step.went_back", back_to=back_to, **error.as_json())
+            return flows.make_return(back_to, log.redact(error.as_json()))
         except OrchestratorError as error:
             log.get().error("step.failed", **error.as_json())
             raise
@@ -104,7 +110,7 @@ class Interpreter:
         return document
 
 
-def _name_host(plan: Plan, role: str) -> str:
+def _name_host(plan: RunPlan, role: str) -> str:
     if role == "both":
         return f"{plan.donor},{plan.recipient}"
     named = {"donor": plan.donor, "source": plan.source_host}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import models
 from orchestrator.durable import files, flows
 from orchestrator.durable.journal import as_moment
-from orchestrator.models import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from orchestrator.durable.flows import StepName
     from orchestrator.durable.journal import Journal, JournalledStep, Row
+    from orchestrator.models import RunPlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class RunRecord:
     run_id: str
     playbook: str
     status: str
-    plan: Plan
+    plan: RunPlan
     playbook_text: str
     flow_version: str
     began_at: str
@@ -201,7 +201,7 @@ def _make_record(
         run_id=run.name,
         playbook=run.spec["playbook"]["name"],
         status=status,
-        plan=models.from_json(Plan, run.spec["plan"]),
+        plan=models.read_plan(run.spec["plan"]),
         playbook_text=run.spec["playbook"]["text"],
         flow_version=run.version,
         began_at=run.spec["began_at"],

@@ -1,4 +1,4 @@
-"""The verbs on runs: begin, resume, cancel, undo, forget, record, list and read.
+"""The verbs on runs: begin, resume, cancel, undo, forget, report, record, list and read.
 
 Each of the first five holds the run, looks at its record, refuses what does not fit its state,
 and drives the flows that belong to the verb. Called again, it goes on where it was cut off.
@@ -7,13 +7,12 @@ and drives the flows that belong to the verb. Called again, it goes on where it 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import models
 from orchestrator.durable import crash, drive, engine, files, flows, journal, records, run_lock
 from orchestrator.durable.flows import Flow
 from orchestrator.errors import ConfigError, PreconditionError
-from orchestrator.models import Plan
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.durable.attempts import OpenSession
     from orchestrator.durable.journal import Journal
     from orchestrator.durable.records import RunRecord
+    from orchestrator.models import RunPlan
     from orchestrator.playbook import Playbook
 
 CANCEL_WAIT_SECONDS = 300.0
@@ -30,7 +30,7 @@ CANCEL_WAIT_SECONDS = 300.0
 
 
 def begin_run(
-    config: Config, plan: Plan, playbook: Playbook, open_session: OpenSession
+    config: Config, plan: RunPlan, playbook: Playbook, open_session: OpenSession
 ) -> RunRecord:
     """Begin a run, and stay until it and its clean-up have ended.
 
@@ -50,7 +50,7 @@ def begin_run(
     return read_run(config, plan.run_id)
 
 
-def record_runs(config: Config, plans: Sequence[Plan], playbook: Playbook) -> None:
+def record_runs(config: Config, plans: Sequence[RunPlan], playbook: Playbook) -> None:
     """Write down runs that are to begin together, all of them or none; `resume_run` begins each.
 
     So a process that dies while it begins them leaves none of which the journal does not know.
@@ -173,6 +173,48 @@ def forget_run(
     return read_run(config, run_id)
 
 
+def report_run(
+    config: Config,
+    run_id: str,
+    open_session: OpenSession,
+    playbook: Playbook,
+    values: dict[str, Any],
+    *,
+    same: str,
+) -> RunRecord:
+    """File a report of a run, unless there is one of what it has come to.
+
+    Args:
+        config: The configuration.
+        run_id: The run; whoever calls has seen that it has ended, well or not.
+        open_session: Opens what the steps share.
+        playbook: The one step that writes the report.
+        values: What that step is given; it is stored, so that the step can be repeated.
+        same: The value by which a report of an earlier call is known to be of the same.
+
+    Raises:
+        OrchestratorError: What the step raised.
+        LockHeldError: A live process holds the run.
+    """
+    with run_lock.hold_run(config, run_id):
+        opened = journal.create_journal(config)
+        name = f"report:{run_id}"
+        rows = opened.rows([run_id, name])
+        earlier = rows.get(name)
+        if earlier is not None and earlier.spec["steps"][0]["with"].get(same) != values[same]:
+            engine.delete_flow(opened.path, name)
+            earlier = None
+        if earlier is None:
+            spec = flows.make_spec("report", models.read_plan(rows[run_id].spec["plan"]), playbook)
+            spec["steps"] = [{**step, "with": dict(values)} for step in spec["steps"]]
+        else:
+            spec = earlier.spec
+        # The host is not needed for it, and its lock is nobody's business here.
+        found = flows.make_flows(spec)
+        drive.drive_flows(config, opened, open_session, found, ends="reported")
+    return read_run(config, run_id)
+
+
 def list_runs(config: Config, limit: int = 100) -> list[RunRecord]:
     """Return the latest runs, newest first, without their steps.
 
@@ -243,7 +285,7 @@ def _action_flows(opened: Journal, run_id: str, kind: str, playbook: Playbook) -
     if name in rows:
         return flows.make_flows(rows[name].spec)
     main = rows[run_id].spec
-    spec = flows.make_spec(kind, models.from_json(Plan, main["plan"]), playbook)
+    spec = flows.make_spec(kind, models.read_plan(main["plan"]), playbook)
     spec["cleanup"] = [] if kind == "forget" else spec["cleanup"] or main["cleanup"]
     spec["attempt"] = 1 + sum(step.went_back for step in opened.steps(run_id))
     return flows.make_flows(spec)

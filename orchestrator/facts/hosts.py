@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors, host, numerals, wire
 from orchestrator.errors import VerificationError
 from orchestrator.flavors import option_files
-from orchestrator.flavors.interface import DONOR_PROGRAMS, GROUP_PROGRAMS
+from orchestrator.flavors.interface import (
+    BACKUP_PROGRAMS,
+    DONOR_PROGRAMS,
+    GROUP_PROGRAMS,
+    RESTORE_PROGRAMS,
+    STORE_PROGRAMS,
+)
 
 if TYPE_CHECKING:
-    from orchestrator.config import HostConfig
+    from orchestrator.config import HostConfig, RepositoryConfig
     from orchestrator.flavors.interface import Flavor
     from orchestrator.remote import Remote
 
@@ -133,6 +139,8 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             *wire.POLITE_PROGRAMS,
             wire.ZSTD,
             *GROUP_PROGRAMS,
+            *BACKUP_PROGRAMS,
+            *RESTORE_PROGRAMS,
         ],
         stdin=facts_script(),
         timeout_seconds=120,
@@ -144,6 +152,114 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
         before=before,
         after=time.time(),
     )
+
+
+def read_store(remote: Remote, config: RepositoryConfig) -> HostFacts:
+    """Ask the host of a repository about itself; the repository stands in place of a datadir.
+
+    Raises:
+        RemoteError: The host cannot be reached, or the login may not read what is needed.
+        VerificationError: Its answer is not to be understood.
+    """
+    no_server = ("", "", "", "", "", "")
+    before = time.time()
+    result = remote.run(
+        [
+            "sh",
+            "-s",
+            "--",
+            config.path,
+            config.receive_user,
+            *no_server,
+            *STORE_PROGRAMS,
+            *DONOR_PROGRAMS,
+        ],
+        stdin=facts_script(),
+        timeout_seconds=120,
+    )
+    text = result.stdout.decode("utf-8", "replace")
+    # Of which kind makes no difference where no server is asked for its version.
+    flavor = flavors.named("mariadb")
+    return parse_host(remote.name, text, flavor, before=before, after=time.time())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BriefFacts:
+    """What a host says about itself at the moment; the names are those of `HostFacts`.
+
+    Attributes:
+        memory_available_bytes: Memory that can be used without swapping.
+        cpus: Processors.
+        has_data: Whether there is anything in the data directory.
+        datadir_inode: Its inode; 0 if it is not there.
+        datadir_owner: ``user:group``; empty if it is not there.
+        datadir_mode: Octal digits; empty if it is not there.
+        server_pids: Servers that run in it.
+    """
+
+    memory_available_bytes: int
+    cpus: int
+    has_data: bool
+    datadir_inode: int
+    datadir_owner: str
+    datadir_mode: str
+    server_pids: tuple[int, ...]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a server runs in the data directory."""
+        return bool(self.server_pids)
+
+
+def read_brief(remote: Remote, datadir: str) -> BriefFacts:
+    """Ask a host for what can have changed since `read_host`; it costs a tenth of that.
+
+    Args:
+        remote: The host.
+        datadir: The data directory, all links resolved.
+
+    Raises:
+        RemoteError: The host cannot be reached.
+        VerificationError: Its answer is not to be understood.
+    """
+    text = host.script("servers.sh") + host.script("brief.sh")
+    answer = remote.run(["sh", "-s", "--", datadir], stdin=text).text
+    return parse_brief(remote.name, answer)
+
+
+def parse_brief(name: str, text: str) -> BriefFacts:
+    """Return what the script of `read_brief` wrote.
+
+    Args:
+        name: The host's name.
+        text: Lines of key, tab, value, and a last line that ends them.
+
+    Raises:
+        VerificationError: It is not of this form.
+    """
+    *lines, end, rest = ["", *text.split("\n")]
+    if (end, rest) != ("end", ""):
+        raise VerificationError(f"cannot read the state of {name}: it was cut off", host=name)
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        key, _, value = line.partition("\t")
+        found.setdefault(key, []).append(value)
+
+    def only(key: str, default: str = "") -> str:
+        return found.get(key, [default])[0]
+
+    try:
+        return BriefFacts(
+            memory_available_bytes=numerals.parse_whole(only("memory_available_bytes")),
+            cpus=numerals.parse_whole(only("cpus")),
+            has_data="datadir_has_data" in found,
+            datadir_inode=numerals.parse_whole(only("datadir_inode", "0")),
+            datadir_owner=only("datadir_owner"),
+            datadir_mode=only("datadir_mode"),
+            server_pids=tuple(numerals.parse_whole(pid) for pid in found.get("server_pid", ())),
+        )
+    except VerificationError as error:
+        raise VerificationError(f"cannot read the state of {name}: {error}", host=name) from error
 
 
 def is_server_running(remote: Remote, datadir: str) -> bool:

@@ -194,6 +194,23 @@ def needed_capabilities(
     )
 
 
+def needed_for_restore(
+    config: Config, recipient: str, run_id: str, backup_id: str
+) -> dict[str, tuple[str, ...]]:
+    """Return the rights in Vault that a restore needs, by path."""
+    return vault_rights.restore_rights(
+        config,
+        recipient,
+        vault_rights.Names(
+            recipient=recipient,
+            run_id=run_id,
+            transition_key=f"{backup_id}.{run_id}",
+            account=f"{recipient}/{recipient}/{run_id}",
+            key_id=A_KEY,
+        ),
+    )
+
+
 def needed_by_host(config: Config, host: str) -> dict[str, tuple[str, ...]]:
     """Return the rights in Vault that a host's own token needs, by path."""
     return vault_rights.host_rights(config, host, vault_rights.Names(key_id=A_KEY))
@@ -222,22 +239,92 @@ def read_survey(
         source: The door to the host that the new replica follows, where it is not the donor.
         with_sample: Whether to find out what compression would gain.
     """
-    with ThreadPoolExecutor(3) as pool:
-        donor_future = pool.submit(
-            _read_host,
-            donor,
+    # A sample takes as long as all other questions, and nothing waits for it but the end.
+    with ThreadPoolExecutor(2) as samplers, ThreadPoolExecutor(4) as pool:
+        wires = Wires(samplers, with_sample_of=donor.name) if with_sample else None
+        asked_hosts = {
+            donor.name: pool.submit(
+                read_host_survey, donor, config, peer=recipient.name, wires=wires
+            ),
+            recipient.name: pool.submit(
+                read_host_survey, recipient, config, peer=donor.name, wires=wires
+            ),
+        }
+        asked_source = source and pool.submit(read_host_survey, source, config, peer=recipient.name)
+        told = pool.submit(
+            read_vault,
             config,
-            peer=recipient.name,
-            with_wire=with_sample,
-            with_sample=with_sample,
+            vault,
+            asked_hosts,
+            donor=donor.name,
+            recipient=recipient.name,
+            needed=needed_capabilities(config, donor.name, recipient.name, run_id, backup_id),
         )
-        recipient_future = pool.submit(
-            _read_host, recipient, config, peer=donor.name, with_wire=with_sample
+        source_survey = asked_source.result() if asked_source else None
+        found, errors = _read_between(
+            config,
+            donor,
+            recipient,
+            asked_hosts[donor.name].result(),
+            asked_hosts[recipient.name].result(),
+            source=source,
         )
-        source_future = source and pool.submit(_read_host, source, config, peer=recipient.name)
-        source_survey = source_future.result() if source_future else None
-        surveys = {donor.name: donor_future.result(), recipient.name: recipient_future.result()}
-    on_donor, on_recipient = surveys[donor.name], surveys[recipient.name]
+        on_donor = add_wire(asked_hosts[donor.name].result(), wires, donor.name)
+        on_recipient = add_wire(asked_hosts[recipient.name].result(), wires, recipient.name)
+        return Survey(
+            donor=on_donor,
+            recipient=dataclasses.replace(on_recipient, errors=(*on_recipient.errors, *errors)),
+            vault=told.result(),
+            lock=found.get("lock"),
+            arriving=found.get("arriving"),
+            source=source_survey,
+            upstream=found.get("upstream"),
+            connection=found.get("connection"),
+            way=found.get("way"),
+        )
+
+
+class Wires:
+    """What hosts are asked about their way to each other, while everything else is asked."""
+
+    def __init__(self, pool: ThreadPoolExecutor, *, with_sample_of: str) -> None:
+        self._pool = pool
+        self._with_sample_of = with_sample_of
+        self._asked: dict[str, Future[WireFacts]] = {}
+
+    def ask(self, remote: Remote, address: str, *, datadir: str) -> None:
+        """Begin to ask a host, for a sample of its data as well where that is wanted."""
+        place = datadir if remote.name == self._with_sample_of else ""
+        asked = self._pool.submit(samples.read_wire, remote, address, datadir=place)
+        self._asked[remote.name] = asked
+
+    def find(self, name: str) -> WireFacts | None:
+        """Return what a host has said; None if it was not asked.
+
+        Raises:
+            HostUnreachableError: The host does not answer any more.
+        """
+        return self._asked[name].result() if name in self._asked else None
+
+
+def add_wire(survey: HostSurvey, wires: Wires | None, name: str) -> HostSurvey:
+    """Return what a host told, with what it said of its way to the other one."""
+    try:
+        return dataclasses.replace(survey, wire=wires.find(name) if wires else None)
+    except OrchestratorError as error:
+        return dataclasses.replace(survey, errors=(*survey.errors, error))
+
+
+def _read_between(
+    config: Config,
+    donor: Remote,
+    recipient: Remote,
+    on_donor: HostSurvey,
+    on_recipient: HostSurvey,
+    *,
+    source: Remote | None,
+) -> tuple[dict[str, Any], list[OrchestratorError]]:
+    """Ask for what hangs on both hosts, each by its name in `Survey`; and return what failed."""
     reads = not on_recipient.errors
     sees = reads and not on_donor.errors
     followed = source.name if source else donor.name
@@ -245,17 +332,8 @@ def read_survey(
         on_donor.account and "SELECT" in on_donor.account.privileges and on_recipient.host
     )
     at = config.host(recipient.name).find_stream_address(recipient.name)
-    errors = list(on_recipient.errors)
-    with ThreadPoolExecutor(6) as pool:  # each asks somebody else, or something slow
-        told = pool.submit(
-            _read_vault,
-            config,
-            vault,
-            surveys,
-            donor=donor.name,
-            recipient=recipient.name,
-            needed=needed_capabilities(config, donor.name, recipient.name, run_id, backup_id),
-        )
+    errors: list[OrchestratorError] = []
+    with ThreadPoolExecutor(5) as pool:  # each asks somebody else, or something slow
         asked: dict[str, Future[Any]] = {}
         if reads:
             asked["lock"] = pool.submit(lock.read_lock, recipient)
@@ -263,7 +341,7 @@ def read_survey(
             asked["upstream"] = pool.submit(_read_upstream, config, donor, source.name, on_donor)
         if sees:
             asked["connection"] = pool.submit(
-                _try_connection, recipient, config, followed, on_recipient
+                try_connection, recipient, config, followed, on_recipient
             )
             asked["way"] = pool.submit(ways.read_way, donor, recipient, *at)
         if finds_account:
@@ -274,17 +352,7 @@ def read_survey(
                 found[name] = answer.result()
             except OrchestratorError as error:
                 errors.append(error)
-    return Survey(
-        donor=on_donor,
-        recipient=dataclasses.replace(on_recipient, errors=tuple(errors)),
-        vault=told.result(),
-        lock=found.get("lock"),
-        arriving=found.get("arriving"),
-        source=source_survey,
-        upstream=found.get("upstream"),
-        connection=found.get("connection"),
-        way=found.get("way"),
-    )
+    return found, errors
 
 
 def _read_arriving(config: Config, donor: Remote, recipient: Remote) -> Account:
@@ -293,36 +361,37 @@ def _read_arriving(config: Config, donor: Remote, recipient: Remote) -> Account:
     return accounts.read_account(donor, config.host(donor.name), user)
 
 
-def _read_host(
+def read_host_survey(
     remote: Remote,
     config: Config,
     *,
     peer: str,
-    with_wire: bool = False,
-    with_sample: bool = False,
+    wires: Wires | None = None,
 ) -> HostSurvey:
+    """Ask one host about everything; what it does not tell is kept as the error that it was.
+
+    Args:
+        remote: The host.
+        config: The configuration.
+        peer: Name of the other host.
+        wires: Asks about the way to the other host meanwhile; None where nobody wants to know.
+    """
     host_config: HostConfig = config.host(remote.name)
     errors: list[OrchestratorError] = []
-    host = instance = account = token = found = wire = None
+    host = instance = account = token = found = None
     address = ""
     try:
         host = hosts.read_host(remote, host_config)
-        address = _resolve(remote, config.host(peer).address or peer)
-        with ThreadPoolExecutor(1) as pool:  # the sample takes as long as all other questions
-            datadir = host.real_datadir if with_sample else ""
-            asked = (
-                pool.submit(samples.read_wire, remote, address, datadir=datadir)
-                if with_wire
-                else None
-            )
-            if host.is_running:
-                account = accounts.read_own_account(remote, host_config)
-                # With less, the server refuses some answers and leaves things out of others.
-                wanted = wanted_privileges(host_config.flavor, host.server_version)
-                if account.privileges.issuperset(wanted.reading):
-                    instance = instances.read_instance(remote, host_config)
-            found = places.read_places(remote, host, instance, host_config)
-            wire = asked.result() if asked else None
+        address = _resolve(remote, config.door(peer).address or peer)
+        if wires is not None:
+            wires.ask(remote, address, datadir=host.real_datadir)
+        if host.is_running:
+            account = accounts.read_own_account(remote, host_config)
+            # With less, the server refuses some answers and leaves things out of others.
+            wanted = wanted_privileges(host_config.flavor, host.server_version)
+            if account.privileges.issuperset(wanted.reading):
+                instance = instances.read_instance(remote, host_config)
+        found = places.read_places(remote, host, instance, host_config)
     except OrchestratorError as error:
         if host is not None and not error.hint:
             error.hint = "see hosts.*.server.socket and hosts.*.server.defaults_file"
@@ -342,7 +411,6 @@ def _read_host(
         token_error=token_error,
         places=found,
         account=account,
-        wire=wire,
     )
 
 
@@ -359,7 +427,7 @@ def _read_upstream(config: Config, donor: Remote, source: str, side: HostSurvey)
     )
 
 
-def _try_connection(
+def try_connection(
     recipient: Remote, config: Config, followed: str, side: HostSurvey
 ) -> Connection:
     """Let the recipient's client connect to the server to follow, as the replica will.
@@ -391,15 +459,25 @@ def _resolve(remote: Remote, name: str) -> str:
     return found[0].decode("ascii", "replace") if found else ""
 
 
-def _read_vault(
+def read_vault(
     config: Config,
     vault: Vault,
-    surveys: dict[str, HostSurvey],
+    asked_hosts: dict[str, Future[HostSurvey]],
     *,
     donor: str,
     recipient: str,
     needed: dict[str, tuple[str, ...]],
 ) -> VaultSurvey:
+    """Ask Vault; what it does not tell is kept as the error that it was.
+
+    Args:
+        config: The configuration.
+        vault: The door to Vault.
+        asked_hosts: What the hosts tell, by name.
+        donor: Host whose keys are carried over; empty where they come with a stored set.
+        recipient: Host that gets new ones.
+        needed: The rights that the run needs.
+    """
     health = token = None
     capabilities: dict[str, tuple[str, ...]] = {}
     kv_versions: dict[str, int] = {}
@@ -431,17 +509,18 @@ def _read_vault(
             own = config.host(recipient).key_mount
             if keeps_versions(config, recipient) and kv_versions[own] == KEPT_IN:
                 max_versions[own] = vault.read_mount_config(own)
-            for name, survey in surveys.items():
-                if survey.token is None or name not in asked:
+            for name, answer in asked_hosts.items():
+                token_of_host = answer.result().token
+                if token_of_host is None or name not in asked:
                     continue
                 try:
-                    as_host = vault.with_token(survey.token)
+                    as_host = vault.with_token(token_of_host)
                     host_capabilities[name] = as_host.read_capabilities(
                         list(needed_by_host(config, name))
                     )
                     host_tokens[name] = as_host.lookup_token()
                     reads_own[name] = _reads_own(as_host, config, name)
-                    if name == recipient and config.host(donor).key_mount:
+                    if name == recipient and donor and config.host(donor).key_mount:
                         recipient_reads_donor = _may_read(as_host, config, donor)
                 except OrchestratorError as error:
                     errors.append(make_token_error(error, name, config.host(name).vault_env_file))
@@ -484,7 +563,8 @@ def list_token_holders(config: Config, donor: str, recipient: str) -> tuple[str,
     return tuple(
         name
         for name in (donor, recipient)
-        if config.host(name).has_keys_in_vault
+        if name
+        and config.host(name).has_keys_in_vault
         and (name == recipient or keeps_versions(config, name))
     )
 
@@ -539,7 +619,7 @@ def read_one_host(
     config: Config, name: str, vault: Vault, remote: Remote
 ) -> tuple[HostSurvey, OwnVault]:
     """Read one host by itself; what Vault does not tell is left out."""
-    side = _read_host(remote, config, peer=name)
+    side = read_host_survey(remote, config, peer=name)
     mount = config.host(name).key_mount
     try:
         ssh_ca = vault.read_ssh_ca(config.vault.ssh_mount)

@@ -10,17 +10,22 @@ from orchestrator.flavors.mysql import MySQL
 if TYPE_CHECKING:
     from orchestrator.config import HostConfig
     from orchestrator.flavors.interface import Dialect, Flavor
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan
 
 _FLAVORS: dict[str, Flavor] = {flavor.name: flavor for flavor in (MariaDB(), MySQL())}
 
 
-def of(named: HostConfig | Plan) -> Flavor:
+def named(name: str) -> Flavor:
+    """Return a flavor by its name."""
+    return _FLAVORS[name]
+
+
+def of(named: HostConfig | RunPlan) -> Flavor:
     """Return the flavor of a host, or of a run."""
     return _FLAVORS[named.flavor]
 
 
-def dialect_of(plan: Plan) -> Dialect:
+def dialect_of(plan: RunPlan) -> Dialect:
     """Return the SQL that donor and recipient of a run speak."""
     return of(plan).dialect(plan.server_version)
 
@@ -40,11 +45,11 @@ def unit(host: HostConfig) -> str:
     return host.service.unit or of(host).unit
 
 
-def tool_carries_keys(plan: Plan) -> bool:
+def tool_carries_keys(plan: RunPlan) -> bool:
     """Return whether the backup tool of a run carries keys, sealed under the transition key."""
     return plan.has_keyring and of(plan).carries_keys
 
 
-def needs_transition_mount(plan: Plan) -> bool:
+def needs_transition_mount(plan: RunPlan) -> bool:
     """Return whether a run carries keys in a bundle of ours, and through a transition mount."""
     return plan.has_keyring and not of(plan).carries_keys

@@ -28,6 +28,12 @@ COMMON_PROGRAMS = ("pv", "flock")
 DONOR_PROGRAMS = ("ssh", "ssh-keygen")
 GROUP_PROGRAMS = ("mbuffer",)
 """What a donor of several clones at once needs besides."""
+BACKUP_PROGRAMS = ("age",)
+"""What a donor of stored backups needs besides."""
+RESTORE_PROGRAMS = ("age", "sha256sum", "tee")
+"""What the recipient of a stored backup needs besides."""
+STORE_PROGRAMS = ("pv", "flock", "split", "tee", "sha256sum", "sync")
+"""What the host of a repository needs."""
 SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema")
 
 SNAPSHOT_LOCK_SECONDS = 30
@@ -271,6 +277,10 @@ class Dialect(abc.ABC):
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the donor's position from the answer to `position_sql`."""
 
+    def count_transactions(self, _earlier: str, _later: str) -> int | None:
+        """Return how many transactions lie between two GTID positions; None where they do not tell."""
+        return None
+
     @abc.abstractmethod
     def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
         """Return the data files, of those that `datafiles_sql` tells, that lie outside."""
@@ -389,6 +399,7 @@ class Flavor(abc.ABC):
         option_groups: Groups of option files that every server reads.
         series_groups: Prefixes of the groups that only servers of a series read.
         client_groups: Groups of option files that the client reads.
+        socket_environment: What is set for the client where it connects by socket.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
         prepared_types: What a prepared set may call itself.
@@ -407,6 +418,7 @@ class Flavor(abc.ABC):
     option_groups: ClassVar[tuple[str, ...]]
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
+    socket_environment: ClassVar[tuple[str, ...]]
     carries_keys: ClassVar[bool]
     prepared_types: ClassVar[tuple[str, ...]]
     default_event_scheduler: ClassVar[str]
@@ -505,6 +517,7 @@ class Flavor(abc.ABC):
         defaults_file: str,
         options_file: str,
         slave_info: bool,
+        extra_dir: str = "",
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as a stream to stdout.
 
@@ -517,6 +530,8 @@ class Flavor(abc.ABC):
             options_file: Options that a run has written, with the transition key; empty where the
                 tool takes none.
             slave_info: Whether to record what the donor itself replicates from, and up to where.
+            extra_dir: Where it leaves a copy of the set's checkpoints and information; empty:
+                nowhere.
         """
 
     @abc.abstractmethod
@@ -595,6 +610,15 @@ class Flavor(abc.ABC):
         run_id: str,
         version: str,
         read_only: bool,
+        is_replica: bool = True,
         ignored_directories: tuple[str, ...] = (),
     ) -> str:
-        """Return the option file that a released replica keeps."""
+        """Return the option file that a released server keeps.
+
+        Args:
+            run_id: The run, for the reader.
+            version: Of the server.
+            read_only: Whether it refuses writes of ordinary accounts.
+            is_replica: Whether it replicates; one that does not and is read-only runs no events.
+            ignored_directories: As of a quiet one.
+        """

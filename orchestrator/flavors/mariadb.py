@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SEALED_DONOR_MILLISECONDS = 3_600_000
 """Caches shorter than this let a Vault that seals crash the donor in the middle of a run."""
+LOG_COPY_MILLISECONDS = 100
 
 _STARTING = "[Note] Starting MariaDB "
 _ERROR_LINE = re.compile(r"\[ERROR\] (?:\w+: )?(.*)")
@@ -178,6 +179,9 @@ class MariaDB(Flavor):
     option_groups = ("mysqld", "server", "mariadb", "mariadbd")
     series_groups = ("mysqld-", "mariadb-", "mariadbd-")
     client_groups = ("mysql", "mariadb-client", "client", "client-server", "client-mariadb")
+    # It speaks TLS by socket too, and would read every CA of the system first, most of its time; it
+    # has no use for them there. An account that requires TLS is let in as before.
+    socket_environment = ("SSL_CERT_FILE=/dev/null",)
     carries_keys = False
     prepared_types = ("log-applied", "full-prepared")  # 10.11 was seen to write the first
     default_event_scheduler = "OFF"
@@ -265,6 +269,7 @@ class MariaDB(Flavor):
         defaults_file: str,
         options_file: str,
         slave_info: bool,
+        extra_dir: str = "",
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an mbstream to stdout."""
         command = [programs.backup]
@@ -275,9 +280,14 @@ class MariaDB(Flavor):
             "--stream=mbstream",
             f"--target-dir={tmp_dir}",
             f"--parallel={parallel}",
+            # The end waits for the thread that copies the redo log, which looks each second by
+            # default. Loose: a tool of another series may not know it.
+            f"--loose-log-copy-interval={LOG_COPY_MILLISECONDS}",
         ]
         if slave_info:
             command.append("--slave-info")
+        if extra_dir:
+            command.append(f"--extra-lsndir={extra_dir}")
         if socket:
             command.append(f"--socket={socket}")
         return tuple(command)
@@ -358,11 +368,14 @@ class MariaDB(Flavor):
         run_id: str,
         version: str,
         read_only: bool,
+        is_replica: bool = True,
         ignored_directories: tuple[str, ...] = (),
     ) -> str:
-        """Return the option file that a released replica keeps."""
-        lines = [f"# written by xbvault for run {run_id}: this server is a replica", "[mariadb]"]
+        """Return the option file that a released server keeps."""
+        what = "is a replica" if is_replica else "was restored"
+        lines = [f"# written by xbvault for run {run_id}: this server {what}", "[mariadb]"]
         lines += [f"ignore_db_dirs={name}" for name in ignored_directories]
         if read_only:
-            lines.append("read_only=ON")
+            # The events of a replica are disabled one by one.
+            lines += ["read_only=ON", *(() if is_replica else ("event_scheduler=OFF",))]
         return "\n".join(lines) + "\n"

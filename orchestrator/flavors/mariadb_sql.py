@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from orchestrator import numerals
@@ -168,6 +169,17 @@ class MariaDBDialect(Dialect):
         """Return the GTID position of the binary log."""
         return row["pos"]
 
+    def count_transactions(self, earlier: str, later: str) -> int | None:
+        """Return how many transactions lie between two GTID positions, over all domains.
+
+        None where they are not of one history.
+        """
+        before, after = _read_sequences(earlier), _read_sequences(later)
+        if before is None or after is None or not set(before) <= set(after):
+            return None
+        counts = [number - before.get(domain, 0) for domain, number in after.items()]
+        return sum(counts) if min(counts, default=0) >= 0 else None
+
     def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
         """Return none: they are not asked for."""
         return ()
@@ -254,3 +266,12 @@ class MariaDBDialect(Dialect):
             ]
         lines.append(", ".join(parts) + ", MASTER_PASSWORD = '")
         return ";\n".join(lines), "'"
+
+
+def _read_sequences(position: str) -> dict[str, int] | None:
+    """Return the sequence number of each domain in a GTID position; None if it is none."""
+    found = [_GTID.fullmatch(gtid.strip()) for gtid in position.split(",")]
+    return {gtid[1]: int(gtid[2]) for gtid in found if gtid} if all(found) else None
+
+
+_GTID = re.compile(r"([0-9]{1,10})-[0-9]{1,10}-([0-9]{1,20})")

@@ -154,6 +154,7 @@ class MySQL(Flavor):
     option_groups = ("mysqld", "server")
     series_groups = ("mysqld-",)
     client_groups = ("mysql", "client")
+    socket_environment = ()
     carries_keys = True
     prepared_types = ("full-prepared",)  # the tool restores from no other
     default_event_scheduler = "ON"
@@ -236,6 +237,7 @@ class MySQL(Flavor):
         defaults_file: str,
         options_file: str,
         slave_info: bool,
+        extra_dir: str = "",
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an xbstream to stdout."""
         return mysql_commands.backup_command(
@@ -245,6 +247,7 @@ class MySQL(Flavor):
             tmp_dir=tmp_dir,
             socket=socket,
             slave_info=slave_info,
+            extra_dir=extra_dir,
         )
 
     def extract_command(
@@ -317,16 +320,19 @@ class MySQL(Flavor):
         run_id: str,
         version: str,
         read_only: bool,
+        is_replica: bool = True,
         ignored_directories: tuple[str, ...] = (),
     ) -> str:
-        """Return the option file that a released replica keeps."""
+        """Return the option file that a released server keeps."""
+        what = "is a replica" if is_replica else "was restored"
         lines = [
-            f"# written by xbvault for run {run_id}: this server is a replica",
+            f"# written by xbvault for run {run_id}: this server {what}",
             "[mysqld]",
             *_ignored(version, ignored_directories),
         ]
         if read_only:
-            lines.append("read_only=ON")
+            # The events of a replica are disabled one by one.
+            lines += ["read_only=ON", *(() if is_replica else ("event_scheduler=OFF",))]
         return "\n".join(lines) + "\n"
 
 

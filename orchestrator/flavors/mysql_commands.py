@@ -55,7 +55,14 @@ class TargetKeyring:
 
 
 def backup_command(
-    *, tool: str, options_file: str, parallel: int, tmp_dir: str, socket: str, slave_info: bool
+    *,
+    tool: str,
+    options_file: str,
+    parallel: int,
+    tmp_dir: str,
+    socket: str,
+    slave_info: bool,
+    extra_dir: str = "",
 ) -> tuple[str, ...]:
     """Return the command that writes a backup as an xbstream to stdout.
 
@@ -66,6 +73,7 @@ def backup_command(
         tmp_dir: Where it may put what it needs in between.
         socket: The server's socket; empty for what the option file says.
         slave_info: Whether to record what the donor itself replicates from, and up to where.
+        extra_dir: Where it leaves a copy of the set's checkpoints and information; empty: nowhere.
     """
     command = [
         tool,
@@ -79,6 +87,8 @@ def backup_command(
     ]
     if slave_info:
         command.append("--slave-info")
+    if extra_dir:
+        command.append(f"--extra-lsndir={extra_dir}")
     if socket:
         command.append(f"--socket={socket}")
     return tuple(command)

@@ -333,10 +333,10 @@ refuse_all() {
     finish
 }
 
-# Sets lock_run, lock_fence, lock_live.
+# Sets lock_run, lock_fence, lock_live. Needs the settings.
 read_lock() {
     lock_run='' lock_fence='' lock_live=''
-    answer=$(sh "$dir/lock.sh" read "$base" </dev/null) || return 1
+    answer=$(sh "$dir/lock.sh" read "$lock_dir" </dev/null) || return 1
     while IFS='=' read -r key value; do
         case $key in
         run) lock_run=$value ;;
@@ -471,6 +471,8 @@ do_run() {
 do_receive() {
     trap '' HUP
     trap : TERM INT
+    [ -r "$dir/settings" ] || die 77 'no such job'
+    read_settings
     read_lock || die 77 'cannot read the recipient lock'
     if [ "$lock_run" != "$1" ] || [ "$lock_live" != 1 ]; then
         die 77 'the recipient lock does not name this run'
@@ -485,10 +487,12 @@ do_receive() {
 
 # --- looking ---
 
-# Those that older settings do not have get a value first.
+# Those that older settings do not have get a value first. The lock is where the jobs are, unless
+# the settings name another folder.
 read_settings() {
-    lease_seconds=900 throttle='' niceness='' roles='' connected='' port=0
+    lease_seconds=900 throttle='' niceness='' roles='' connected='' port=0 lock_dir=''
     . "$dir/settings"
+    [ -n "$lock_dir" ] || lock_dir=$base
 }
 
 # Sets member: the process of a stage that runs.

@@ -34,7 +34,9 @@ matches() {
 list_foreign() {
     set +f
     for process in /proc/[0-9]*; do
-        case $(cat "$process/comm" 2>/dev/null) in
+        name=
+        { read -r name <"$process/comm"; } 2>/dev/null
+        case $name in
         mariadbd* | mysqld*) ;;
         *) continue ;;
         esac

@@ -2,12 +2,16 @@
 
 # Prints their process ids, one a line. The directory is given with all links resolved.
 list_servers() {
-    for process in /proc/[0-9]*/cwd; do
-        if [ "$(readlink "$process" 2>/dev/null)" = "$1" ]; then
-            process=${process%/cwd}
-            case $(cat "$process/comm" 2>/dev/null) in
-            mariadbd* | mysqld*) printf '%s\n' "${process#/proc/}" ;;
-            esac
-        fi
+    for process in /proc/[0-9]*; do
+        # By its name first, which takes no process of our own: a host has hundreds.
+        name=
+        { read -r name <"$process/comm"; } 2>/dev/null
+        case $name in
+        mariadbd* | mysqld*)
+            if [ "$(readlink "$process/cwd" 2>/dev/null)" = "$1" ]; then
+                printf '%s\n' "${process#/proc/}"
+            fi
+            ;;
+        esac
     done
 }

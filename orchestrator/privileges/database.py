@@ -77,7 +77,14 @@ class Wanted:
     source: tuple[str, ...]
     quiet: tuple[str, ...]
 
+    @property
+    def backup(self) -> tuple[str, ...]:
+        """Of the account that works on a donor, where nothing will replicate from it."""
+        return tuple(name for name in self.donor if name not in _FOR_REPLICAS)
 
+
+_FOR_REPLICAS = ("CREATE USER", "REPLICATION SLAVE", GRANT_OPTION)
+"""What only the account of a replica takes."""
 MARIADB = Wanted(
     reading=READING,
     donor=DONOR,

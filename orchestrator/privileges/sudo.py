@@ -14,13 +14,13 @@ SUDOERS = "/etc/sudoers.d/xbvault"
 
 
 def rules(config: Config, host: str) -> tuple[str, ...]:
-    """Return the lines of a host's sudoers; none where root itself logs in.
+    """Return the lines of a host's, or a repository's, sudoers; none where root itself logs in.
 
     Raises:
         ConfigError: The ssh configuration, which names the login where ours does not, is wrong.
         PreconditionError: There is no OpenSSH client to read it.
     """
-    settings = config.host(host)
+    settings = config.door(host)
     lines = []
     if settings.become:
         named = settings.ssh_user

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from orchestrator.repository.names import DEPLOYMENT_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,7 +61,11 @@ def transition_role(host: str) -> str:
 
 
 def receive_role(host: str) -> str:
-    """Return the name of the SSH role, and of the one principal, for streams to a recipient."""
+    """Return the name of the SSH role, and of the one principal, for streams to a host.
+
+    Args:
+        host: A recipient, or the host of a repository.
+    """
     return f"xbvault-receive-{host}"
 
 
@@ -147,10 +153,22 @@ def recipient_rights(config: Config, host: str, names: Names = PATTERNS) -> Righ
     }
 
 
+def repository_rights(config: Config, repository: str) -> Rights:
+    """Return what the orchestrator needs for a repository, beside what it needs for a clone.
+
+    The deployment's key is made once. Without `update`, no run can put another in its place, after
+    which no manifest could be proved any more.
+    """
+    return {
+        f"{config.vault.mount}/data/{DEPLOYMENT_PATH}": ("create", "read"),
+        f"{config.vault.ssh_mount}/sign/{receive_role(repository)}": ("update",),
+    }
+
+
 def check_rights(config: Config, host: str) -> Rights:
-    """Return what `vault check` reads of a host's roles, and no clone needs."""
+    """Return what `vault check` reads of a host's, or a repository's, roles, and no run needs."""
     ssh_role: Rights = {f"{config.vault.ssh_mount}/roles/{receive_role(host)}": ("read",)}
-    if not needs_transition(config, host):
+    if host in config.repositories or not needs_transition(config, host):
         return ssh_role
     return {f"auth/token/roles/{transition_role(host)}": ("read",), **ssh_role}
 
@@ -198,6 +216,29 @@ def clone_rights(config: Config, donor: str, recipient: str, names: Names = PATT
     }
 
 
+def backup_rights(config: Config, donor: str, repository: str, names: Names = PATTERNS) -> Rights:
+    """Return what the orchestrator needs for a backup of a donor."""
+    return {
+        **shared_rights(config, names),
+        **donor_rights(config, donor, names),
+        **repository_rights(config, repository),
+    }
+
+
+def copy_rights(config: Config, repository: str, names: Names = PATTERNS) -> Rights:
+    """Return what the orchestrator needs for a copy of a stored set to a repository."""
+    return {**shared_rights(config, names), **repository_rights(config, repository)}
+
+
+def restore_rights(config: Config, recipient: str, names: Names = PATTERNS) -> Rights:
+    """Return what the orchestrator needs for a restore to a recipient."""
+    return {
+        **shared_rights(config, names),
+        **recipient_rights(config, recipient, names),
+        f"{config.vault.mount}/data/{DEPLOYMENT_PATH}": ("read",),
+    }
+
+
 def orchestrator_rights(config: Config) -> Rights:
     """Return what the orchestrator's token may, and nothing on policies and token roles but read.
 
@@ -207,6 +248,8 @@ def orchestrator_rights(config: Config) -> Rights:
     for host in config.hosts:
         # all that it may on a donor's mount, it may on a recipient's
         rights |= recipient_rights(config, host) | check_rights(config, host)
+    for repository in config.repositories:
+        rights |= repository_rights(config, repository) | check_rights(config, repository)
     return rights
 
 

@@ -12,12 +12,15 @@ from orchestrator.remote.commands import (
     pick_line,
     show_command,
 )
+from orchestrator.remote.doors import Doors
 from orchestrator.remote.files import find_secret
-from orchestrator.remote.interface import LOOPBACK, Relay, Remote, Result
+from orchestrator.remote.interface import LOOPBACK, Output, Relay, Remote, Result
 from orchestrator.remote.ssh import SshRemote
 
 __all__ = [
     "LOOPBACK",
+    "Doors",
+    "Output",
     "Relay",
     "Remote",
     "Result",

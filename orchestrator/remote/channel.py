@@ -85,6 +85,54 @@ class Conversation:
             self._channel.close()
 
 
+class Flow(Conversation):
+    """One command on one channel, whose output is taken block by block.
+
+    Args:
+        channel: A fresh session channel.
+        timeout_seconds: When the host ends the command.
+    """
+
+    def __init__(self, channel: paramiko.Channel, timeout_seconds: float) -> None:
+        super().__init__(channel, timeout_seconds)
+        self._errors: list[bytes] = []
+        self._drain = threading.Thread(
+            target=_drain, args=(channel.recv_stderr, self._errors), daemon=True
+        )
+        self._began = 0.0
+
+    def begin(self, command: str) -> None:
+        """Start the command.
+
+        Raises:
+            paramiko.SSHException: The connection broke.
+        """
+        self._began = time.monotonic()
+        self._timer.start()
+        self._channel.exec_command(command.encode("utf-8", "surrogateescape"))
+        self._drain.start()
+        _end_input(self._channel)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; none when the command has ended, or the connection.
+
+        Raises:
+            OSError: The channel was closed, because the time was up.
+        """
+        data = self._channel.recv(size)
+        if not data:
+            self._drain.join()
+            self._channel.status_event.wait()
+            self._seconds = time.monotonic() - self._began
+            self.stderr = b"".join(self._errors).decode("utf-8", errors="replace")
+        return data
+
+    def end(self) -> None:
+        """Let go of the channel, which ends a command that still runs."""
+        self._timer.cancel()
+        self._channel.close()
+
+
 def _drain(receive: Callable[[int], bytes], chunks: list[bytes]) -> None:
     with contextlib.suppress(*FAILURES):
         while chunk := receive(_CHUNK_BYTES):

@@ -36,6 +36,7 @@ def as_bytes(content: str | bytes | Secret) -> bytes:
 
 def show_command(argv: Sequence[str]) -> str:
     """Return a command short enough for a message: the program and its first arguments."""
+    argv = _cut_environment(argv)
     words = []
     for argument in argv[:_SHOWN_ARGUMENTS]:
         first, _, rest = argument.strip().partition("\n")
@@ -43,6 +44,14 @@ def show_command(argv: Sequence[str]) -> str:
         words.append(shlex.quote(f"{first[:_SHOWN_CHARACTERS]}…" if cut else first))
     more = " …" if len(argv) > _SHOWN_ARGUMENTS else ""
     return log.redact_text(" ".join(words) + more)
+
+
+def _cut_environment(argv: Sequence[str]) -> Sequence[str]:
+    """Return a command without the ``env NAME=VALUE`` that stands before its program."""
+    if argv[0] != "env":
+        return argv
+    is_setting = [*("=" in word for word in argv[1:]), False]
+    return argv[1 + is_setting.index(False) :]
 
 
 def cut_tail(stderr: str) -> str:

@@ -21,7 +21,7 @@ from orchestrator.remote.known_hosts import make_names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.config import HostConfig, SshConfig
+    from orchestrator.config import DoorConfig, SshConfig
 
 MOST_HOPS = 8
 
@@ -148,7 +148,7 @@ def name_config(ssh: SshConfig) -> list[str]:
     return ["-F", os.path.expanduser(ssh.config_file)] if ssh.config_file else []  # noqa: PTH111 - see above
 
 
-def list_options(host: HostConfig) -> list[str]:
+def list_options(host: DoorConfig) -> list[str]:
     """Return what our configuration says of a host, as options of the OpenSSH client.
 
     So it wins over the ssh configuration, and that one's Match blocks see it.
@@ -200,7 +200,7 @@ def resolve_hop(name: str, ssh: SshConfig, options: Sequence[str] = ()) -> Hop:
     )
 
 
-def resolve_way(name: str, host: HostConfig, ssh: SshConfig) -> list[Hop]:
+def resolve_way(name: str, host: DoorConfig, ssh: SshConfig) -> list[Hop]:
     """Return the SSH servers from here to a host, the host itself last.
 
     Raises:

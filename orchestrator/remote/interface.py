@@ -35,6 +35,17 @@ class Result:
         return self.stdout.decode("utf-8", errors="replace")
 
 
+class Output(Protocol):
+    """What a command writes, block by block, while it runs."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes; none at the end, if the command succeeded.
+
+        Raises:
+            CommandError: It failed, was killed, took too long, or the connection broke.
+        """
+
+
 class Relay(Protocol):
     """A way from one host to another through this machine.
 
@@ -81,6 +92,21 @@ class Remote(Protocol):
             PreconditionError: The login may not become root.
             CommandError: It failed and `check` is set; or, with status None, it was killed, took
                 too long, or the connection broke, so that nobody knows what it has done.
+        """
+
+    def open_output(
+        self, argv: Sequence[str], *, timeout_seconds: float
+    ) -> AbstractContextManager[Output]:
+        """Run a command that writes more than memory holds; it has no input.
+
+        Who leaves before the end ends the command.
+
+        Args:
+            argv: As for `run`.
+            timeout_seconds: Longest time that it may take; then the host itself ends it.
+
+        Raises:
+            HostUnreachableError: The command did not start; see `run` for others.
         """
 
     def read_file(self, path: str) -> bytes:

@@ -23,7 +23,7 @@ from orchestrator.remote.interface import LOOPBACK
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from orchestrator.config import HostConfig, SshConfig
+    from orchestrator.config import DoorConfig, SshConfig
     from orchestrator.remote.hops import Hop
 
 _OPEN_SECONDS = 20
@@ -48,7 +48,7 @@ _OPTIONS = {
 }
 
 
-def find_direct_hop(name: str, host: HostConfig, ssh: SshConfig) -> Hop:
+def find_direct_hop(name: str, host: DoorConfig, ssh: SshConfig) -> Hop:
     """Return a host's SSH server, if this machine connects to it without going through another.
 
     Raises:
@@ -65,7 +65,7 @@ def find_direct_hop(name: str, host: HostConfig, ssh: SshConfig) -> Hop:
 
 
 def make_command(
-    name: str, host: HostConfig, ssh: SshConfig, *, target: tuple[str, int]
+    name: str, host: DoorConfig, ssh: SshConfig, *, target: tuple[str, int]
 ) -> list[str]:
     """Return the command that opens a way from a host to an address that this machine reaches.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
 import time
@@ -18,19 +19,20 @@ from orchestrator.errors import (
     PreconditionError,
 )
 from orchestrator.remote import files, hops, relay, sudo
-from orchestrator.remote.channel import Conversation
+from orchestrator.remote.channel import Conversation, Flow
 from orchestrator.remote.commands import as_bytes, cut_tail, make_command_error, show_command
 from orchestrator.remote.errors import FAILURES, UNREACHABLE_HINT, translate
 from orchestrator.remote.interface import Result
 from orchestrator.remote.link import CHANNEL_SECONDS, Link
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import paramiko
 
-    from orchestrator.config import HostConfig, SshConfig
+    from orchestrator.config import DoorConfig, SshConfig
     from orchestrator.models import Secret
+    from orchestrator.remote.interface import Output
 
 _CONNECT_ATTEMPTS = 3
 _CONNECT_SECONDS = 5
@@ -51,7 +53,7 @@ class SshRemote:
         ssh: The configuration of connections.
     """
 
-    def __init__(self, name: str, host: HostConfig, ssh: SshConfig) -> None:
+    def __init__(self, name: str, host: DoorConfig, ssh: SshConfig) -> None:
         self.name = name
         self._host = host
         self._ssh = ssh
@@ -77,19 +79,51 @@ class SshRemote:
         timeout_seconds: float = 60.0,
     ) -> Result:
         """Run a command and wait for its end; see `Remote.run`."""
+        command = self._frame(argv, timeout_seconds)
+        conversation = Conversation(self._open_channel(), timeout_seconds)
+        broken: BaseException | None = None
+        try:
+            conversation.hold(command, as_bytes(stdin))
+        except FAILURES as error:
+            broken = error
+        return self._judge(argv, conversation, timeout_seconds, broken=broken, check=check)
+
+    @contextlib.contextmanager
+    def open_output(self, argv: Sequence[str], *, timeout_seconds: float) -> Iterator[Output]:
+        """Run a command, and give what it writes block by block; see `Remote.open_output`."""
+        command = self._frame(argv, timeout_seconds)
+        flow = Flow(self._open_channel(), timeout_seconds)
+
+        def judge(broken: BaseException | None) -> None:
+            self._judge(argv, flow, timeout_seconds, broken=broken, check=True)
+
+        try:
+            try:
+                flow.begin(command)
+            except FAILURES as error:
+                judge(error)
+            yield _JudgedOutput(flow, judge)
+        finally:
+            flow.end()
+
+    def _frame(self, argv: Sequence[str], timeout_seconds: float) -> str:
+        """Return the command line with what stands before every command."""
         if not argv or any("\0" in argument for argument in argv):
             raise ValueError("a command needs a program, and no argument can hold a zero byte")
         # Ended by the host, a command does not outlive its time even if this process is gone.
         limit = f"{max(timeout_seconds, 0.001):.3f}"
         command = [*sudo.LIMIT, limit, *self._fence, *argv]
-        if self._host.become:
-            command = [*sudo.BECOME, *command]
-        conversation = Conversation(self._open_channel(), timeout_seconds)
-        broken: BaseException | None = None
-        try:
-            conversation.hold(shlex.join(command), as_bytes(stdin))
-        except FAILURES as error:
-            broken = error
+        return shlex.join([*sudo.BECOME, *command] if self._host.become else command)
+
+    def _judge(
+        self,
+        argv: Sequence[str],
+        conversation: Conversation,
+        timeout_seconds: float,
+        *,
+        broken: BaseException | None,
+        check: bool,
+    ) -> Result:
         if broken is not None or conversation.status < 0 or conversation.is_late:
             raise self._explain_end(argv, conversation, timeout_seconds) from broken
         result = Result(
@@ -268,3 +302,22 @@ class SshRemote:
             stderr=error.stderr,
         )
         return error
+
+
+class _JudgedOutput:
+    """Output of a command whose end is judged when it is reached."""
+
+    def __init__(self, flow: Flow, judge: Callable[[BaseException | None], None]) -> None:
+        self._flow = flow
+        self._judge = judge
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; see `Output.read`."""
+        broken: BaseException | None = None
+        try:
+            data = self._flow.read(size)
+        except FAILURES as error:
+            data, broken = b"", error
+        if not data:
+            self._judge(broken)
+        return data

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from orchestrator.jobs import Connection
 
 READ, COMPRESS, ENCRYPT, WIRE, WRITE = "read", "compress", "encrypt", "wire", "write"
+SEAL, CHECK, UNSEAL = "seal", "check", "unseal"
 DECOMPRESS, THROTTLE = "decompress", "throttle"
-BOTTLENECKS = (READ, COMPRESS, ENCRYPT, WIRE, DECOMPRESS, WRITE, THROTTLE)
+BOTTLENECKS = (
+    READ,
+    COMPRESS,
+    SEAL,
+    ENCRYPT,
+    WIRE,
+    CHECK,
+    UNSEAL,
+    DECOMPRESS,
+    WRITE,
+    THROTTLE,
+)
 FULL_CORE = 0.85
 """From this share of one core on, a process with one thread could do no more."""
 MOSTLY = 0.5
@@ -70,8 +82,7 @@ class Verdict:
     """What limited a stream.
 
     Attributes:
-        bottleneck: ``read``, ``compress``, ``encrypt``, ``wire``, ``decompress``, ``write`` or
-            ``throttle``; empty where the figures do not tell.
+        bottleneck: One of `BOTTLENECKS`; empty where the figures do not tell.
         evidence: What that was concluded from, in one line.
     """
 

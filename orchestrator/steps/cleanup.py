@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator import jobs, service
 from orchestrator.errors import VerificationError
+from orchestrator.models import BACKUP, CLONE, COPIES, STORING
+from orchestrator.repository import set_keys
 from orchestrator.steps import fan_out, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan
 
 MOST_ATTEMPTS = 9
 
@@ -31,7 +33,9 @@ class Removed:
     names: tuple[str, ...]
 
 
-@step("revoke-transition-token", role="recipient", repeat=Repeat.SAFE, after_others=True)
+@step(
+    "revoke-transition-token", role="recipient", repeat=Repeat.SAFE, after_others=True, forms=COPIES
+)
 def revoke_transition_token(tools: Tools, plan: Plan) -> Removed:
     """Revoke the run's transition tokens, and take their files from the recipient.
 
@@ -55,7 +59,9 @@ def revoke_transition_token(tools: Tools, plan: Plan) -> Removed:
     return Removed(names=(plan.secret_dir,))
 
 
-@step("remove-transition-mount", role="recipient", repeat=Repeat.SAFE, after_others=True)
+@step(
+    "remove-transition-mount", role="recipient", repeat=Repeat.SAFE, after_others=True, forms=COPIES
+)
 def remove_transition_mount(tools: Tools, plan: Plan) -> Removed:
     """Remove the transition mounts of every attempt, and the key bundles.
 
@@ -85,12 +91,18 @@ def remove_transition_mount(tools: Tools, plan: Plan) -> Removed:
     return Removed(names=tuple(mounts))
 
 
-@step("destroy-transition-key", role="recipient", repeat=Repeat.SAFE, after_others=True)
-def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
+@step(
+    "destroy-transition-key",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    after_others=True,
+    forms=(CLONE, BACKUP),
+)
+def destroy_transition_key(tools: Tools, plan: RunPlan) -> Removed:
     """Destroy every version of the transition key, and keep its record.
 
     A clone needs no later restore, so its key has served. One that several runs share is destroyed
-    by the last of them to end.
+    by the last of them to end. The keys of a backup stay while another repository has the set.
 
     Args:
         tools: The door to Vault.
@@ -118,7 +130,7 @@ def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
         if not records.have_others_ended(tools, plan):
             return Removed(names=())
     metadata = tools.vault.read_metadata(mount, plan.key_path)
-    if metadata is None:
+    if metadata is None or set_keys.find_others(metadata.custom, plan.recipient):
         return Removed(names=())
     alive = [number for number, version in metadata.versions.items() if not version.destroyed]
     if alive:
@@ -131,7 +143,12 @@ def destroy_transition_key(tools: Tools, plan: Plan) -> Removed:
 
 
 @step(
-    "remove-staging", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7200, after_others=True
+    "remove-staging",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    deadline_seconds=7200,
+    after_others=True,
+    forms=COPIES,
 )
 def remove_staging(tools: Tools, plan: Plan) -> Removed:
     """Remove the staging directory, and a new data directory that was not swapped in.
@@ -157,8 +174,14 @@ def remove_staging(tools: Tools, plan: Plan) -> Removed:
     return Removed(names=paths)
 
 
-@step("remove-job-files", role="both", repeat=Repeat.SAFE, after_others=True)
-def remove_job_files(tools: Tools, plan: Plan) -> Removed:
+@step(
+    "remove-job-files",
+    role="both",
+    repeat=Repeat.SAFE,
+    after_others=True,
+    forms=(*COPIES, *STORING),
+)
+def remove_job_files(tools: Tools, plan: RunPlan) -> Removed:
     """Stop what still runs of the run's remote jobs, and remove their files on both hosts.
 
     Args:
@@ -184,8 +207,14 @@ def remove_job_files(tools: Tools, plan: Plan) -> Removed:
     return Removed(names=names)
 
 
-@step("remove-run-files", role="recipient", repeat=Repeat.SAFE, after_others=True)
-def remove_run_files(tools: Tools, plan: Plan) -> Removed:
+@step(
+    "remove-run-files",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    after_others=True,
+    forms=(*COPIES, *STORING),
+)
+def remove_run_files(tools: Tools, plan: RunPlan) -> Removed:
     """Remove what the run remembered on the recipient for undo and forget.
 
     Args:
@@ -205,7 +234,7 @@ def remove_run_files(tools: Tools, plan: Plan) -> Removed:
     return Removed(names=(plan.run_dir,))
 
 
-def stop_jobs(tools: Tools, plan: Plan) -> tuple[str, ...]:
+def stop_jobs(tools: Tools, plan: RunPlan) -> tuple[str, ...]:
     """Stop every remote job of the run on both hosts; return their names."""
     found = set()
     for remote in (tools.donor, tools.recipient):

@@ -11,6 +11,7 @@ from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors import mariadb_sql
 from orchestrator.flavors.quoting import describe_names, quote_name
+from orchestrator.models import COPIES
 from orchestrator.steps import places, records, replication, restore, servers, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -64,6 +65,7 @@ class OwnMount:
     repeat=Repeat.SAFE,
     deadline_seconds=7 * 86400,
     needs_server=True,
+    forms=COPIES,
 )
 def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
     """Let the server re-encrypt every InnoDB page to the new key versions.
@@ -88,7 +90,7 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
     if not flavors.needs_transition_mount(plan):
         return ReEncryption(tablespaces=0, min_key_version=0, seconds=0.0)
     wanted = {v.key_id: v.first_new for v in records.need_transition(tools, plan).versions}
-    cpus = hosts.read_host(remote, host).cpus
+    cpus = hosts.read_brief(remote, plan.datadir).cpus
     sql.execute(remote, host, mariadb_sql.rotation_sql(threads=THREADS_PER_CPU * cpus))
     began = time.monotonic()
     limit = min(tools.seconds_left(), tools.config.clone.re_encrypt_seconds)
@@ -127,6 +129,7 @@ def re_encrypt_tablespaces(tools: Tools, plan: Plan) -> ReEncryption:
     repeat=Repeat.SAFE,
     deadline_seconds=86400,
     needs_server=True,
+    forms=COPIES,
 )
 def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
     """Rebuild every Aria table, because the server's rotation never touches them.
@@ -167,9 +170,10 @@ def rebuild_aria_tables(tools: Tools, plan: Plan) -> RebuiltTables:
     repeat=Repeat.SAFE,
     deadline_seconds=7200,
     needs_server=True,
+    forms=COPIES,
 )
 def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
-    """Restart the replica on its own mount and its own token, with fresh binary logs.
+    """Restart the server on its own mount and its own token, with fresh binary logs.
 
     The server is stopped only when its own token has been seen to read the mount.
 
@@ -220,9 +224,11 @@ def restart_on_own_mount(tools: Tools, plan: Plan) -> OwnMount:
             host=plan.recipient,
             hint="check hashicorp-key-management-vault-url in the recipient's own options",
         )
-    sql.execute(remote, host, dialect.start_sql)
+    if plan.replicates:
+        sql.execute(remote, host, dialect.start_sql)
     tokens.revoke_transition_tokens(tools, plan)
-    replication.wait_until_caught_up(tools, plan)
+    if plan.replicates:
+        replication.wait_until_caught_up(tools, plan)
     facts = instances.read_instance(remote, host)
     url = facts.variables.get("hashicorp_key_management_vault_url", "")
     return OwnMount(keys_from=url or plan.keyring)

@@ -3,7 +3,7 @@
 Each clone is a run of its own. It arms its receiver, and starts its branch on the donor: a remote
 job that reads a FIFO into a buffer and sends on what it gets. When all have done so, one of them
 starts the job that runs the backup tool and gives its output to all FIFOs. Nothing of it is led by
-a process that could be missed: what has been agreed on stands in `Plan.group_dir` on the donor, and
+a process that could be missed: what has been agreed on stands in `RunPlan.group_dir` on the donor, and
 each file there is made once.
 
 A run that comes too late, whose branch breaks, or that has to go back to the stream, streams alone.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.jobs import JobState
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
     from orchestrator.steps.registry import Tools
 
 SEND = "send-backup"
@@ -41,31 +41,31 @@ _OUT = "out"
 _BRANCHES = "branches"
 
 
-def job_name(plan: Plan) -> str:
+def job_name(plan: RunPlan) -> str:
     """Return the name of the job that reads the donor for the whole group."""
     return f"{plan.group}.{READ}"
 
 
-def fifo_path(plan: Plan) -> str:
+def fifo_path(plan: RunPlan) -> str:
     """Return the FIFO, on the donor, from which the run's branch gets the stream."""
     return f"{plan.run_dir}/stream"
 
 
-def branch_stage(plan: Plan) -> jobs.Stage:
+def branch_stage(plan: RunPlan) -> jobs.Stage:
     """Return the first stage of a branch, which buffers what comes from the FIFO."""
     return jobs.Stage(
         argv=(BUFFER, "-q", "-m", f"{BUFFER_MEBIBYTES}M", "-i", fifo_path(plan)),
     )
 
 
-def is_alone(tools: Tools, plan: Plan) -> bool:
+def is_alone(tools: Tools, plan: RunPlan) -> bool:
     """Return whether this attempt of the run has a stream of its own."""
     if not plan.group or tools.attempt > 1:
         return True
     return tools.recipient.run(["test", "-e", f"{plan.run_dir}/{_ALONE}"], check=False).status == 0
 
 
-def choose(tools: Tools, plan: Plan) -> bool:
+def choose(tools: Tools, plan: RunPlan) -> bool:
     """Decide, before a stream begins, whether the run takes part; return whether it does.
 
     The reading happens once. A run that finds it begun, and itself without a branch that lives, has
@@ -86,7 +86,7 @@ def choose(tools: Tools, plan: Plan) -> bool:
     return True
 
 
-def is_alive(tools: Tools, plan: Plan) -> bool:
+def is_alive(tools: Tools, plan: RunPlan) -> bool:
     """Return whether the common reading goes on or ended well with this run, or can yet begin."""
     state = jobs.read_job(tools.donor, job_name(plan))
     if not state.exists:
@@ -98,7 +98,7 @@ def is_alive(tools: Tools, plan: Plan) -> bool:
 
 def join(
     tools: Tools,
-    plan: Plan,
+    plan: RunPlan,
     make_stages: Callable[[], tuple[jobs.Stage, ...]],
     *,
     lease_seconds: int,
@@ -143,14 +143,14 @@ def join(
     )
 
 
-def leave(tools: Tools, plan: Plan) -> None:
+def leave(tools: Tools, plan: RunPlan) -> None:
     """Tell the others not to wait for this run."""
     tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.group_dir])
     tools.donor.run(["rm", "-f", "--", _mark(plan, _READY, plan.run_id)])
     tools.donor.write_file(_mark(plan, _OUT, plan.run_id), "")
 
 
-def wait_for_reading(tools: Tools, plan: Plan) -> JobState:
+def wait_for_reading(tools: Tools, plan: RunPlan) -> JobState:
     """Return how the common reading ended; called when this run's branch has ended."""
     return jobs.wait_for_job(
         tools.donor,
@@ -166,24 +166,24 @@ def was_dropped(tools: Tools, branch: str) -> bool:
     return tools.donor.run(["test", "-e", mark], check=False).status == 0
 
 
-def remove(tools: Tools, plan: Plan) -> str:
+def remove(tools: Tools, plan: RunPlan) -> str:
     """Stop the common reading and remove what stands of it on the donor; return the job's name."""
     jobs.remove_job(tools.donor, job_name(plan))
     tools.donor.run(["rm", "-rf", "--", plan.group_dir])
     return job_name(plan)
 
 
-def _mark(plan: Plan, what: str, run: str) -> str:
+def _mark(plan: RunPlan, what: str, run: str) -> str:
     return f"{plan.group_dir}/{what}.{run}"
 
 
-def _withdraw(tools: Tools, plan: Plan) -> None:
+def _withdraw(tools: Tools, plan: RunPlan) -> None:
     """Take back what an earlier entry of the step has said."""
     marks = [_mark(plan, what, plan.run_id) for what in (_READY, _OUT)]
     tools.donor.run(["rm", "-f", "--", *marks])
 
 
-def _wait_for_others(tools: Tools, plan: Plan) -> None:
+def _wait_for_others(tools: Tools, plan: RunPlan) -> None:
     """Wait until every run of the group stands or is out, and have it written down who takes part.
 
     Who is not there in time is left behind.
@@ -206,13 +206,13 @@ def _wait_for_others(tools: Tools, plan: Plan) -> None:
     tools.donor.run(["ln", "-T", "--", mine, f"{plan.group_dir}/{_BRANCHES}"], check=False)
 
 
-def _read_branches(tools: Tools, plan: Plan) -> list[str]:
+def _read_branches(tools: Tools, plan: RunPlan) -> list[str]:
     """Return the runs that take part; none before that is decided."""
     found = tools.donor.run(["cat", "--", f"{plan.group_dir}/{_BRANCHES}"], check=False)
     return [run for run in found.text.split("\n") if run] if found.status == 0 else []
 
 
-def _distribute(tools: Tools, plan: Plan) -> jobs.Stage:
+def _distribute(tools: Tools, plan: RunPlan) -> jobs.Stage:
     branches: list[str] = []
     for run in _read_branches(tools, plan):
         other = dataclasses.replace(plan, run_id=run)

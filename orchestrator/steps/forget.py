@@ -10,6 +10,7 @@ from orchestrator.errors import PreconditionError
 from orchestrator.facts.layout import VAULT
 from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.mysql_keyrings import KeyringKind
+from orchestrator.models import COPIES
 from orchestrator.steps import cleanup, key_names, keyrings, places, replication, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -53,6 +54,7 @@ class DestroyedVersions:
     repeat=Repeat.SAFE,
     deadline_seconds=7200,
     after_others=True,
+    forms=COPIES,
 )
 def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
     """Remove what the run set aside: the datadir, and files in other directories. For good.
@@ -89,7 +91,13 @@ def remove_old_datadir(tools: Tools, plan: Plan) -> cleanup.Removed:
     return cleanup.Removed(names=paths)
 
 
-@step("destroy-unused-key-versions", role="recipient", repeat=Repeat.SAFE, after_others=True)
+@step(
+    "destroy-unused-key-versions",
+    role="recipient",
+    repeat=Repeat.SAFE,
+    after_others=True,
+    forms=COPIES,
+)
 def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     """Destroy the versions in the recipient's own mount that no datadir needs any more.
 
@@ -133,7 +141,7 @@ def destroy_unused_key_versions(tools: Tools, plan: Plan) -> DestroyedVersions:
     return DestroyedVersions(versions=destroyed, kept_because="")
 
 
-@step("drop-earlier-accounts", role="source", repeat=Repeat.SAFE, after_others=True)
+@step("drop-earlier-accounts", role="source", repeat=Repeat.SAFE, after_others=True, forms=COPIES)
 def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
     """Drop the accounts on the source that earlier clones of this recipient replicated with.
 
@@ -150,6 +158,8 @@ def drop_earlier_accounts(tools: Tools, plan: Plan) -> cleanup.Removed:
     Repeat:
         What is gone is no error.
     """
+    if not plan.replicates:
+        return cleanup.Removed(names=())
     folder = plan.account_path.rpartition("/")[0]
     dropped = []
     for run_id in tools.vault.list_secrets(tools.config.vault.mount, folder):

@@ -19,7 +19,7 @@ from orchestrator.steps import key_names, records
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
@@ -201,7 +201,7 @@ def kept_config_path(plan: Plan) -> str:
     return f"{plan.run_dir}/keyring.before"
 
 
-def write_option_file(remote: Remote, plan: Plan, name: str, text: Secret) -> str:
+def write_option_file(remote: Remote, plan: RunPlan, name: str, text: Secret) -> str:
     """Write a file for a tool to the run's folder on tmpfs; return its path."""
     path = f"{plan.secret_dir}/{name}"
     remote.run(["install", "-d", "-m", "0700", "--", posixpath.dirname(plan.secret_dir)])

@@ -14,6 +14,7 @@ from orchestrator.errors import (
 from orchestrator.facts import hosts
 from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.mysql_output import Phase
+from orchestrator.models import COPIES
 from orchestrator.steps import (
     outcomes,
     records,
@@ -49,8 +50,9 @@ class Checkpoints:
     "prepare-backup-set",
     role="recipient",
     repeat=Repeat.BACK,
-    back_to="stream-backup",
+    back_to=("stream-backup", "fetch-backup-set"),
     deadline_seconds=2 * 86400,
+    forms=COPIES,
 )
 def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     """Make the received set consistent, with its keys from the transition mount.
@@ -90,7 +92,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         token_file = tokens.ensure_transition_token(tools, plan)
         _retarget(tools, plan)
     flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
-    free = hosts.read_host(tools.recipient, host)
+    free = hosts.read_brief(tools.recipient, plan.datadir)
     memory = min(max(free.memory_available_bytes // 4, LEAST_PREPARE_BYTES), MOST_PREPARE_BYTES)
     jobs.start_job(
         tools.recipient,

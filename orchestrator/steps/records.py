@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING
 from orchestrator import lock
 from orchestrator.errors import SecretError
 from orchestrator.models import KeyVersions, Secret
+from orchestrator.repository import set_keys
 
 if TYPE_CHECKING:
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
     from orchestrator.steps.registry import Tools
 
 RUNS = "/var/lib/xbvault/runs"
-"""Folder on the recipient; each run has one of its own in it, see `Plan.run_dir`."""
-DESTROYED = "destroyed"
+"""Folder on the recipient; each run has one of its own in it, see `RunPlan.run_dir`."""
+DESTROYED = set_keys.DESTROYED
 """The record's state from the end of its run on: no version of the key can be read any more."""
 _VERSIONS = re.compile(r"donor=([0-9]{1,9}) own=([0-9]{1,9})")
 
 
-def read_record(tools: Tools, plan: Plan) -> dict[str, str]:
+def read_record(tools: Tools, plan: RunPlan) -> dict[str, str]:
     """Return the record; empty if there is none."""
     return read_record_at(tools, plan.record_path)
 
@@ -37,7 +38,7 @@ def read_record_at(tools: Tools, path: str) -> dict[str, str]:
     return dict(metadata.custom) if metadata else {}
 
 
-def update_record(tools: Tools, plan: Plan, changes: dict[str, str]) -> None:
+def update_record(tools: Tools, plan: RunPlan, changes: dict[str, str]) -> None:
     """Add to the record. Only the run that holds the recipient lock writes it."""
     record = read_record(tools, plan)
     if all(record.get(key) == value for key, value in changes.items()):
@@ -47,7 +48,7 @@ def update_record(tools: Tools, plan: Plan, changes: dict[str, str]) -> None:
     )
 
 
-def have_others_ended(tools: Tools, plan: Plan) -> bool:
+def have_others_ended(tools: Tools, plan: RunPlan) -> bool:
     """Return whether every other run of the group has come to its end; true without a group.
 
     Each run says so in its own record before it asks. So of two that end at once, one at least
@@ -60,7 +61,22 @@ def have_others_ended(tools: Tools, plan: Plan) -> bool:
     )
 
 
-def read_transition_key(tools: Tools, plan: Plan) -> Secret:
+def need_age_recipient(tools: Tools, plan: RunPlan) -> str:
+    """Return the public key that a stored backup is encrypted to, from its record.
+
+    Raises:
+        SecretError: None is recorded.
+    """
+    found = read_record(tools, plan).get(set_keys.AGE_RECIPIENT, "")
+    if not found:
+        raise SecretError(
+            f"no public key is recorded for backup set {plan.backup_id}",
+            hint="an earlier step did not do its work; begin a new run",
+        )
+    return found
+
+
+def read_transition_key(tools: Tools, plan: RunPlan) -> Secret:
     """Fetch the transition key from Vault.
 
     Raises:
@@ -93,13 +109,13 @@ class Transition:
         return min((v.first_new for v in self.versions), default=1)
 
 
-def transition_path(tools: Tools, plan: Plan) -> str:
+def transition_path(tools: Tools, plan: RunPlan) -> str:
     """Return the path of this attempt's transition mount."""
     name = plan.run_id if tools.attempt == 1 else f"{plan.run_id}.{tools.attempt}"
     return f"{tools.config.vault.transition_mount}/{plan.recipient}/{name}"
 
 
-def read_transition(tools: Tools, plan: Plan) -> Transition | None:
+def read_transition(tools: Tools, plan: RunPlan) -> Transition | None:
     """Return what was recorded of this attempt's transition mount; None before that."""
     record = read_record(tools, plan)
     prefix = f"a{tools.attempt}."
@@ -119,7 +135,7 @@ def read_transition(tools: Tools, plan: Plan) -> Transition | None:
     return Transition(mount=record[f"{prefix}mount"], versions=tuple(versions))
 
 
-def need_transition(tools: Tools, plan: Plan) -> Transition:
+def need_transition(tools: Tools, plan: RunPlan) -> Transition:
     """Return what was recorded of this attempt's transition mount.
 
     Raises:
@@ -134,7 +150,7 @@ def need_transition(tools: Tools, plan: Plan) -> Transition:
     return found
 
 
-def record_transition(tools: Tools, plan: Plan, transition: Transition) -> None:
+def record_transition(tools: Tools, plan: RunPlan, transition: Transition) -> None:
     """Write the counts down, and mark the recipient as changed by this run."""
     prefix = f"a{tools.attempt}."
     update_record(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from orchestrator.models import CLONE
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
-    from orchestrator.models import Plan
+    from orchestrator.facts.look import Look
+    from orchestrator.models import RunPlan
     from orchestrator.remote import Remote
     from orchestrator.vault import Vault
 
@@ -42,26 +45,37 @@ class StepInfo:
         function: ``function(tools, plan, **values)``; the result is a frozen dataclass or None.
         role: Host that it acts on.
         repeat: What running it again does.
-        back_to: With `Repeat.BACK`: the step that the run goes back to.
+        back_to: With `Repeat.BACK`: the step that the run goes back to; where it takes part in
+            several forms of runs, one for each, of which a playbook has one.
         deadline_seconds: Longest time it may take, attempts included.
         summary: First line of its docstring.
         values: Names of the plain values that a playbook may give it, with their types.
         needs_lock: Whether it may act only while this run holds the recipient lock.
         needs_server: Whether the recipient's new server must run, and is started again if not.
         after_others: Whether it may act although another run has changed the recipient since.
+        forms: Forms of runs that it takes part in.
     """
 
     name: str
     function: StepFunction
     role: str
     repeat: Repeat
-    back_to: str
+    back_to: tuple[str, ...]
     deadline_seconds: float
     summary: str
     values: dict[str, type]
     needs_lock: bool = True
     needs_server: bool = False
     after_others: bool = False
+    forms: frozenset[str] = frozenset({CLONE})
+
+    def find_back_to(self, steps: Iterable[str]) -> str:
+        """Return the step, of those that stand in a playbook, that the run goes back to.
+
+        Args:
+            steps: Their names. Empty is returned if there is none of it among them.
+        """
+        return next((name for name in steps if name in self.back_to), "")
 
 
 REGISTRY: dict[str, StepInfo] = {}
@@ -72,12 +86,13 @@ def step(
     *,
     role: str,
     repeat: Repeat,
-    back_to: str = "",
+    back_to: str | tuple[str, ...] = (),
     deadline_seconds: float = 600,
     values: dict[str, type] | None = None,
     needs_lock: bool = True,
     needs_server: bool = False,
     after_others: bool = False,
+    forms: tuple[str, ...] = (CLONE,),
 ) -> Callable[[F], F]:
     """Register a function as a step.
 
@@ -91,6 +106,7 @@ def step(
         needs_lock: Whether it may act only while this run holds the recipient lock.
         needs_server: Whether the recipient's new server must run, and is started again if not.
         after_others: Whether it may act although another run has changed the recipient since.
+        forms: Forms of runs that it takes part in.
     """
 
     def register(function: F) -> F:
@@ -103,13 +119,14 @@ def step(
             function=function,
             role=role,
             repeat=repeat,
-            back_to=back_to,
+            back_to=(back_to,) if isinstance(back_to, str) else back_to,
             deadline_seconds=deadline_seconds,
             summary=(function.__doc__ or "").strip().partition("\n")[0],
             values=values or {},
             needs_lock=needs_lock,
             needs_server=needs_server,
             after_others=after_others,
+            forms=frozenset(forms),
         )
         return function
 
@@ -130,6 +147,8 @@ class Tools:
         fence: Fencing number of the recipient lock that this process holds; 0 before it is taken.
         check_cancelled: Raises `CancelledError` or `LockHeldError` when the run must end now.
         seconds_left: Time until the step's deadline.
+        look: What this process has found out about the run's hosts before it began; None if another
+            process did.
     """
 
     config: Config
@@ -141,12 +160,13 @@ class Tools:
     fence: int = 0
     check_cancelled: Callable[[], None] = lambda: None
     seconds_left: Callable[[], float] = lambda: 600.0
+    look: Look | None = None
 
     @property
     def source(self) -> Remote:
         """The door to the host that the replica follows."""
         return self.upstream or self.donor
 
-    def on(self, plan: Plan, host: str) -> Remote:
+    def on(self, plan: RunPlan, host: str) -> Remote:
         """Return the door to a host of the plan by its name."""
         return self.donor if host == plan.donor else self.recipient

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator import flavors, sql
 from orchestrator.facts import instances
-from orchestrator.flavors import option_files
 from orchestrator.flavors.quoting import quote_definer, quote_name, unhex
+from orchestrator.models import COPIES
 from orchestrator.steps import places, restore
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -31,7 +31,7 @@ class Release:
     event_scheduler: bool
 
 
-@step("release-replica", role="recipient", repeat=Repeat.SAFE, needs_server=True)
+@step("release-replica", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=COPIES)
 def release_replica(tools: Tools, plan: Plan) -> Release:
     """Disable the donor's events on the replica, and leave it with the settings that it keeps.
 
@@ -60,7 +60,7 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
         definer = quote_definer(unhex(row["definer"]))
         statements.append(f"ALTER DEFINER = {definer} EVENT {name} {wanted}")
     read_only = tools.config.clone.read_only
-    scheduler = _wants_event_scheduler(tools, plan)
+    scheduler = restore.wants_event_scheduler(tools, plan)
     statements.append(f"SET GLOBAL event_scheduler = {'ON' if scheduler else 'OFF'}")
     statements.append(f"SET GLOBAL read_only = {'ON' if read_only else 'OFF'}")
     sql.execute(remote, host, ";\n".join(statements))
@@ -80,15 +80,3 @@ def release_replica(tools: Tools, plan: Plan) -> Release:
         events_disabled=sum(row["status"] != "ENABLED" for row in rows) + len(enabled),
         event_scheduler=scheduler,
     )
-
-
-def _wants_event_scheduler(tools: Tools, plan: Plan) -> bool:
-    """Return what the recipient's own option files say, our drop-in left out."""
-    flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
-    command = [flavor.programs(host).print_defaults]
-    if host.server.options_file:
-        command.append(f"--defaults-file={host.server.options_file}")
-    text = tools.recipient.run([*command, *flavor.option_groups]).text
-    own = [line for line in text.split("\n") if line != "--event_scheduler=OFF"]
-    options = option_files.parse_print_defaults("\n".join(own))
-    return option_files.is_on(options.get("event_scheduler", flavor.default_event_scheduler))

@@ -11,7 +11,7 @@ from orchestrator.errors import CommandError, PreconditionError, SecretError, Ve
 from orchestrator.facts import instances
 from orchestrator.flavors.interface import account_name
 from orchestrator.flavors.quoting import quote_plain, unhex
-from orchestrator.models import Secret
+from orchestrator.models import COPIES, RestorePlan, Secret
 from orchestrator.steps import servers, stream
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -64,7 +64,7 @@ class Replication:
     uses_tls: bool
 
 
-@step("create-replication-account", role="source", repeat=Repeat.SAFE)
+@step("create-replication-account", role="source", repeat=Repeat.SAFE, forms=COPIES)
 def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     """Create an account on the source for this run alone, by hash, with TLS required.
 
@@ -107,7 +107,7 @@ def create_replication_account(tools: Tools, plan: Plan) -> ReplicationAccount:
     return ReplicationAccount(user=user, host=host, path=f"{mount}/{plan.account_path}")
 
 
-@step("start-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True)
+@step("start-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=COPIES)
 def start_replication(tools: Tools, plan: Plan) -> Replication:
     """Wire the replica from the recorded coordinates, with TLS and certificate verification.
 
@@ -151,6 +151,7 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
     repeat=Repeat.SAFE,
     deadline_seconds=7 * 86400,
     needs_server=True,
+    forms=COPIES,
 )
 def wait_for_replication(tools: Tools, plan: Plan) -> Replication:
     """Wait until the replica has applied all that the source had when the waiting began.
@@ -365,6 +366,12 @@ def _account_host(tools: Tools, plan: Plan) -> str:
 
 
 def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
+    """Return whether the replica begins at a GTID position, else at a file and an offset.
+
+    Raises:
+        PreconditionError: The set does not tell the one that is wanted, or the other one is of the
+            binary log of another host than the one that is to be followed.
+    """
     if plan.coordinates == "gtid" and not coordinates.gtid:
         raise PreconditionError(
             "the backup set has no GTID position",
@@ -377,7 +384,16 @@ def _uses_gtid(plan: Plan, coordinates: Coordinates) -> bool:
             host=plan.donor,
             hint="set clone.coordinates to gtid or auto and begin a new run",
         )
-    return plan.coordinates != "position" and bool(coordinates.gtid)
+    uses_gtid = plan.coordinates != "position" and bool(coordinates.gtid)
+    if isinstance(plan, RestorePlan) and plan.source != plan.set_host and not uses_gtid:
+        raise PreconditionError(
+            f"{coordinates.file}:{coordinates.position} is a position of {plan.set_host}, not of "
+            f"{plan.source}",
+            host=plan.recipient,
+            hint=f"follow {plan.set_host}; or, where the set has a GTID position, set "
+            "clone.coordinates to auto and begin a new run",
+        )
+    return uses_gtid
 
 
 def _read_status(tools: Tools, plan: Plan) -> ReplicationStatus | None:

@@ -15,8 +15,10 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.facts import hosts, instances
+from orchestrator.flavors import option_files
 from orchestrator.flavors.interface import DROP_IN
 from orchestrator.flavors.mysql_output import Phase
+from orchestrator.models import COPIES
 from orchestrator.steps import (
     key_names,
     keyrings,
@@ -42,15 +44,82 @@ RANGES = "key-versions.json"
 IDENTITY = "new-datadir-inode"
 """File in the run's folder: the identity of the directory that the run made."""
 
+WAS_RUNNING = "was-running"
+"""File in the run's folder: whether the earlier server ran when the run came to it."""
+
+YES, NO = "yes", "no"
+_STANDING_LINES = 6
+
 GATHER = """\
 set -eu
+[ -d "$1" ] || exit 0
 cd -- "$1"
 find . -mindepth 1 -type d -exec sh -c 'for d do mkdir -p -- "$0/$d"; done' "$2" {} +
 find . -mindepth 1 ! -type d -exec sh -c 'for f do mv -f -- "$f" "$0/$f"; done' "$2" {} +
 cd /
 rm -r -- "$1"
 """
-"""Renames the files of a half-moved directory back into the staging directory."""
+"""Renames the files of a half-moved directory back into the staging directory, if there is one."""
+
+STANDING = """\
+set -eu
+run_dir=$1 mark=$2 datadir=$3 old=$4
+tell() {
+    line=
+    if [ -f "$1" ]; then line=$(head -n 1 -- "$1"); fi
+    printf '%s\\n' "$line"
+}
+tell "$run_dir/new-datadir-inode"
+tell "$run_dir/swap.phase"
+tell "$run_dir/was-running"
+stat -c %i.%W -- "$mark" 2>/dev/null || echo
+if [ -e "$datadir" ]; then echo yes; else echo no; fi
+if [ -d "$old" ]; then echo yes; else echo no; fi
+echo end
+"""
+"""Prints how far a swap has come, one line each: `Standing`."""
+
+FIND_RUN = """\
+set -eu
+wanted=$(stat -c %i.%W -- "$1" 2>/dev/null) || exit 0
+for file in "$2"/*/"$3"; do
+    [ -f "$file" ] || continue
+    found=$(head -n 1 -- "$file")
+    if [ "$found" = "$wanted" ]; then
+        file=${file%/*}
+        printf '%s\\n' "${file##*/}"
+        exit
+    fi
+done
+"""
+"""Prints the run that has recorded a directory's identity, if there is one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a swap has come, as it was found.
+
+    Attributes:
+        recorded: Identity of the directory that the run made; empty before.
+        phase: As `places.read_phase`.
+        was_running: What was recorded of the earlier server, ``yes`` or ``no``; empty before.
+        in_place: Identity of the directory in place; empty if there is none.
+        has_datadir: Whether there is a datadir.
+        has_old: Whether an earlier one was set aside.
+    """
+
+    recorded: str
+    phase: str
+    was_running: str
+    in_place: str
+    has_datadir: bool
+    has_old: bool
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the datadir in place is the one that this run made."""
+        is_ours = bool(self.recorded) and self.in_place == self.recorded
+        return is_ours and self.phase == places.SWAPPED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +178,9 @@ class StartedServer:
     read_only: bool
 
 
-@step("move-backup-set", role="recipient", repeat=Repeat.RESTART, deadline_seconds=86400)
+@step(
+    "move-backup-set", role="recipient", repeat=Repeat.RESTART, deadline_seconds=86400, forms=COPIES
+)
 def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
     """Move the prepared set into a new data directory beside the one in place.
 
@@ -141,9 +212,10 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         state = jobs.read_job(remote, name)
         if state.exists and not state.running and (state.died or any(state.statuses)):
             jobs.remove_job(remote, name, fence=tools.fence)
+            state = jobs.read_job(remote, name)
         options_file = ""
         is_copied = flavors.tool_carries_keys(plan)
-        if not jobs.read_job(remote, name).exists:
+        if not state.exists:
             if is_copied:
                 remote.run(["rm", "-rf", "--", *places.list_new(plan)], timeout_seconds=600)
             else:
@@ -204,10 +276,12 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
             )
         remote.write_file(record, f"{read_identity(tools, places.new_mark_path(plan))}\n")
     inode = parse_identity(remote.read_file(record).decode("ascii", "replace"))
-    at = plan.new_datadir
-    if remote.run(["test", "-e", at], check=False).status != 0:
+    at, ask = plan.new_datadir, ("stat", "-c", "%U:%G %a", "--")
+    told = remote.run([*ask, at], check=False)
+    if told.status != 0:
         at = plan.datadir  # the swap has been done already
-    owner, _, mode = remote.run(["stat", "-c", "%U:%G %a", "--", at]).text.strip().rpartition(" ")
+        told = remote.run([*ask, at])
+    owner, _, mode = told.text.strip().rpartition(" ")
     if owner.partition(":")[0] != host.server.owner:
         raise VerificationError(
             f"{at} belongs to {owner}, not to {host.server.owner}",
@@ -217,7 +291,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
     return MovedSet(path=at, inode=inode, owner=owner, mode=mode)
 
 
-@step("stop-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=1800)
+@step("stop-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=1800, forms=COPIES)
 def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     """Stop the server that runs in the earlier datadir, just before the swap.
 
@@ -236,10 +310,11 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
         What was found at the first time is recorded on the recipient and kept.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    facts = hosts.read_host(remote, host)
-    record = f"{plan.run_dir}/was-running"
-    if is_swapped(tools, plan):
-        return StoppedServer(was_running=was_running(tools, plan))
+    facts = hosts.read_brief(remote, plan.datadir)
+    record = f"{plan.run_dir}/{WAS_RUNNING}"
+    standing = read_standing(tools, plan)
+    if standing.is_swapped:
+        return StoppedServer(was_running=standing.was_running == YES)
     if facts.is_running:
         instance = instances.read_instance(remote, host)
         if instance.replicas or (not instance.is_on("read_only") and instance.user_schemas):
@@ -248,10 +323,10 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
                 host=plan.recipient,
                 hint="set it read-only, or cancel this run; nothing was swapped",
             )
-    if remote.run(["test", "-e", record], check=False).status != 0:
+    if not standing.was_running:
         _record_ranges(tools, plan, has_data=facts.has_data)
         key_names.record_needed(tools, plan, has_data=facts.has_data)
-        remote.write_file(record, "yes\n" if facts.is_running else "no\n")
+        remote.write_file(record, f"{YES if facts.is_running else NO}\n")
     if facts.is_running:
         service.stop_server(remote, host, timeout_seconds=tools.seconds_left())
         if hosts.is_server_running(remote, plan.datadir):
@@ -263,7 +338,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     return StoppedServer(was_running=was_running(tools, plan))
 
 
-@step("swap-datadir", role="recipient", repeat=Repeat.SAFE)
+@step("swap-datadir", role="recipient", repeat=Repeat.SAFE, forms=COPIES)
 def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     """Set the earlier datadir aside and put the new one in its place, by renames alone.
 
@@ -281,10 +356,10 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     Repeat:
         A list and a phase on the recipient tell how far it came; the rest is done.
     """
-    remote = tools.recipient
-    if not is_swapped(tools, plan):
-        phase = places.read_phase(tools, plan)
-        if phase == places.RESTORED or (phase == places.NOT_BEGUN and was_running(tools, plan)):
+    remote, standing = tools.recipient, read_standing(tools, plan)
+    if not standing.is_swapped:
+        phase = standing.phase
+        if phase == places.RESTORED or (phase == places.NOT_BEGUN and standing.was_running == YES):
             stop_server(tools, plan)  # an attempt that failed may have started it again
         if hosts.is_server_running(remote, plan.datadir):
             raise PreconditionError(
@@ -292,21 +367,21 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
                 host=plan.recipient,
                 hint="something started it again; stop it, then `xbvault runs resume`",
             )
-        if remote.run(["test", "-e", plan.datadir], check=False).status == 0:
+        if standing.has_datadir:
             remote.write_file(had_datadir_path(plan), "")
         try:
             places.go_forward(tools, plan)
         except CommandError as error:
             raise _give_back(tools, plan, error) from error
-    if not is_swapped(tools, plan):
+        standing = read_standing(tools, plan)
+    if not standing.is_swapped:
         raise VerificationError(
             f"{plan.datadir} is not the new directory after the swap", host=plan.recipient
         )
-    kept = remote.run(["test", "-d", plan.old_datadir], check=False).status == 0
-    return Swap(datadir=plan.datadir, old_datadir=plan.old_datadir if kept else "")
+    return Swap(datadir=plan.datadir, old_datadir=plan.old_datadir if standing.has_old else "")
 
 
-@step("start-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7200)
+@step("start-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=7200, forms=COPIES)
 def start_server(tools: Tools, plan: Plan) -> StartedServer:
     """Start the new server quietly: no replication, no events, read-only.
 
@@ -393,22 +468,44 @@ def parse_identity(text: str) -> int:
 
 def is_swapped(tools: Tools, plan: Plan) -> bool:
     """Return whether the datadir in place is the one that this run made."""
-    remote = tools.recipient
-    if remote.run(["test", "-s", swap_record(plan)], check=False).status != 0:
-        return False
-    wanted = remote.read_file(swap_record(plan)).decode("ascii", "replace").strip()
-    return (
-        places.read_phase(tools, plan) == places.SWAPPED
-        and read_identity(tools, places.mark_path(plan)) == wanted
+    return read_standing(tools, plan).is_swapped
+
+
+def read_standing(tools: Tools, plan: Plan) -> Standing:
+    """Return how far the swap has come, in one command.
+
+    Raises:
+        CommandError: A file that tells it cannot be read.
+        VerificationError: The answer was cut off.
+    """
+    words = [plan.run_dir, places.mark_path(plan), plan.datadir, plan.old_datadir]
+    answer = tools.recipient.run(["sh", "-c", STANDING, "standing", *words])
+    return parse_standing(answer.text)
+
+
+def parse_standing(text: str) -> Standing:
+    """Return what the script of `read_standing` wrote.
+
+    Raises:
+        VerificationError: It is not whole.
+    """
+    lines = text.split("\n")
+    if lines[_STANDING_LINES:] != ["end", ""]:
+        raise VerificationError(f"cannot read how far the swap is: {text[-80:]!r}")
+    recorded, phase, was_running, in_place, has_datadir, has_old, *_ = lines
+    return Standing(
+        recorded=recorded.strip(),
+        phase=phase.strip(),
+        was_running=was_running.strip(),
+        in_place=in_place,
+        has_datadir=has_datadir == YES,
+        has_old=has_old == YES,
     )
 
 
 def was_running(tools: Tools, plan: Plan) -> bool:
     """Return whether the recipient's earlier server ran when the run came to it."""
-    record = f"{plan.run_dir}/was-running"
-    if tools.recipient.run(["test", "-s", record], check=False).status != 0:
-        return False
-    return tools.recipient.read_file(record).strip() == b"yes"
+    return read_standing(tools, plan).was_running == YES
 
 
 def keep_drop_in(tools: Tools, plan: Plan) -> None:
@@ -440,15 +537,8 @@ def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
 
 def find_run_in_place(tools: Tools, plan: Plan) -> str:
     """Return the run that made the datadir in place; empty if none did."""
-    remote = tools.recipient
-    identity = read_identity(tools, places.mark_path(plan))
-    for run_id in remote.run(["ls", "-1", records.RUNS], check=False).text.split():
-        found = remote.run(
-            ["cat", "--", f"{records.RUNS}/{run_id}/{IDENTITY}"], check=False
-        ).text.strip()
-        if found and found == identity:
-            return run_id
-    return ""
+    words = [places.mark_path(plan), records.RUNS, IDENTITY]
+    return tools.recipient.run(["sh", "-c", FIND_RUN, "find-run", *words]).text.strip()
 
 
 def read_ranges(tools: Tools, run_id: str) -> dict[str, dict[str, int]] | None:
@@ -521,15 +611,14 @@ def _measure(remote: Remote, directory: str) -> int:
 
 
 def _gather(tools: Tools, plan: Plan) -> None:
-    if tools.recipient.run(["test", "-d", plan.new_datadir], check=False).status == 0:
-        tools.recipient.run(
-            ["sh", "-c", GATHER, "gather", plan.new_datadir, plan.staging_dir],
-            timeout_seconds=SERVER_SECONDS,
-        )
+    tools.recipient.run(
+        ["sh", "-c", GATHER, "gather", plan.new_datadir, plan.staging_dir],
+        timeout_seconds=SERVER_SECONDS,
+    )
 
 
 def _owner_and_mode(tools: Tools, plan: Plan) -> tuple[str, str]:
-    facts = hosts.read_host(tools.recipient, tools.config.host(plan.recipient))
+    facts = hosts.read_brief(tools.recipient, plan.datadir)
     owner = tools.config.host(plan.recipient).server.owner
     if facts.datadir_owner.startswith(f"{owner}:"):
         return facts.datadir_owner, facts.datadir_mode
@@ -579,3 +668,15 @@ def _started(facts: instances.InstanceFacts) -> StartedServer:
         keys_from=facts.variables.get("hashicorp_key_management_vault_url", ""),
         read_only=facts.is_on("read_only"),
     )
+
+
+def wants_event_scheduler(tools: Tools, plan: Plan) -> bool:
+    """Return what the recipient's own option files say, our drop-in left out."""
+    flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
+    command = [flavor.programs(host).print_defaults]
+    if host.server.options_file:
+        command.append(f"--defaults-file={host.server.options_file}")
+    text = tools.recipient.run([*command, *flavor.option_groups]).text
+    own = [line for line in text.split("\n") if line != "--event_scheduler=OFF"]
+    options = option_files.parse_print_defaults("\n".join(own))
+    return option_files.is_on(options.get("event_scheduler", flavor.default_event_scheduler))

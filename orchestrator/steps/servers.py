@@ -54,7 +54,8 @@ def start_again(tools: Tools, plan: Plan) -> bool:
     """Start the new server again if it does not run, as its options in place want it.
 
     A host that was restarted has lost the transition token, which lay on its tmpfs: nobody but the
-    run can start its server. Replication goes on if it had begun.
+    run can start its server. Replication goes on if it had begun, and only of a recipient that is to
+    replicate: another's is what its backup has brought along.
 
     Returns:
         Whether it had to be started.
@@ -74,7 +75,7 @@ def start_again(tools: Tools, plan: Plan) -> bool:
         service.give_environment(remote, host, tokens.ensure_transition_token(tools, plan))
     start_server(tools, plan, timeout_seconds=tools.seconds_left())
     dialect = flavors.dialect_of(plan)
-    if instances.read_replication(remote, host, dialect):
+    if plan.replicates and instances.read_replication(remote, host, dialect):
         sql.execute(remote, host, dialect.start_sql)
     return True
 

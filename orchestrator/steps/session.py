@@ -1,7 +1,7 @@
 """What a process holds while it works on a run: doors, the recipient lock, and what must live on.
 
 The recipient lock is taken before the first step that may change anything. From then on the
-recipient itself looks at it before every command of ours, and each step begins with a renewal. Its
+recipient itself looks at it before every command of ours, and each step begins with such a look. Its
 lease is renewed by a thread of its own, as are the orchestrator's token and the transition token;
 one more thread for each host renews the leases of the run's remote jobs there. So a step that waits
 for hours needs not think of them. When the lock is lost, the next look at the cancel flag ends the
@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import jobs, lock, log, numerals
+from orchestrator import jobs, key_uses, lock, log, numerals
 from orchestrator.errors import (
     LockHeldError,
     OrchestratorError,
@@ -26,22 +26,27 @@ from orchestrator.errors import (
     RemoteError,
     SecretError,
 )
-from orchestrator.remote import SshRemote
+from orchestrator.models import Plan, StoringPlan
+from orchestrator.remote import Doors
+from orchestrator.repository import names
 from orchestrator.steps import records, restore, servers
 from orchestrator.steps.registry import StepInfo, Tools
-from orchestrator.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator.config import Config
-    from orchestrator.models import Plan
+    from orchestrator.facts.look import Look
+    from orchestrator.models import RunPlan
     from orchestrator.remote import Remote
 
 TOKEN_SECONDS = 60
 """How often tokens are looked at."""
 JOB_SECONDS = 30.0
 """How often the leases of remote jobs are renewed, at the least."""
+RENEW_SECONDS = 2.0
+"""A step that begins within this of a renewal of the lock does not renew it again, which costs a sync."""
+_OLDER = "this journal is older than that end; use the one that the run ended with"
 JOIN_SECONDS = 30.0
 """Longest wait for the threads, of which one may hang at a host that is gone."""
 
@@ -52,20 +57,24 @@ class Session:
     Args:
         config: The configuration.
         plan: The run's plan.
+        doors: The doors to the hosts.
+        look: What this process has found out about them for this run.
     """
 
-    def __init__(self, config: Config, plan: Plan) -> None:
+    def __init__(
+        self, config: Config, plan: RunPlan, doors: Doors, look: Look | None = None
+    ) -> None:
         self._config = config
         self._plan = plan
-        self._vault = Vault.from_config(config.vault)
-        self._donor = SshRemote(plan.donor, config.host(plan.donor), config.ssh)
-        self._recipient = SshRemote(plan.recipient, config.host(plan.recipient), config.ssh)
-        self._upstream = (
-            SshRemote(plan.source, config.host(plan.source), config.ssh)
-            if plan.is_sibling
-            else None
-        )
+        self._look = look
+        self._vault = key_uses.open_vault(config, plan.run_id)
+        self._doors = doors
+        self._donor = doors.open(plan.donor)
+        self._recipient = doors.open(plan.recipient)
+        is_third = plan.source_host not in ("", plan.donor, plan.recipient)
+        self._upstream = doors.open(plan.source_host) if is_third else None
         self._fence = 0
+        self._renewed_at = 0.0
         self._lost: LockHeldError | None = None
         self._ended = threading.Event()
         self._keepers: tuple[threading.Thread, ...] = ()
@@ -89,7 +98,7 @@ class Session:
             raise self._lost
         if self._fence:
             # Not every step has something to do on the recipient, which would look at the lock.
-            self._renew_lock()
+            self._look_at_lock()
         elif info.needs_lock:
             self._take_lock(after_others=info.after_others)
 
@@ -108,11 +117,12 @@ class Session:
             fence=self._fence,
             check_cancelled=check,
             seconds_left=seconds_left,
+            look=self._look,
         )
 
-    def start_server(self, tools: Tools, plan: Plan) -> bool:
+    def start_server(self, tools: Tools, plan: RunPlan) -> bool:
         """Start the recipient's new server again; return whether it did not run."""
-        return servers.start_again(tools, plan)
+        return isinstance(plan, Plan) and servers.start_again(tools, plan)
 
     def need_unended(self) -> None:
         """Refuse to begin to cancel a run that has ended by another copy of its journal.
@@ -128,11 +138,12 @@ class Session:
         )
         try:
             self._check_not_ended()
-        except SecretError:
+        except (SecretError, RemoteError):
             return
         except PreconditionError:
             remembers = self._recipient.run(["test", "-d", self._plan.run_dir], check=False)
-            if remembers.status != 0 or restore.is_swapped(tools, self._plan):
+            has_swapped = isinstance(self._plan, Plan) and restore.is_swapped(tools, self._plan)
+            if remembers.status != 0 or has_swapped:
                 raise
 
     def end(self, status: str) -> None:
@@ -150,14 +161,17 @@ class Session:
         may_hold = self._fence or status in ("succeeded", "cancelled")
         try:
             if may_hold and status != "detached" and self._lost is None:
-                lock.release_lock(self._recipient, run=self._plan.run_id, holder=self._holder)
+                lock.release_lock(
+                    self._recipient,
+                    run=self._plan.run_id,
+                    holder=self._holder,
+                    base=self._plan.lock_dir,
+                )
         except (RemoteError, LockHeldError) as error:
             # Another process has it, or its lease runs out; what the run ended with matters more.
             log.get().info("notice", message=f"the lock was not released: {error.message}")
         finally:
-            for remote in (self._donor, self._recipient, self._upstream):
-                if remote is not None:
-                    remote.close()
+            self._doors.close()
 
     @property
     def _holder(self) -> str:
@@ -167,24 +181,29 @@ class Session:
         return f"{re.sub('[^A-Za-z0-9.-]', '-', socket.gethostname())[:100]}:{digest}"
 
     def _take_lock(self, *, after_others: bool) -> None:
-        run = self._plan.run_id
+        run, asked_at = self._plan.run_id, time.monotonic()
         fence = lock.take_lock(
             self._recipient,
             run=run,
             holder=self._holder,
             lease_seconds=self._config.clone.lock_lease_seconds,
+            base=self._plan.lock_dir,
         )
-        self._recipient.put_fence(lock.fence_command(run=run, fence=fence))
+        self._recipient.put_fence(
+            lock.fence_command(run=run, fence=fence, base=self._plan.lock_dir)
+        )
         try:
             if not after_others:
                 self._check_not_ended()
             self._check_overtaken(fence, after_others=after_others)
         except OrchestratorError:
             with contextlib.suppress(RemoteError, LockHeldError):
-                lock.release_lock(self._recipient, run=run, holder=self._holder)
+                lock.release_lock(
+                    self._recipient, run=run, holder=self._holder, base=self._plan.lock_dir
+                )
             self._recipient.put_fence(())
             raise
-        self._fence = fence
+        self._fence, self._renewed_at = fence, asked_at
         # A host that is gone must not hold up what is kept on the other one.
         self._keepers = (
             threading.Thread(target=self._keep, name="keeper", daemon=True),
@@ -210,7 +229,7 @@ class Session:
         first = numerals.parse_whole(
             self._recipient.read_file(record).decode("ascii", "replace").strip() or "0"
         )
-        state = lock.read_lock(self._recipient)
+        state = lock.read_lock(self._recipient, base=self._plan.lock_dir)
         overtaken = state.changed_by not in ("", self._plan.run_id)
         if overtaken and state.changed_fence > first and not after_others:
             raise PreconditionError(
@@ -227,17 +246,45 @@ class Session:
                 f"run {self._plan.run_id} has ended elsewhere: its transition key was destroyed "
                 f"at {metadata.custom.get('destroyed', '?')}",
                 host=self._plan.recipient,
-                hint="this journal is older than that end; use the one that the run ended with",
+                hint=_OLDER,
+            )
+        if isinstance(self._plan, StoringPlan) and self._is_stored_and_cleaned(self._plan):
+            raise PreconditionError(
+                f"run {self._plan.run_id} has ended elsewhere: {self._plan.set_dir} has its manifest",
+                host=self._plan.recipient,
+                hint=_OLDER,
             )
 
+    def _is_stored_and_cleaned(self, plan: StoringPlan) -> bool:
+        """Say whether a backup has come to its end: what it remembered is removed last."""
+        manifest = f"{plan.set_dir}/{names.MANIFEST}"
+        return (
+            self._recipient.run(["test", "-e", manifest], check=False).status == 0
+            and self._recipient.run(["test", "-d", plan.run_dir], check=False).status != 0
+        )
+
+    def _look_at_lock(self) -> None:
+        """Renew the lock, unless that was done just now: then see only that it is still ours.
+
+        Raises:
+            LockHeldError: It is not.
+        """
+        if time.monotonic() - self._renewed_at > RENEW_SECONDS:
+            self._renew_lock()
+        else:
+            self._recipient.run(["true"])  # which the fence lets through, or does not
+
     def _renew_lock(self) -> None:
+        asked_at = time.monotonic()
         lock.renew_lock(
             self._recipient,
             run=self._plan.run_id,
             holder=self._holder,
             fence=self._fence,
             lease_seconds=self._config.clone.lock_lease_seconds,
+            base=self._plan.lock_dir,
         )
+        self._renewed_at = asked_at
 
     def _keep(self) -> None:
         lease_seconds = self._config.clone.lock_lease_seconds
@@ -282,6 +329,19 @@ class Session:
                 log.get().info("token.renewed", accessor_of=name)
 
 
-def open_session(config: Config, plan: Plan) -> Session:
-    """Open a session; connections are made when they are first used."""
-    return Session(config, plan)
+def open_session(
+    config: Config, plan: RunPlan, *, doors: Doors | None = None, look: Look | None = None
+) -> Session:
+    """Open a session; connections are made when they are first used.
+
+    Args:
+        config: The configuration.
+        plan: The run's plan.
+        doors: Doors of this process to the hosts of the run that `look` is of.
+        look: What this process has found out about these.
+    """
+    # A run that ended without letting go of the recipient gets a session as well.
+    is_meant = look is not None and look.run_id == plan.run_id
+    if doors is None or not is_meant:
+        return Session(config, plan, Doors(config))
+    return Session(config, plan, doors, look)

@@ -16,12 +16,16 @@ from orchestrator.errors import (
 )
 from orchestrator.flavors import backup_sets
 from orchestrator.models import Check, Coordinates
-from orchestrator.steps import fan_out, stream_ends, stream_jobs, tool_keys
+from orchestrator.repository import store
+from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from orchestrator.flavors.interface import SetFiles
-    from orchestrator.models import Plan
+    from orchestrator.jobs import JobState
+    from orchestrator.models import CopyPlan, Plan, RestorePlan, RunPlan
 
 CONNECT_SECONDS = 60
 
@@ -70,15 +74,20 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
         plan.job_name(fan_out.RECEIVE, tools.attempt),
     )
     try:
-        if not _is_worth_attaching(tools, plan, send, receive):
-            _throw_away(tools, plan, send, receive)
+        if not is_worth_attaching(tools, plan, send, receive):
+            throw_away(tools, plan, send, receive)
             joins = fan_out.choose(tools, plan)
             stream_jobs.arm_receiver(tools, plan, receive)
             tool_keys.record_set(tools, plan)
             stream_jobs.make_credential(tools, plan)
             with stream_jobs.open_way(tools, plan) as address:
-                stream_jobs.start_sender(tools, plan, send, joins=joins, address=address)
-                _wait_for_connection(tools, plan, send, receive, reads=not joins)
+                before = (
+                    (fan_out.branch_stage(plan),)
+                    if joins
+                    else stream_jobs.make_reader(tools, plan, plan.run_dir)
+                )
+                stream_jobs.start_sender(tools, plan, send, before, address=address, joins=joins)
+                wait_for_connection(tools, plan, send, receive, reads=not joins)
         else:
             joins = not fan_out.is_alone(tools, plan)
             log.get().info("job.attached", job=send, host=plan.donor)
@@ -91,19 +100,14 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
         raise
     finally:
         tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
-    sent = jobs.wait_for_job(
-        tools.donor,
+    ends = _wait_for_ends(
+        tools,
+        plan,
         send,
-        deadline_seconds=min(tools.seconds_left(), tools.config.clone.stream_seconds),
-        stall_seconds=tools.config.clone.stall_seconds,
-        expected_bytes=plan.expected_stream_bytes or plan.expected_bytes,
-        fence=tools.fence,
-        check=tools.check_cancelled,
+        receive,
+        wait_for_reading=lambda: fan_out.wait_for_reading(tools, plan) if joins else None,
     )
-    read = fan_out.wait_for_reading(tools, plan) if joins else sent
-    received = stream_ends.wait_for_receiver(tools, receive, is_whole=sent.is_ok and read.is_ok)
     tool_keys.drop_carried_configs(tools, plan)
-    ends = stream_ends.Ends(read=read, sent=sent, received=received)
     stream_ends.check_stages(tools, plan, ends, joins=joins)
     return stream_ends.describe_stream(plan, ends)
 
@@ -126,60 +130,22 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
     Repeat:
         Looks again; a set that was found not whole sends the run back to the stream.
     """
-    mark = f"{plan.run_dir}/not-whole.{tools.attempt}"
-    if tools.recipient.run(["test", "-e", mark], check=False).status == 0:
-        raise InterruptedWorkError(
-            "the received backup set was not whole; it is streamed again", host=plan.recipient
-        )
+    refuse_judged(tools, plan, "the received backup set was not whole; it is streamed again")
     files = flavors.of(plan).set_files(plan.server_version)
     ends = stream_ends.read_ends(tools, plan)
-    words = jobs.read_job_stderr(tools.donor, stream_ends.reader_name(tools, plan), 0)
-    belied = flavors.of(plan).find_contradictions(words)
-    there = [
-        name
-        for name in (files.info, files.checkpoints, backup_sets.OPTIONS)
-        if tools.recipient.run(["test", "-s", f"{plan.staging_dir}/{name}"], check=False).status
-        == 0
-    ]
     checks = [
-        Check(
-            name="stream-exit-statuses",
-            ok=all(state.statuses and not any(state.statuses) for state in ends.states),
-            evidence=", ".join(
-                f"{where} {stream_ends.describe_statuses(state)}" for where, state in ends.named
-            ),
-        ),
-        Check(
-            name="backup-completed",
-            host=plan.donor,
-            ok=backup_sets.is_completed(words) and not belied,
-            evidence=belied[0]
-            if belied
-            else (words.strip().splitlines() or ["nothing written"])[-1][-120:],
-        ),
-        Check(
-            name="stream-bytes",
-            ok=ends.sent.bytes == ends.received.bytes == ends.read.bytes > 0,
-            evidence=f"sent {ends.sent.bytes}, received {ends.received.bytes}",
-        ),
-        Check(
-            name="closing-files",
-            host=plan.recipient,
-            ok=len(there) == 3,  # noqa: PLR2004 - all of the three
-            evidence=f"found {', '.join(there) or 'none'}",
-        ),
+        *judge_jobs(tools, plan, ends),
+        judge_closing_files(tools, plan),
     ]
-    checks += _compare_sets(tools, plan, files)
+    checks += compare_sets(tools, plan, files)
     checks += tool_keys.judge_set(tools, plan)
-    bad = [check for check in checks if not check.ok]
-    if bad:
-        tools.recipient.write_file(mark, "")
-        raise VerificationError(
-            f"the received backup set is not whole: {bad[0].name}, {bad[0].evidence}",
-            host=plan.recipient,
-            hint="`xbvault runs resume` streams it again; the recipient's data was not touched",
-            problems=[f"{check.name}: {check.evidence}" for check in bad],
-        )
+    need_whole(
+        tools,
+        plan,
+        checks,
+        what="the received backup set",
+        hint="`xbvault runs resume` streams it again; the recipient's data was not touched",
+    )
     coordinates = read_set_coordinates(tools, plan)
     return BackupSet(
         backup_id=plan.backup_id,
@@ -190,10 +156,43 @@ def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
             Check(
                 name="coordinates",
                 ok=True,
-                evidence=_describe_coordinates(plan, coordinates),
+                evidence=describe_coordinates(plan, coordinates),
             ),
         ),
     )
+
+
+def refuse_judged(tools: Tools, plan: RunPlan, again: str) -> None:
+    """Send a run back to its stream, whose set this attempt has found not whole before.
+
+    Raises:
+        InterruptedWorkError: So it was.
+    """
+    if tools.recipient.run(["test", "-e", _mark(tools, plan)], check=False).status == 0:
+        raise InterruptedWorkError(again, host=plan.recipient)
+
+
+def need_whole(
+    tools: Tools, plan: RunPlan, checks: Sequence[Check], *, what: str, hint: str
+) -> None:
+    """Refuse a set that is not whole, and note that for `refuse_judged`.
+
+    Raises:
+        VerificationError: A check does not hold; all findings are listed.
+    """
+    bad = [check for check in checks if not check.ok]
+    if bad:
+        tools.recipient.write_file(_mark(tools, plan), "")
+        raise VerificationError(
+            f"{what} is not whole: {bad[0].name}, {bad[0].evidence}",
+            host=plan.recipient,
+            hint=hint,
+            problems=[f"{check.name}: {check.evidence}" for check in bad],
+        )
+
+
+def _mark(tools: Tools, plan: RunPlan) -> str:
+    return f"{plan.run_dir}/not-whole.{tools.attempt}"
 
 
 def read_set_coordinates(tools: Tools, plan: Plan) -> Coordinates:
@@ -231,7 +230,65 @@ def _coordinates_copy(tools: Tools, plan: Plan) -> str:
     return f"{plan.run_dir}/{name}.{tools.attempt}"
 
 
-def _compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
+def judge_jobs(tools: Tools, plan: RunPlan, ends: stream_ends.Ends) -> tuple[Check, ...]:
+    """Judge a stream by its jobs: how their processes ended, their words, and what they counted."""
+    return (judge_statuses(ends), _judge_words(tools, plan), judge_counts(ends))
+
+
+def judge_statuses(ends: stream_ends.Ends) -> Check:
+    """Judge whether every process at both ends ended well."""
+    return Check(
+        name="stream-exit-statuses",
+        ok=all(state.statuses and not any(state.statuses) for state in ends.states),
+        evidence=", ".join(
+            f"{where} {stream_ends.describe_statuses(state)}" for where, state in ends.named
+        ),
+    )
+
+
+def judge_counts(ends: stream_ends.Ends) -> Check:
+    """Judge whether both ends counted the same."""
+    return Check(
+        name="stream-bytes",
+        ok=ends.sent.bytes == ends.received.bytes == ends.read.bytes > 0,
+        evidence=f"sent {ends.sent.bytes}, received {ends.received.bytes}",
+    )
+
+
+def _judge_words(tools: Tools, plan: RunPlan) -> Check:
+    """Judge whether the backup tool says that it completed, and nothing to the contrary."""
+    words = jobs.read_job_stderr(tools.donor, stream_ends.reader_name(tools, plan), 0)
+    belied = flavors.of(plan).find_contradictions(words)
+    return Check(
+        name="backup-completed",
+        host=plan.donor,
+        ok=backup_sets.is_completed(words) and not belied,
+        evidence=belied[0]
+        if belied
+        else (words.strip().splitlines() or ["nothing written"])[-1][-120:],
+    )
+
+
+def judge_closing_files(tools: Tools, plan: Plan) -> Check:
+    """Judge whether the files are there that the backup tool writes last."""
+    files = flavors.of(plan).set_files(plan.server_version)
+    wanted = (files.info, files.checkpoints, backup_sets.OPTIONS)
+    there = [
+        name
+        for name in wanted
+        if tools.recipient.run(["test", "-s", f"{plan.staging_dir}/{name}"], check=False).status
+        == 0
+    ]
+    return Check(
+        name="closing-files",
+        host=plan.recipient,
+        ok=len(there) == len(wanted),
+        evidence=f"found {', '.join(there) or 'none'}",
+    )
+
+
+def compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
+    """Judge the checkpoints of a received set."""
     result = tools.recipient.run(
         ["cat", "--", f"{plan.staging_dir}/{files.checkpoints}"], check=False
     )
@@ -259,7 +316,8 @@ def judge_checkpoints(text: str, prepared_types: tuple[str, ...]) -> tuple[bool,
     return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
 
-def _is_worth_attaching(tools: Tools, plan: Plan, send: str, receive: str) -> bool:
+def is_worth_attaching(tools: Tools, plan: RunPlan, send: str, receive: str) -> bool:
+    """Return whether the jobs of a stream go on or have ended well, at both ends."""
     if not fan_out.is_alone(tools, plan) and not fan_out.is_alive(tools, plan):
         return False
     sender = jobs.read_job(tools.donor, send)
@@ -269,9 +327,93 @@ def _is_worth_attaching(tools: Tools, plan: Plan, send: str, receive: str) -> bo
     return (sender.running or sender.ended) and (receiver.running or receiver.ended)
 
 
-def _throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
+def attach_or_begin(
+    tools: Tools, plan: RunPlan, begin: Callable[[str, str], None]
+) -> tuple[str, str]:
+    """Attach to the jobs of a stream that go on or have ended well; else begin it anew.
+
+    Args:
+        tools: The doors to both hosts.
+        plan: A run that streams alone.
+        begin: Begins it, with the names of the job that sends and of the one that receives.
+
+    Returns:
+        These names.
+    """
+    send = plan.job_name(fan_out.SEND, tools.attempt)
+    receive = plan.job_name(fan_out.RECEIVE, tools.attempt)
+    if is_worth_attaching(tools, plan, send, receive):
+        log.get().info("job.attached", job=send, host=plan.donor)
+    else:
+        begin(send, receive)
+    return send, receive
+
+
+def send_stored_set(tools: Tools, plan: CopyPlan | RestorePlan, folder: str) -> None:
+    """Begin to send the parts of a stored set as they are; its receiver is armed already.
+
+    Args:
+        tools: The doors to both hosts, and to Vault's SSH CA.
+        plan: The copy or restore.
+        folder: Of the set, on the host that sends.
+
+    Raises:
+        SecretError: Vault does not sign the credential.
+        CommandError: The receiver was not reached.
+    """
+    send = plan.job_name(fan_out.SEND, tools.attempt)
+    receive = plan.job_name(fan_out.RECEIVE, tools.attempt)
+    stream_jobs.make_credential(tools, plan)
+    with stream_jobs.open_way(tools, plan) as address:
+        argv = store.read_command(folder, last=plan.parts)
+        read = jobs.Stage(argv=argv, role=bottleneck.READ)
+        stream_jobs.start_sender(tools, plan, send, (read,), address=address)
+        wait_for_connection(tools, plan, send, receive, reads=False)
+
+
+def wait_for_stream(tools: Tools, plan: RunPlan, send: str, receive: str) -> stream_ends.Stream:
+    """Wait until the stream of a run that streams alone has ended, and return what came of it.
+
+    Raises:
+        CommandError: A process of the pipe failed, or the stream stalled.
+        SecretError: The backup tool got no keys.
+    """
+    ends = _wait_for_ends(tools, plan, send, receive, wait_for_reading=lambda: None)
+    stream_ends.check_stages(tools, plan, ends, joins=False)
+    return stream_ends.describe_stream(plan, ends)
+
+
+def _wait_for_ends(
+    tools: Tools,
+    plan: RunPlan,
+    send: str,
+    receive: str,
+    *,
+    wait_for_reading: Callable[[], JobState | None],
+) -> stream_ends.Ends:
+    sent = jobs.wait_for_job(
+        tools.donor,
+        send,
+        deadline_seconds=min(tools.seconds_left(), tools.config.clone.stream_seconds),
+        stall_seconds=tools.config.clone.stall_seconds,
+        expected_bytes=plan.expected_stream_bytes or plan.expected_bytes,
+        fence=tools.fence,
+        check=tools.check_cancelled,
+    )
+    read = wait_for_reading() or sent
+    received = stream_ends.wait_for_receiver(tools, receive, is_whole=sent.is_ok and read.is_ok)
+    return stream_ends.Ends(read=read, sent=sent, received=received)
+
+
+def remove_jobs(tools: Tools, send: str, receive: str) -> None:
+    """Remove the jobs of a stream that is not worth attaching to."""
     for remote, name in ((tools.donor, send), (tools.recipient, receive)):
         jobs.remove_job(remote, name, fence=tools.fence)
+
+
+def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
+    """Remove what a stream that is not worth attaching to has left."""
+    remove_jobs(tools, send, receive)
     tools.recipient.run(["rm", "-rf", "--", plan.staging_dir], timeout_seconds=600)
     tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
 
@@ -292,12 +434,14 @@ def _begin_reading(tools: Tools, plan: Plan) -> None:
         time.sleep(0.1)
 
 
-def _has_spoken(tools: Tools, plan: Plan, reader: str) -> bool:
+def _has_spoken(tools: Tools, plan: RunPlan, reader: str) -> bool:
     """Return whether the backup tool has read the options that we gave it; then it speaks."""
     return not flavors.of(plan).carries_keys or bool(jobs.read_job_stderr(tools.donor, reader, 0))
 
 
-def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str, *, reads: bool) -> None:
+def wait_for_connection(
+    tools: Tools, plan: RunPlan, send: str, receive: str, *, reads: bool
+) -> None:
     """Wait until the recipient takes the stream, so that the credential can be removed.
 
     Args:
@@ -325,7 +469,8 @@ def _wait_for_connection(tools: Tools, plan: Plan, send: str, receive: str, *, r
     )
 
 
-def _describe_coordinates(plan: Plan, coordinates: Coordinates) -> str:
+def describe_coordinates(plan: RunPlan, coordinates: Coordinates) -> str:
+    """Return coordinates for a reader."""
     at = f"{coordinates.file}:{coordinates.position}" if coordinates.file else ""
-    whose = f"of {plan.source}" if plan.is_sibling else ""
+    whose = f"of {plan.source_host}" if plan.is_sibling else ""
     return " ".join(filter(None, (at, coordinates.gtid, whose)))

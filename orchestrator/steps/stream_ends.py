@@ -7,13 +7,13 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, jobs, wire
-from orchestrator.errors import CommandError
-from orchestrator.steps import bottleneck, fan_out, outcomes, tokens
+from orchestrator import jobs, wire
+from orchestrator.errors import CommandError, VerificationError
+from orchestrator.steps import bottleneck, fan_out, outcomes, stream_jobs, tokens
 
 if TYPE_CHECKING:
     from orchestrator.jobs import JobState
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
     from orchestrator.steps.registry import Tools
 
 RECEIVER_SECONDS = 120
@@ -22,6 +22,8 @@ BROKEN_SECONDS = 5.0
 """The same, of a stream that broke."""
 AGAIN = "`xbvault runs resume` streams again; the recipient's data was not touched"
 _BROKEN_PIPE = 128 + signal.SIGPIPE
+_ANOTHER_PART = 65
+"""What looks at the parts of a set ends with when one of them is not the one that was stored."""
 _NO_CONNECTION = 255
 """What ssh ends with when it has no connection, or lost it."""
 
@@ -76,14 +78,14 @@ class Stream:
     connection: jobs.Connection | None = None
 
 
-def reader_name(tools: Tools, plan: Plan) -> str:
+def reader_name(tools: Tools, plan: RunPlan) -> str:
     """Return the job, on the donor, whose first stage is the backup tool."""
     if fan_out.is_alone(tools, plan):
         return plan.job_name(fan_out.SEND, tools.attempt)
     return fan_out.job_name(plan)
 
 
-def read_ends(tools: Tools, plan: Plan) -> Ends:
+def read_ends(tools: Tools, plan: RunPlan) -> Ends:
     """Return the jobs of the stream of this attempt, as they are found."""
     send = plan.job_name(fan_out.SEND, tools.attempt)
     reader = reader_name(tools, plan)
@@ -122,7 +124,7 @@ def describe_statuses(state: JobState) -> str:
     return " ".join(str(status) for status in state.statuses) or "none"
 
 
-def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
+def check_stages(tools: Tools, plan: RunPlan, found: Ends, *, joins: bool) -> None:
     """Raise if a process of the pipe failed, naming the one that failed first.
 
     When one part of a pipe breaks down, all others fail as well: what writes into it by SIGPIPE, what
@@ -130,6 +132,7 @@ def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
 
     Raises:
         SecretError: It is the backup tool, for want of its keys.
+        VerificationError: A part of a stored set is not the one that its manifest names.
         CommandError: With that process's last words.
     """
     send, receive = (
@@ -146,10 +149,9 @@ def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
             host=plan.recipient,
             hint=f"`xbvault runs resume {plan.run_id}` streams to it alone",
         )
-    backup_tool, stream_tool = flavors.of(plan).own.backup, flavors.of(plan).own.stream
-    zstd = [wire.ZSTD] if wire.compress_command(plan.compress) else []
-    readers, receivers = [backup_tool, *zstd], [*zstd, stream_tool]
-    reader, buffers = (fan_out.job_name(plan), [fan_out.BUFFER]) if joins else (send, readers)
+    readers, receivers = stream_jobs.list_tools(plan)
+    backup_tool = readers[0]
+    reader, buffers = (fan_out.job_name(plan), (fan_out.BUFFER,)) if joins else (send, readers)
     ends = (
         *((tools.donor, reader, found.read, stage, tool) for stage, tool in enumerate(readers)),
         *(
@@ -161,12 +163,19 @@ def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
     )
     for remote, name, state, stage, tool in ends:
         status = state.statuses[stage] if stage < len(state.statuses) else 0
-        writes_on = tool not in (stream_tool, "ssh", fan_out.BUFFER)
+        writes_on = tool not in (receivers[-1], "ssh", fan_out.BUFFER)
         if status == 0 or (writes_on and status == _BROKEN_PIPE):
             continue
         if name == receive and sent.statuses[len(buffers) :] == (_NO_CONNECTION,):
             continue  # its input ended with the connection
         words = jobs.read_job_stderr(remote, name, stage)
+        if tool == stream_jobs.CHECKER and status == _ANOTHER_PART:
+            raise VerificationError(
+                words.strip().rpartition("\n")[2].removeprefix("xbvault parts: "),
+                host=plan.donor,
+                hint="put that part right from a copy of the set, then `xbvault runs resume`; or "
+                f"`xbvault runs cancel {plan.run_id}`, and restore another set",
+            )
         if writes_on and "Broken pipe" in words:
             continue
         if tool == backup_tool and (
@@ -192,14 +201,15 @@ def check_stages(tools: Tools, plan: Plan, found: Ends, *, joins: bool) -> None:
     )
 
 
-def describe_stream(plan: Plan, ends: Ends) -> Stream:
+def describe_stream(plan: RunPlan, ends: Ends) -> Stream:
     """Return what came of a stream, from its jobs on both ends.
 
     Args:
         plan: The clone.
         ends: The jobs.
     """
-    own, sent = flavors.of(plan).own, ends.sent
+    sent = ends.sent
+    readers, receivers = stream_jobs.list_tools(plan)
     seconds, connection = ends.read.seconds, sent.connection
     if connection is not None:  # a branch stands before the reading begins
         connection = dataclasses.replace(connection, seconds=min(connection.seconds, seconds))
@@ -212,11 +222,12 @@ def describe_stream(plan: Plan, ends: Ends) -> Stream:
             **ends.received.cpu_seconds,
         },
         programs={
-            bottleneck.READ: own.backup,
+            bottleneck.READ: readers[0],
             bottleneck.COMPRESS: wire.ZSTD,
+            bottleneck.SEAL: stream_jobs.SEALER,
             bottleneck.ENCRYPT: "ssh",
             bottleneck.DECOMPRESS: wire.ZSTD,
-            bottleneck.WRITE: own.stream,
+            bottleneck.WRITE: receivers[-1],
         },
         threads=plan.parallel,
         looks=sent.looks,
@@ -236,7 +247,7 @@ def describe_stream(plan: Plan, ends: Ends) -> Stream:
     )
 
 
-def describe_way(plan: Plan) -> str:
+def describe_way(plan: RunPlan) -> str:
     """Return where to look when a stream does not get from the donor to the recipient."""
     if plan.relay:
         return (

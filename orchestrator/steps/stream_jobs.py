@@ -6,21 +6,40 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, jobs, wire
+from orchestrator.models import BackupPlan, CopyPlan, RestorePlan
 from orchestrator.remote import LOOPBACK
-from orchestrator.steps import bottleneck, fan_out, places, tool_keys
+from orchestrator.repository import store
+from orchestrator.steps import bottleneck, places, records, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan, StoringPlan
     from orchestrator.steps.registry import Tools
 
 CREDENTIAL_SECONDS = 120
 """Checked at login only, so a short life suits a long stream."""
 
 
-def arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
-    """Make the job that takes the stream, for the receiver to start."""
+INFORMATION = "information"
+"""Folder of a backup's run on the donor, with the backup tool's own words on the set."""
+SEALER, SPLITTER = "age", "split"
+"""Programs by which a stored backup is encrypted on the donor, and cut into parts."""
+READER, CHECKER = "cat", "sha256sum"
+"""Programs by which a stored backup is read, and by which its recipient looks at each part."""
+
+
+def arm_receiver(
+    tools: Tools, plan: Plan, receive: str, before: tuple[jobs.Stage, ...] = ()
+) -> None:
+    """Make the job that takes the stream, for the receiver to start.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The clone or restore.
+        receive: Its name.
+        before: What the stream goes through before it is what the backup tool wrote.
+    """
     flavor = flavors.of(plan)
     places.make_vaults(tools, plan)
     tools.recipient.run(
@@ -31,27 +50,42 @@ def arm_receiver(tools: Tools, plan: Plan, receive: str) -> None:
         parallel=plan.parallel,
         staging_dir=plan.staging_dir,
     )
+    stages = tuple(
+        jobs.Stage(argv=argv, role=role)
+        for argv, role in zip(receive_commands(plan, extract), _receive_roles(plan), strict=True)
+    )
+    _arm(tools, plan, receive, (*before, *stages))
+
+
+def arm_store(tools: Tools, plan: StoringPlan, receive: str) -> None:
+    """Make the folder of a backup set, and the job that stores the stream in it.
+
+    Raises:
+        PreconditionError: The repository is not there.
+        CommandError: The folder cannot be made.
+    """
+    tools.recipient.run(["install", "-d", "-m", "0700", records.RUNS, plan.run_dir])
+    store.make_folder(tools.recipient, plan.set_dir)
+    argv = store.write_command(plan.set_dir, part_bytes=plan.part_bytes, ledger=plan.ledger)
+    _arm(tools, plan, receive, (jobs.Stage(argv=argv, role=bottleneck.WRITE),))
+
+
+def _arm(tools: Tools, plan: RunPlan, receive: str, stages: tuple[jobs.Stage, ...]) -> None:
     jobs.arm_job(
         tools.recipient,
         jobs.JobSpec(
             name=receive,
-            stages=tuple(
-                jobs.Stage(argv=argv, role=role)
-                for argv, role in zip(
-                    receive_commands(plan, extract),
-                    _receive_roles(plan),
-                    strict=True,
-                )
-            ),
+            stages=stages,
             count_after=jobs.COUNT_INPUT,
             fence=tools.fence,
             lease_seconds=tools.config.clone.job_lease_seconds,
+            lock_dir=plan.lock_dir,
         ),
     )
     tools.recipient.write_file(f"{plan.run_dir}/receive", f"{receive}\n")
 
 
-def make_credential(tools: Tools, plan: Plan) -> None:
+def make_credential(tools: Tools, plan: RunPlan) -> None:
     """Make a key pair on the donor's tmpfs, and have Vault sign it for this recipient alone."""
     key = f"{plan.secret_dir}/id"
     tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
@@ -71,7 +105,7 @@ def make_credential(tools: Tools, plan: Plan) -> None:
 
 
 @contextlib.contextmanager
-def open_way(tools: Tools, plan: Plan) -> Iterator[tuple[str, int]]:
+def open_way(tools: Tools, plan: RunPlan) -> Iterator[tuple[str, int]]:
     """Yield the address and port that the donor connects to for the recipient.
 
     A way through this machine begins on the donor's loopback. It may be left once the stream goes
@@ -83,25 +117,31 @@ def open_way(tools: Tools, plan: Plan) -> Iterator[tuple[str, int]]:
             through another.
     """
     if not plan.relay:
-        yield tools.config.host(plan.recipient).find_stream_address(plan.recipient)
+        yield tools.config.door(plan.recipient).find_stream_address(plan.recipient)
         return
     with tools.donor.open_relay(tools.recipient.find_address()) as relay:
         yield LOOPBACK, relay.port
 
 
 def start_sender(
-    tools: Tools, plan: Plan, send: str, *, joins: bool, address: tuple[str, int]
+    tools: Tools,
+    plan: RunPlan,
+    send: str,
+    before: tuple[jobs.Stage, ...],
+    *,
+    address: tuple[str, int],
+    joins: bool = False,
 ) -> None:
     """Start the job that sends to the recipient.
 
     Args:
         tools: The door to the donor.
-        plan: The clone.
+        plan: The run.
         send: Its name.
-        joins: Whether it gets the stream from the job that reads the donor for several.
+        before: What gives it the stream, a pipe's stage each.
         address: Where the donor connects to, and the port.
+        joins: Whether it gets the stream from the job that reads the donor for several.
     """
-    before = (fan_out.branch_stage(plan),) if joins else make_reader(tools, plan, plan.run_dir)
     jobs.start_job(
         tools.donor,
         jobs.JobSpec(
@@ -123,17 +163,22 @@ def start_sender(
     )
 
 
-def make_reader(tools: Tools, plan: Plan, folder: str) -> tuple[jobs.Stage, ...]:
+def make_reader(tools: Tools, plan: RunPlan, folder: str) -> tuple[jobs.Stage, ...]:
     """Return what reads the donor, a pipe's stage each, once what it needs is there.
 
     Args:
         tools: The door to the donor.
-        plan: The clone.
+        plan: The clone or backup.
         folder: Of the donor, in which the backup tool may work; it lives as long as the reading.
     """
     donor = tools.config.host(plan.donor)
-    tmp_dir = f"{folder}/scratch"
-    tools.donor.run(["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", folder, tmp_dir])
+    tmp_dir, extra_dir = f"{folder}/scratch", ""
+    seal: tuple[str, ...] = ()
+    if isinstance(plan, BackupPlan):
+        extra_dir = f"{folder}/{INFORMATION}"
+        seal = seal_command(records.need_age_recipient(tools, plan))
+    wanted = filter(None, (folder, tmp_dir, extra_dir))
+    tools.donor.run(["install", "-d", "-m", "0700", records.RUNS, *wanted])
     flavor = flavors.of(plan)
     backup = flavor.backup_command(
         flavor.programs(donor),
@@ -143,15 +188,18 @@ def make_reader(tools: Tools, plan: Plan, folder: str) -> tuple[jobs.Stage, ...]
         defaults_file=donor.server.defaults_file,
         options_file=tool_keys.write_backup_options(tools, plan),
         slave_info=plan.is_sibling,
+        extra_dir=extra_dir,
     )
-    made, *compressed = read_commands(plan, backup)
+    made, *others = read_commands(plan, backup, seal)
+    roles = [bottleneck.COMPRESS] * bool(wire.compress_command(plan.compress))
+    roles += [bottleneck.SEAL] * bool(seal)
     return (
         jobs.Stage(argv=made, environment_file=donor.vault_env_file, role=bottleneck.READ),
-        *(jobs.Stage(argv=argv, role=bottleneck.COMPRESS) for argv in compressed),
+        *(jobs.Stage(argv=argv, role=role) for argv, role in zip(others, roles, strict=True)),
     )
 
 
-def _send_command(tools: Tools, plan: Plan, address: tuple[str, int]) -> tuple[str, ...]:
+def _send_command(tools: Tools, plan: RunPlan, address: tuple[str, int]) -> tuple[str, ...]:
     where, port = address
     options = {
         "HostKeyAlias": plan.recipient.lower(),
@@ -179,17 +227,46 @@ def _send_command(tools: Tools, plan: Plan, address: tuple[str, int]) -> tuple[s
         "-p",
         str(port),
         "-l",
-        tools.config.host(plan.recipient).receive_user,
+        tools.config.door(plan.recipient).receive_user,
         "--",
         where,
         plan.run_id,
     )
 
 
-def read_commands(plan: Plan, backup: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def read_commands(
+    plan: RunPlan, backup: tuple[str, ...], seal: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], ...]:
     """Return what runs on the donor before the bytes are counted, a pipe's stage each."""
-    stages = (backup, wire.compress_command(plan.compress))
+    stages = (backup, wire.compress_command(plan.compress), seal)
     return tuple((*(wire.POLITE if plan.nice else ()), *argv) for argv in stages if argv)
+
+
+def seal_command(recipient: str) -> tuple[str, ...]:
+    """Return the command that encrypts a stream to a public key, so that Vault alone can open it."""
+    return (SEALER, "--encrypt", "--recipient", recipient)
+
+
+def unseal_command(identity_file: str) -> tuple[str, ...]:
+    """Return the command that undoes `seal_command`.
+
+    Args:
+        identity_file: File on tmpfs with the identity from Vault.
+    """
+    return (SEALER, "--decrypt", "--identity", identity_file)
+
+
+def list_tools(plan: RunPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of the programs at both ends of a stream: before the count, and after it."""
+    own = flavors.of(plan).own
+    zstd = (wire.ZSTD,) if wire.compress_command(plan.compress) else ()
+    if isinstance(plan, BackupPlan):
+        return (own.backup, *zstd, SEALER), (SPLITTER,)
+    if isinstance(plan, CopyPlan):
+        return (READER,), (SPLITTER,)
+    if isinstance(plan, RestorePlan):
+        return (READER,), (CHECKER, SEALER, *zstd, own.stream)
+    return (own.backup, *zstd), (*zstd, own.stream)
 
 
 def receive_commands(plan: Plan, extract: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

@@ -19,7 +19,7 @@ from orchestrator.steps import outcomes, records
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
@@ -74,7 +74,7 @@ def check_own_token(tools: Tools, plan: Plan) -> None:
 
 
 def explain_missing_keys(
-    tools: Tools, plan: Plan, host: str, *, status: int, words: str
+    tools: Tools, plan: RunPlan, host: str, *, status: int, words: str
 ) -> SecretError | None:
     """Return why a tool got no keys from Vault; None if it did not fail on that.
 

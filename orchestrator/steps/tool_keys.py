@@ -11,27 +11,28 @@ import json
 import posixpath
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, sql
+from orchestrator import flavors, keys, numerals, sql
 from orchestrator.errors import VerificationError
-from orchestrator.facts import hosts
+from orchestrator.facts import hosts, instances
 from orchestrator.flavors import (
     backup_sets,
     mysql_commands,
     mysql_files,
+    mysql_keyrings,
     mysql_output,
     mysql_sets,
 )
 from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
-from orchestrator.models import Check
+from orchestrator.models import CLONE, BackupPlan, Check, RestorePlan
 from orchestrator.steps import key_names, keyrings, records, tool_failures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from orchestrator.config import Config
-    from orchestrator.models import Coordinates, Plan, Secret
+    from orchestrator.models import Coordinates, Plan, RunPlan, Secret
     from orchestrator.remote import Remote
     from orchestrator.steps.registry import Tools
 
@@ -39,6 +40,11 @@ BACKUP_OPTIONS = "backup.cnf"
 PREPARE_OPTIONS = "prepare.cnf"
 RESTORE_OPTIONS = "restore.cnf"
 """Names of the option files, in `Plan.secret_dir`."""
+DONOR_KEYS = "donor-keys"
+"""File in the run's folder: by what the master keys of a set's donor are known."""
+_MOST_KEYS = 100_000
+TABLESPACES = "tablespaces.json"
+"""File of a stored set that lists the encrypted tablespaces that it must hold."""
 
 LIST_ABSENT = """\
 cd -- "$1"
@@ -59,7 +65,7 @@ class KeysFile:
     count: int
 
 
-def write_backup_options(tools: Tools, plan: Plan) -> str:
+def write_backup_options(tools: Tools, plan: RunPlan) -> str:
     """Write the options of the backup tool on the donor; return the file, empty if it needs none.
 
     Raises:
@@ -78,7 +84,7 @@ def write_backup_options(tools: Tools, plan: Plan) -> str:
 
 
 def make_backup_options(
-    config: Config, plan: Plan, *, datadir: str, transition_key: Secret | None
+    config: Config, plan: RunPlan, *, datadir: str, transition_key: Secret | None
 ) -> Secret:
     """Return the option file of the backup tool on the donor.
 
@@ -110,7 +116,7 @@ def write_prepare_options(tools: Tools, plan: Plan) -> str:
         text = mysql_commands.prepare_options(staging_dir=plan.staging_dir, transition_key=None)
         return keyrings.write_option_file(tools.recipient, plan, PREPARE_OPTIONS, text)
     key = records.read_transition_key(tools, plan)
-    found = tools.recipient.read_file(_fingerprint_path(tools, plan)).decode("ascii", "replace")
+    found = tools.recipient.read_file(fingerprint_path(tools, plan)).decode("ascii", "replace")
     if found.strip() != keys.fingerprint(key):
         raise VerificationError(
             f"the transition key at {tools.config.vault.mount}/{plan.key_path} is not the one that "
@@ -139,13 +145,15 @@ def write_restore_options(tools: Tools, plan: Plan) -> str:
     # Before the token is written down, for it would stay there if Vault did not answer.
     transition_key = records.read_transition_key(tools, plan) if plan.has_keyring else None
     keyrings.prepare_target(tools, plan)
+    set_options = _read_set_options(tools, plan)
+    _record_donor_keys(tools, plan, set_options)
     text = make_restore_options(
         tools.config,
         plan,
         tool_version=hosts.read_host(
             tools.recipient, tools.config.host(plan.recipient)
         ).tool_version,
-        set_options=_read_set_options(tools, plan),
+        set_options=set_options,
         transition_key=transition_key,
     )
     return keyrings.write_option_file(tools.recipient, plan, RESTORE_OPTIONS, text)
@@ -179,7 +187,7 @@ def make_restore_options(
     )
 
 
-def remove_options(remote: Remote, plan: Plan) -> None:
+def remove_options(remote: Remote, plan: RunPlan) -> None:
     """Remove the option files of a host."""
     remote.run(["rm", "-rf", "--", plan.secret_dir])
 
@@ -241,16 +249,18 @@ def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
     return KeysFile(path=path, count=found.tablespaces)
 
 
-def record_set(tools: Tools, plan: Plan) -> None:
+def record_set(tools: Tools, plan: RunPlan) -> None:
     """Write down, before the stream, which encrypted tablespaces the set must hold.
 
     Beside them stands the fingerprint of the transition key that seals it.
     """
-    if not flavors.tool_carries_keys(plan):
+    if not plan.has_keyring or (flavors.needs_transition_mount(plan) and plan.form == CLONE):
         return
-    tools.recipient.write_file(_list_path(tools, plan), json.dumps(_read_files(tools, plan)))
+    tools.recipient.write_file(list_path(tools, plan), json.dumps(_read_files(tools, plan)))
+    if isinstance(plan, BackupPlan):
+        return  # a stored set outlives this host's folder; the key's own record has its fingerprint
     key = records.read_transition_key(tools, plan)
-    tools.recipient.write_file(_fingerprint_path(tools, plan), keys.fingerprint(key))
+    tools.recipient.write_file(fingerprint_path(tools, plan), keys.fingerprint(key))
 
 
 def drop_carried_configs(tools: Tools, plan: Plan) -> None:
@@ -274,9 +284,9 @@ def judge_set(tools: Tools, plan: Plan) -> list[Check]:
         count, problem = read_keys_file(tools, plan).count, ""
     except VerificationError as error:
         count, problem = 0, error.message
-    files = parse_files(tools.recipient.read_file(_list_path(tools, plan)))
+    files = parse_files(tools.recipient.read_file(list_path(tools, plan)))
     absent = _list_absent(tools, plan, files)
-    if absent:
+    if absent and not isinstance(plan, RestorePlan):
         still = _read_files(tools, plan)  # what was dropped meanwhile need not be there
         absent = [name for name in absent if still.get(name) == files[name]]
     return [
@@ -317,20 +327,16 @@ def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
     statement = MySQLDialect(plan.server_version).keys_sql
     checks = []
     if statement:
-        theirs, ours = (
-            {unhex(row["key_id"]) for row in sql.query(remote, tools.config.host(name), statement)}
-            for remote, name in ((tools.donor, plan.donor), (tools.recipient, plan.recipient))
+        ours = _read_key_ids(tools, tools.recipient, statement)
+        theirs = (
+            _recall_donor_keys(tools, plan)
+            if isinstance(plan, RestorePlan)
+            else _read_key_ids(tools, tools.donor, statement)
         )
-        shared = sorted(theirs & ours)
         checks.append(
-            Check(
-                name="keys-not-shared",
-                host=plan.recipient,
-                ok=bool(ours) and not shared,
-                evidence=f"held by both: {describe_names(shared)}"
-                if shared
-                else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
-            )
+            _judge_own_new(tools, plan, ours, theirs)
+            if isinstance(plan, RestorePlan) and plan.is_homecoming
+            else _judge_names(plan, ours, theirs)
         )
     if KeyringKind(plan.keyring).uses_vault and plan.donor_mount:
         host = tools.config.host(plan.recipient)
@@ -350,7 +356,81 @@ def judge_separation(tools: Tools, plan: Plan) -> list[Check]:
     return checks
 
 
-def _read_files(tools: Tools, plan: Plan) -> dict[str, str]:
+def _judge_names(plan: Plan, ours: set[str], theirs: set[str]) -> Check:
+    """Judge whether no name of a key is held by both servers."""
+    shared = sorted(theirs & ours)
+    return Check(
+        name="keys-not-shared",
+        host=plan.recipient,
+        ok=bool(ours) and not shared,
+        evidence=f"held by both: {describe_names(shared)}"
+        if shared
+        else f"{len(ours)} keys, none of them one of the donor's {len(theirs)}",
+    )
+
+
+def _judge_own_new(tools: Tools, plan: Plan, ours: set[str], theirs: set[str]) -> Check:
+    """Judge whether a host that gets back a set of its own has a new master key.
+
+    Its keyring still holds the set's keys, which are its own earlier ones. Vault's names tell which
+    key the run made; a file's do not, so there it is some master key that the set's server did not
+    have. Keys of another kind, such as those of binary logs, open no tablespace.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The restore.
+        ours: Names of the keys that the server holds.
+        theirs: Names of the master keys that it had when the set was made.
+    """
+    made = {name for name in ours if name.startswith(mysql_keyrings.master_key_id(""))}
+    if KeyringKind(plan.keyring).uses_vault:
+        new = key_names.need_names(tools, plan.run_id).new
+        made = {name for name in made if mysql_keyrings.stored_name(name) in new}
+    fresh = sorted(made - theirs)
+    return Check(
+        name="keys-not-shared",
+        host=plan.recipient,
+        ok=bool(fresh),
+        evidence=(
+            f"not one of the {len(theirs)} master keys of the set: {describe_names(fresh)}"
+            if fresh
+            else f"no master key but those that {plan.recipient} had when the set was made"
+        )
+        + f"; its {len(ours & theirs)} earlier ones were not judged: the set was made of "
+        f"{plan.recipient} itself",
+    )
+
+
+def _read_key_ids(tools: Tools, remote: Remote, statement: str) -> set[str]:
+    """Return the names of the keys that a host's server holds."""
+    rows = sql.query(remote, tools.config.host(remote.name), statement)
+    return {unhex(row["key_id"]) for row in rows}
+
+
+def _record_donor_keys(tools: Tools, plan: Plan, set_options: Mapping[str, str]) -> None:
+    """Write down what the donor's master keys were called, where it may not be there to be asked."""
+    uuid, number = set_options.get("server_uuid", ""), set_options.get("master_key_id", "")
+    if isinstance(plan, RestorePlan) and uuid and numerals.is_whole(number):
+        tools.recipient.write_file(f"{plan.run_dir}/{DONOR_KEYS}", f"{uuid} {number}\n")
+
+
+def _recall_donor_keys(tools: Tools, plan: RestorePlan) -> set[str]:
+    """Return the names of the master keys that the donor of a set had; none where it did not say.
+
+    A server names its master keys after itself, and numbers them.
+    """
+    path = f"{plan.run_dir}/{DONOR_KEYS}"
+    if tools.recipient.run(["test", "-s", path], check=False).status != 0:
+        return set()
+    uuid, _, number = tools.recipient.read_file(path).decode("ascii", "replace").partition(" ")
+    newest = min(numerals.parse_whole(number.strip()), _MOST_KEYS)
+    return {mysql_keyrings.master_key_id(f"{uuid}-{each}") for each in range(1, newest + 1)}
+
+
+def _read_files(tools: Tools, plan: RunPlan) -> dict[str, str]:
+    if not flavors.of(plan).carries_keys:
+        host, dialect = tools.config.host(plan.donor), flavors.dialect_of(plan)
+        return {space.name: "" for space in instances.read_tablespaces(tools.donor, host, dialect)}
     statement = MySQLDialect(plan.server_version).encrypted_files_sql
     rows = sql.query(tools.donor, tools.config.host(plan.donor), statement, timeout_seconds=300)
     return {unhex(row["name"]): posixpath.normpath(unhex(row["path"])) for row in rows}
@@ -410,9 +490,13 @@ def _read_set_options(tools: Tools, plan: Plan) -> dict[str, str]:
     return mysql_sets.parse_set_options(content.decode("utf-8", "replace"))
 
 
-def _list_path(tools: Tools, plan: Plan) -> str:
+def list_path(tools: Tools, plan: RunPlan) -> str:
+    """Return the file that lists the encrypted tablespaces of this attempt's set."""
+    if isinstance(plan, BackupPlan):
+        return f"{plan.set_dir}/{TABLESPACES}"
     return f"{plan.run_dir}/tablespaces.{tools.attempt}.json"
 
 
-def _fingerprint_path(tools: Tools, plan: Plan) -> str:
+def fingerprint_path(tools: Tools, plan: RunPlan) -> str:
+    """Return the file with the fingerprint of the key that this attempt's set is sealed under."""
     return f"{plan.run_dir}/key-fingerprint.{tools.attempt}"

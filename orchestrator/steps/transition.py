@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 from orchestrator import bundle, flavors, keys, log
 from orchestrator.errors import PreconditionError, SecretError, VerificationError
-from orchestrator.models import KeyVersions, Secret
+from orchestrator.models import BACKUP, CLONE, COPIES, BackupPlan, KeyVersions, Plan, Secret
 from orchestrator.steps import records, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
 
 KeyTable = dict[str, dict[int, Secret]]
 
+BUNDLE = "key-bundle.json"
+"""The sealed key bundle, in the folder of a stored set."""
 VALUE = "data"
 """The field in which the key plugin looks for a key."""
 NEW_VERSIONS = 2
@@ -119,8 +121,8 @@ def create_transition_key(tools: Tools, plan: Plan) -> TransitionKey:
     return TransitionKey(path=f"{mount}/{plan.key_path}", fingerprint=fingerprint)
 
 
-@step("seal-key-bundle", role="recipient", repeat=Repeat.SAFE)
-def seal_key_bundle(tools: Tools, plan: Plan) -> SealedBundle:
+@step("seal-key-bundle", role="recipient", repeat=Repeat.SAFE, forms=(CLONE, BACKUP))
+def seal_key_bundle(tools: Tools, plan: RunPlan) -> SealedBundle:
     """Read every version of the donor's keys once, and seal them under the transition key.
 
     It comes after the stream has ended: with keys read before, a rotation during the stream would
@@ -143,7 +145,9 @@ def seal_key_bundle(tools: Tools, plan: Plan) -> SealedBundle:
     """
     path = bundle_path(tools, plan)
     transition_key = records.read_transition_key(tools, plan)
-    if flavors.tool_carries_keys(plan):
+    if isinstance(plan, BackupPlan) and not flavors.needs_transition_mount(plan):
+        return SealedBundle(path="", key_ids=0, versions=0)  # the stream has them, if there are any
+    if isinstance(plan, Plan) and flavors.tool_carries_keys(plan):
         carried = tool_keys.read_keys_file(tools, plan)
         return SealedBundle(path=carried.path, key_ids=carried.count, versions=carried.count)
     if not flavors.needs_transition_mount(plan):
@@ -167,7 +171,7 @@ def seal_key_bundle(tools: Tools, plan: Plan) -> SealedBundle:
     )
 
 
-@step("create-transition-mount", role="recipient", repeat=Repeat.SAFE)
+@step("create-transition-mount", role="recipient", repeat=Repeat.SAFE, forms=COPIES)
 def create_transition_mount(tools: Tools, plan: Plan) -> TransitionMount:
     """Fill the transition mount from the bundle, and give both mounts two new key versions.
 
@@ -248,12 +252,14 @@ def _share_transition_key(tools: Tools, plan: Plan, record: dict[str, str]) -> N
         records.update_record(tools, plan, {**record, "fingerprint": keys.fingerprint(key)})
 
 
-def bundle_path(tools: Tools, plan: Plan) -> str:
+def bundle_path(tools: Tools, plan: RunPlan) -> str:
     """Return where the bundle of this attempt lies on the recipient."""
+    if isinstance(plan, BackupPlan):
+        return f"{plan.set_dir}/{BUNDLE}"
     return f"{plan.run_dir}/keys.{tools.attempt}.bundle"
 
 
-def open_key_bundle(tools: Tools, plan: Plan) -> KeyTable:
+def open_key_bundle(tools: Tools, plan: RunPlan) -> KeyTable:
     """Open the bundle with the transition key, fetched from Vault again.
 
     Raises:
@@ -263,7 +269,7 @@ def open_key_bundle(tools: Tools, plan: Plan) -> KeyTable:
     return bundle.open_bundle(sealed, records.read_transition_key(tools, plan), plan.backup_id)
 
 
-def _read_donor_keys(tools: Tools, plan: Plan) -> KeyTable:
+def _read_donor_keys(tools: Tools, plan: RunPlan) -> KeyTable:
     table: KeyTable = {}
     for key_id in tools.vault.list_secrets(plan.donor_mount):
         metadata = tools.vault.read_metadata(plan.donor_mount, key_id)

@@ -9,6 +9,7 @@ from orchestrator import flavors, service
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.facts import hosts, instances
 from orchestrator.flavors.interface import account_name
+from orchestrator.models import COPIES, STORING
 from orchestrator.steps import (
     cleanup,
     fan_out,
@@ -22,7 +23,7 @@ from orchestrator.steps import (
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import Plan
+    from orchestrator.models import Plan, RunPlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class DroppedAccount:
     user: str
 
 
-@step("check-latest-swap", role="recipient", repeat=Repeat.SAFE, after_others=True)
+@step("check-latest-swap", role="recipient", repeat=Repeat.SAFE, after_others=True, forms=COPIES)
 def check_latest_swap(tools: Tools, plan: Plan) -> SwapState:
     """See that the earlier datadir can be put back, before anything is changed.
 
@@ -86,8 +87,14 @@ def check_latest_swap(tools: Tools, plan: Plan) -> SwapState:
     return _read_swap(tools, plan)
 
 
-@step("stop-remote-jobs", role="both", repeat=Repeat.SAFE, after_others=True)
-def stop_remote_jobs(tools: Tools, plan: Plan) -> cleanup.Removed:
+@step(
+    "stop-remote-jobs",
+    role="both",
+    repeat=Repeat.SAFE,
+    after_others=True,
+    forms=(*COPIES, *STORING),
+)
+def stop_remote_jobs(tools: Tools, plan: RunPlan) -> cleanup.Removed:
     """Stop every remote job of the run, on both hosts.
 
     A run whose process was killed while it stood ready for a common stream says here that it is out.
@@ -117,6 +124,7 @@ def stop_remote_jobs(tools: Tools, plan: Plan) -> cleanup.Removed:
     repeat=Repeat.SAFE,
     deadline_seconds=7200,
     after_others=True,
+    forms=COPIES,
 )
 def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     """Give the recipient its earlier datadir, option file and server back.
@@ -164,7 +172,9 @@ def restore_datadir(tools: Tools, plan: Plan) -> RestoredDatadir:
     )
 
 
-@step("drop-replication-account", role="source", repeat=Repeat.SAFE, after_others=True)
+@step(
+    "drop-replication-account", role="source", repeat=Repeat.SAFE, after_others=True, forms=COPIES
+)
 def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     """Drop the account that the run created on the source, and its password in Vault.
 
@@ -181,7 +191,7 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     Repeat:
         What is gone is no error.
     """
-    if replication.read_account(tools, plan) is None:
+    if not plan.replicates or replication.read_account(tools, plan) is None:
         return DroppedAccount(user="")
     user = account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)

@@ -19,18 +19,19 @@ from orchestrator.flavors.quoting import (
     quote_name,
     quote_plain,
 )
-from orchestrator.models import Check, Secret
+from orchestrator.models import COPIES, Check, RestorePlan, Secret
 from orchestrator.steps import encryption, records, replication, tool_keys, transition
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from orchestrator.config import HostConfig
     from orchestrator.facts.instances import Table, Tablespace
     from orchestrator.flavors.interface import Dialect
     from orchestrator.models import Plan
     from orchestrator.remote import Remote
+    from orchestrator.vault import Vault
 
 POLL_SECONDS = 0.25
 LOOKS = 20
@@ -68,6 +69,7 @@ class VerifiedReplication:
     repeat=Repeat.SAFE,
     deadline_seconds=86400,
     needs_server=True,
+    forms=COPIES,
 )
 def verify_encryption(tools: Tools, plan: Plan) -> Findings:
     """Open every table, and see that every encrypted tablespace is under the new keys.
@@ -99,7 +101,7 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
             else f"cannot be opened: {describe_names(closed)}",
         )
     ]
-    theirs = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor), dialect)
+    theirs = _list_encrypted(tools, plan)
     spaces, missing = _read_unencrypted(tools, plan, theirs)
     checks.append(
         Check(
@@ -136,7 +138,12 @@ def verify_encryption(tools: Tools, plan: Plan) -> Findings:
 
 
 @step(
-    "verify-replication", role="both", repeat=Repeat.SAFE, deadline_seconds=86400, needs_server=True
+    "verify-replication",
+    role="both",
+    repeat=Repeat.SAFE,
+    deadline_seconds=86400,
+    needs_server=True,
+    forms=COPIES,
 )
 def verify_replication(tools: Tools, plan: Plan) -> VerifiedReplication:
     """See that replication runs, advances, is encrypted, and has caught up.
@@ -204,11 +211,14 @@ def _find_account(tools: Tools, plan: Plan) -> str:
     return "" if arrived == "0" else "the account made after the backup"
 
 
-@step("verify-key-separation", role="recipient", repeat=Repeat.SAFE, needs_server=True)
+@step(
+    "verify-key-separation", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=COPIES
+)
 def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     """See that the recipient cannot read the donor's keys, and holds none of them.
 
-    The donor's keys are taken from the bundle; its mount is not read again.
+    The donor's keys are taken from the bundle; its mount is not read again. A set that goes back to
+    the host it was made of has that host's own earlier keys: then only what the run made is compared.
 
     Args:
         tools: The doors to Vault and to the recipient.
@@ -231,6 +241,49 @@ def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     token = tools.recipient.read_secret(host.vault_env_file, "VAULT_TOKEN")
     as_host = tools.vault.with_token(token)
     theirs = transition.open_key_bundle(tools, plan)
+    values = {value for versions in theirs.values() for value in versions.values()}
+    checks = [*_judge_donor_mount(plan, as_host), _judge_values(tools, plan, values)]
+    return Findings(checks=_all_good(plan, checks))
+
+
+def _judge_values(tools: Tools, plan: Plan, values: set[Secret]) -> Check:
+    """Judge whether no key in the recipient's own mount is one of the donor's.
+
+    Args:
+        tools: The door to Vault.
+        plan: The clone.
+        values: The donor's keys.
+    """
+    earlier = _list_earlier(tools, plan)
+    shared = _shared_versions(tools, plan, values, earlier)
+    evidence = f"no value of {plan.own_mount} is one of the donor's"
+    if shared:
+        evidence = f"in both mounts: {', '.join(shared)}"
+    if earlier and shared:
+        evidence = f"made by this run in {plan.own_mount}, and in the set: {', '.join(shared)}"
+    elif earlier:
+        kept = ", ".join(f"key {key_id} up to version {last}" for key_id, last in earlier.items())
+        evidence = (
+            f"no value that this run made in {plan.own_mount} is one of the set's; not compared: "
+            f"{kept}, for the set was made of {plan.recipient} itself"
+        )
+    return Check(name="keys-not-shared", host=plan.recipient, ok=not shared, evidence=evidence)
+
+
+def _list_earlier(tools: Tools, plan: Plan) -> dict[str, int]:
+    """Return, by key id, the newest version from before the run that may be one of the donor's.
+
+    Only a host that gets back a set of its own has any: the set's keys are its earlier ones.
+    """
+    if not isinstance(plan, RestorePlan) or not plan.is_homecoming:
+        return {}
+    return {v.key_id: v.own for v in records.need_transition(tools, plan).versions}
+
+
+def _judge_donor_mount(plan: Plan, as_host: Vault) -> Iterator[Check]:
+    """Judge whether a recipient's token is refused on the donor's mount, if that is known."""
+    if not plan.donor_mount:
+        return
     refused = True
     try:
         as_host.read_secret(plan.donor_mount, "1")
@@ -238,45 +291,45 @@ def verify_key_separation(tools: Tools, plan: Plan) -> Findings:
     except SecretError as error:
         if error.transient:
             raise
-    values = {value for versions in theirs.values() for value in versions.values()}
-    shared = _shared_versions(tools, plan, values)
-    checks = [
-        Check(
-            name="donor-mount-refused",
-            host=plan.recipient,
-            ok=refused,
-            evidence=f"the recipient's token is {'refused' if refused else 'accepted'} on "
-            f"{plan.donor_mount}",
-        ),
-        Check(
-            name="keys-not-shared",
-            host=plan.recipient,
-            ok=not shared,
-            evidence=f"no value of {plan.own_mount} is one of the donor's"
-            if not shared
-            else f"in both mounts: {', '.join(shared)}",
-        ),
-    ]
-    return Findings(checks=_all_good(plan, checks))
+    yield Check(
+        name="donor-mount-refused",
+        host=plan.recipient,
+        ok=refused,
+        evidence=f"the recipient's token is {'refused' if refused else 'accepted'} on "
+        f"{plan.donor_mount}",
+    )
+
+
+def _list_encrypted(tools: Tools, plan: Plan) -> frozenset[str]:
+    """Return the names of the tablespaces that are encrypted on the donor, or were in its backup."""
+    if isinstance(plan, RestorePlan):
+        if not plan.has_keyring:
+            return frozenset()
+        return frozenset(
+            tool_keys.parse_files(tools.recipient.read_file(tool_keys.list_path(tools, plan)))
+        )
+    dialect = flavors.dialect_of(plan)
+    found = instances.read_tablespaces(tools.donor, tools.config.host(plan.donor), dialect)
+    return frozenset(space.name for space in found)
 
 
 def find_unencrypted(
-    theirs: Iterable[Tablespace], ours: Iterable[Tablespace], present: frozenset[str]
+    theirs: Iterable[str], ours: Iterable[Tablespace], present: frozenset[str]
 ) -> list[str]:
     """Return the tablespaces that are encrypted on the donor, and are here but not encrypted.
 
     Args:
-        theirs: The donor's encrypted ones.
+        theirs: Names of the donor's encrypted ones.
         ours: The recipient's encrypted ones.
         present: Names of all that the recipient has; what the donor has made since the backup may
             not have arrived yet.
     """
-    lost = {space.name for space in theirs} - {space.name for space in ours}
+    lost = set(theirs) - {space.name for space in ours}
     return sorted((lost & present) - {"innodb_temporary"})
 
 
 def _read_unencrypted(
-    tools: Tools, plan: Plan, theirs: tuple[Tablespace, ...]
+    tools: Tools, plan: Plan, theirs: frozenset[str]
 ) -> tuple[tuple[Tablespace, ...], list[str]]:
     """Return the recipient's encrypted tablespaces, and which of the donor's lost their encryption.
 
@@ -285,7 +338,7 @@ def _read_unencrypted(
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     dialect = flavors.dialect_of(plan)
-    missing = {space.name for space in theirs}
+    missing = set(theirs)
     for _ in range(LOOKS):
         spaces = instances.read_tablespaces(remote, host, dialect)
         present = instances.read_tablespace_names(remote, host, dialect)
@@ -347,13 +400,23 @@ def list_unopened(tables: tuple[Table, ...], status: int, stderr: str) -> list[s
     return bad
 
 
-def _shared_versions(tools: Tools, plan: Plan, values: set[Secret]) -> list[str]:
+def _shared_versions(
+    tools: Tools, plan: Plan, values: set[Secret], earlier: Mapping[str, int]
+) -> list[str]:
+    """Return the live versions in the recipient's own mount that are among some values.
+
+    Args:
+        tools: The door to Vault.
+        plan: The clone.
+        values: The donor's keys.
+        earlier: By key id, up to which version none is looked at.
+    """
     shared = []
     for key_id in tools.vault.list_secrets(plan.own_mount):
         metadata = tools.vault.read_metadata(plan.own_mount, key_id)
         versions = metadata.versions.items() if metadata else ()
         for number, version in versions:
-            if version.destroyed or version.deleted:
+            if version.destroyed or version.deleted or number <= earlier.get(key_id, 0):
                 continue
             found = tools.vault.read_secret(plan.own_mount, key_id, version=number)
             if found and found.get(transition.VALUE) in values:

@@ -16,6 +16,8 @@ from orchestrator.vault.token_files import environment_token, read_token_file
 from orchestrator.vault.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.config import VaultConfig
     from orchestrator.models import Secret
 
@@ -30,19 +32,27 @@ class Vault(Server, Mounts, Secrets, Tokens, SshEngine, Policies):
         namespace: Vault namespace; empty: the root.
         timeout_seconds: Longest wait for one answer.
         token_origin: Where the token comes from, for a reader who must put another there.
+        witness: Called with number and path of each request that gave a secret out.
 
     Raises:
         ConfigError: The address is no URL, or there is no such CA file.
     """
 
     @classmethod
-    def from_config(cls, config: VaultConfig, *, token: Secret | None = None) -> Self:
+    def from_config(
+        cls,
+        config: VaultConfig,
+        *,
+        token: Secret | None = None,
+        witness: Callable[[str, str], None] | None = None,
+    ) -> Self:
         """Return a connection as the configuration and the environment say.
 
         Args:
             config: The ``[vault]`` table; what it leaves out comes from VAULT_ADDR,
                 VAULT_CACERT, VAULT_NAMESPACE, VAULT_TOKEN and ``~/.vault-token``.
             token: A token to use instead, such as an administrator's.
+            witness: Called with number and path of each request that gave a secret out.
 
         Raises:
             ConfigError: No address, no token, or a file is missing.
@@ -66,4 +76,5 @@ class Vault(Server, Mounts, Secrets, Tokens, SshEngine, Policies):
             ca_file=str(expand_path(ca_file)) if ca_file else "",
             namespace=config.namespace or os.environ.get("VAULT_NAMESPACE", ""),
             token_origin=origin,
+            witness=witness,
         )

@@ -19,7 +19,7 @@ from orchestrator.vault.errors import FAILURES, make_error, says, translate, was
 from orchestrator.vault.token_files import check_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from orchestrator.models import Secret
     from orchestrator.vault.answers import Answer
@@ -38,6 +38,7 @@ class Connection:
         namespace: Vault namespace; empty: the root.
         timeout_seconds: Longest wait for one answer.
         token_origin: Where the token comes from, for a reader who must put another there.
+        witness: Called with number and path of each request that gave a secret out.
 
     Raises:
         ConfigError: The address is no URL, the namespace can be none, or there is no such CA file.
@@ -52,6 +53,7 @@ class Connection:
         namespace: str = "",
         timeout_seconds: float = 10,
         token_origin: str = "",
+        witness: Callable[[str, str], None] | None = None,
     ) -> None:
         if not is_url(address):
             raise ConfigError(
@@ -67,6 +69,7 @@ class Connection:
         self.namespace = namespace
         self._timeout_seconds = timeout_seconds
         self._token_origin = token_origin
+        self._witness = witness
         self._session = requests.Session()
         self._session.verify = ca_file or True
         self._use(token)

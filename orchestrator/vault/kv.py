@@ -80,6 +80,8 @@ class Secrets(Connection):
         part = take_part(answer, "data") if answer else {}
         if part.get("data") is None:
             return None
+        if self._witness and answer:
+            self._witness(take_text(answer, "request_id"), f"{mount}/data/{path}")
         texts = {
             name: value if isinstance(value, str) else json.dumps(value)
             for name, value in take_table(part, "data").items()

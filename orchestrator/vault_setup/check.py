@@ -45,8 +45,8 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
     ssh = config.vault.ssh_mount
     checks.append(_tell("vault-ssh-ca", functools.partial(_ask_ssh_ca, vault, ssh)))
     token_roles, ssh_roles = desired.token_roles(config), desired.ssh_roles(config)
-    for host in config.hosts:
-        name = vault_rights.transition_role(host)
+    for door in config.doors:
+        name = vault_rights.transition_role(door)
         if name in token_roles:
             ask = functools.partial(
                 _ask_role,
@@ -54,15 +54,15 @@ def check_setup(vault: Vault, config: Config) -> tuple[Check, ...]:
                 token_roles[name],
                 functools.partial(vault.read_token_role, name),
             )
-            checks.append(_tell("vault-token-role", ask, host))
-        name = vault_rights.receive_role(host)
+            checks.append(_tell("vault-token-role", ask, door))
+        name = vault_rights.receive_role(door)
         ask = functools.partial(
             _ask_role,
             f"{ssh}/roles/{name}",
             ssh_roles[name],
             functools.partial(vault.read_ssh_role, ssh, name),
         )
-        checks.append(_tell("vault-ssh-role", ask, host))
+        checks.append(_tell("vault-ssh-role", ask, door))
     return tuple(checks)
 
 

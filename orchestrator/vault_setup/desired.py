@@ -1,4 +1,4 @@
-"""What Vault must hold for the hosts of the configuration, beside its policies: the roles."""
+"""What Vault must hold for the hosts and repositories of the configuration, beside its policies: the roles."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _token_role(policy: str, period_seconds: int) -> dict[str, Any]:
 
 def ssh_roles(config: Config) -> dict[str, dict[str, Any]]:
     """Return the settings of every SSH role by its name; each signs its one principal."""
-    return {receive_role(host): _ssh_role(receive_role(host)) for host in config.hosts}
+    return {receive_role(door): _ssh_role(receive_role(door)) for door in config.doors}
 
 
 def _ssh_role(principal: str) -> dict[str, Any]:

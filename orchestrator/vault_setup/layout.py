@@ -42,12 +42,11 @@ def check_config(config: Config) -> None:
             if f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/"):
                 problems.append(f"{key}: {path!r} and {other_key} {other!r} lie inside each other")
     names: dict[str, str] = {}
-    for name in config.hosts:
-        twin = names.setdefault(name.lower(), name)
-        if twin != name:
-            problems.append(
-                f"hosts.{name}: differs from hosts.{twin} in case only, as policies do not"
-            )
+    for name in config.doors:
+        table = "repositories" if name in config.repositories else "hosts"
+        twin = names.setdefault(name.lower(), f"{table}.{name}")
+        if twin != f"{table}.{name}":
+            problems.append(f"{table}.{name}: differs from {twin} in case only, as policies do not")
     if problems:
         raise ConfigError(
             "the configuration does not fit into one Vault",

@@ -20,15 +20,28 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
+    "backup",
+    "backups copy",
+    "backups expire",
+    "backups list",
+    "backups show",
+    "backups verify",
     "clone",
     "config check",
     "config example",
+    "drill",
     "explain",
     "hosts check",
     "hosts receiver",
+    "keys audit",
+    "keys list",
+    "keys revoke",
+    "metrics",
+    "notices test",
     "playbook check",
     "playbook list",
     "playbook show",
+    "restore",
     "runs cancel",
     "runs forget",
     "runs list",
@@ -36,10 +49,24 @@ EXPECTED = {
     "runs show",
     "runs undo",
     "runs watch",
+    "schedule backup",
+    "schedule expire",
     "vault check",
     "vault init",
 }
-CHANGES = {"clone", "runs cancel", "runs undo", "runs forget", "vault init"}
+CHANGES = {
+    "drill",
+    "backup",
+    "backups copy",
+    "backups expire",
+    "clone",
+    "keys revoke",
+    "restore",
+    "runs cancel",
+    "runs undo",
+    "runs forget",
+    "vault init",
+}
 """Commands that change something which a person would want to be asked about."""
 NO_DOCUMENT = {"config example", "hosts receiver"}
 """They print TOML and a script, which are documents already."""
@@ -134,8 +161,11 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
 HEAVY = (
     "dbos",
     "fabric",
+    "apprise",
     "hvac",
+    "jinja2",
     "paramiko",
+    "prometheus_client",
     "pydantic",
     "rich",
     "sqlalchemy",

@@ -15,12 +15,24 @@ import compatibility
 import golden
 import pytest
 
-from orchestrator import config, errors, jobs, models, playbook, steps, summary, vault_setup
+from orchestrator import (
+    config,
+    errors,
+    jobs,
+    metrics,
+    models,
+    playbook,
+    schedule,
+    steps,
+    summary,
+    vault_setup,
+)
 from orchestrator.cli import view
 from orchestrator.cli.main import app
 from orchestrator.durable import StepRecord
 from orchestrator.privileges import database, sudo
 from orchestrator.steps import bottleneck, stream_ends
+from orchestrator.steps.drill import RecoveryPoint
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -178,6 +190,17 @@ def test_the_page_of_documents_has_every_key() -> None:
     empty = summary.build_empty_document()
     more = ["progress", "steps", "parts"]
     assert list_keys(sections["Of a run"]) == [*empty, *more]
+    assert list_keys(sections["Of a backup"]) == [*summary.build_empty_backup_document()]
+    assert list_keys(sections["Of a restore"]) == [*summary.build_empty_restore_document()]
+    drill = sections["Of a drill"].partition("The phases are")
+    assert list_keys(drill[0]) == [*summary.build_empty_drill_document()]
+    assert re.findall(r"`([a-z -]+)`", drill[2].partition("\n")[0]) == [*summary.PHASES]
+    told_of_point = {
+        key
+        for row in re.findall(r"^\| (`.+?) \|", drill[2], re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", row)
+    }
+    assert told_of_point == {field.name for field in dataclasses.fields(RecoveryPoint)}
     transfer = stream_ends.Stream(bytes=1, seconds=1.0)
     step = StepRecord(
         index=0, name="stream-backup", status="succeeded", result=models.as_json(transfer)
@@ -204,6 +227,46 @@ def test_the_page_of_documents_has_every_bottleneck_and_number() -> None:
     assert shown == told | {"bytes", "expected_bytes", "bytes_per_second", *view.LEFT}
 
 
+def test_the_page_of_documents_has_those_of_schedules_metrics_and_notices() -> None:
+    """One line a key, in the order of the documents."""
+    page = read_page("reference/documents.md")
+    section = page.partition("\n## Of schedules, metrics and notices\n")[2].partition("\n## ")[0]
+    assert list_keys(section) == [
+        *("name", "command", "user", "calendar", "units", "cron", "notes", "error"),
+        *("status", "files", "samples", "error"),
+        *("status", "sent", "failed", "error"),
+    ]
+
+
+def test_the_page_of_metrics_has_every_metric_and_no_other() -> None:
+    """With its labels and its meaning, in the order of the files."""
+    rows = re.findall(
+        r"^\| `(xbvault_\w+)` \| (.*?) \| (.+) \|$", read_page("reference/metrics.md"), re.MULTILINE
+    )
+    shown = [(title, tuple(re.findall(r"`(\w+)`", labels)), told) for title, labels, told in rows]
+    assert shown == [(metric.name, metric.labels, metric.meaning) for metric in metrics.METRICS]
+
+
+def test_metrics_that_pages_name_are_there() -> None:
+    """A rule that somebody copies from a page looks at a metric that there is."""
+    known = {metric.name for metric in metrics.METRICS}
+    for page, text in TEXTS.items():
+        assert (
+            set(re.findall(r"\bxbvault_(?:backup|restore|stored|repository)_\w+", text)) <= known
+        ), page
+
+
+def test_the_page_of_schedules_shows_what_is_taken() -> None:
+    """Its shorthands are those of the code, and its examples schedules."""
+    page = read_page("reference/schedules.md")
+    for word, meaning in schedule.SHORTHANDS.items():
+        assert f"| `{word}` | `{meaning}` |" in page
+    examples = re.findall(r"^\| `(.+?)` \|", page.partition("| example |")[2], re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        assert schedule.parse_calendar(example).cron
+
+
 def list_keys(section: str) -> list[str]:
     """Return the keys that the tables of a section explain."""
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
@@ -212,13 +275,14 @@ def list_keys(section: str) -> list[str]:
 def read_tables() -> Iterator[tuple[str, type[pydantic.BaseModel]]]:
     """Yield every table of the configuration with its model."""
     for word, field in config.Config.model_fields.items():
-        if word != "hosts":
+        if word not in ("hosts", "repositories"):
             yield word, typing.cast("Any", field.annotation)
     yield "hosts.NAME", config.HostConfig
     yield "hosts.NAME.server", config.ServerConfig
     yield "hosts.NAME.service", config.ServiceConfig
     yield "hosts.NAME.programs", config.ProgramsConfig
     yield "hosts.NAME.keyring", config.KeyringConfig
+    yield "repositories.NAME", config.RepositoryConfig
 
 
 @pytest.mark.parametrize(("table", "model"), list(read_tables()), ids=str)
@@ -412,9 +476,11 @@ def read_steps() -> Iterator[tuple[str, str, str, str, str]]:
     """Yield playbook, step, role, repeat and summary of every step of every playbook."""
     steps.load()
     for found in playbook.list_playbooks():
+        names = [entry.use for entry in found.steps]
         for entry in (*found.steps, *found.cleanup):
             info = REGISTRY[entry.use]
-            back = f" to `{info.back_to}`" if info.back_to else ""
+            back_to = info.find_back_to(names)
+            back = f" to `{back_to}`" if back_to else ""
             repeat = f"{info.repeat.value}{back}"
             yield found.name, entry.use, entry.on, repeat, info.summary
 

@@ -84,7 +84,7 @@ SHOWN_ONLY: set[str] = {
     "remote/commands.py:cut_tail",
     "remote/commands.py:pick_line",
     "steps/outcomes.py:describe_end",
-    "steps/stream.py:verify_backup_set",
+    "steps/stream.py:_judge_words",
     "steps/stream_ends.py:check_stages",
     "vault_setup/difference.py:_compare_policy",
 }

@@ -32,6 +32,9 @@ DOORS = {
     "dbos": {"durable"},
     "sqlalchemy": set(),
     "pickle": set(),
+    "pyrage": {"keys"},
+    "apprise": {"notices"},
+    "prometheus_client": {"metrics"},
 }
 """Libraries, and the rooms that may import them."""
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")

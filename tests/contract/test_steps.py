@@ -165,13 +165,19 @@ def test_steps_that_go_back_find_where_to(book: playbook.Playbook) -> None:
         names = [line.use for line in part]
         for index, name in enumerate(names):
             if STEPS[name].repeat is Repeat.BACK:
-                assert STEPS[name].back_to in names[:index]
+                assert STEPS[name].find_back_to(names[:index])
 
 
 def test_a_step_goes_back() -> None:
-    """The rule above is about something: a step of the clone goes back to the stream."""
+    """The rule above is about something: some steps go back to a stream."""
     backs = {info.name: info.back_to for info in STEPS.values() if info.repeat is Repeat.BACK}
-    assert backs == dict.fromkeys(("verify-backup-set", "prepare-backup-set"), "stream-backup")
+    assert backs == {
+        "verify-backup-set": ("stream-backup",),
+        "prepare-backup-set": ("stream-backup", "fetch-backup-set"),
+        "verify-stored-set": ("store-backup",),
+        "verify-fetched-set": ("fetch-backup-set",),
+        "verify-copied-set": ("copy-stored-set",),
+    }
 
 
 def test_every_step_is_used_and_every_used_step_is_there() -> None:

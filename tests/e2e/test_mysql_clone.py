@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import kills
 import pytest
+from clone_lab import CLONE_CHECKS
 from lab import model
 from leak_scanner import Hit, Known, Recorder, scan, trees_of
 from mysql_lab import (
@@ -43,8 +44,6 @@ from replicas import (
 from vault_root import VaultRoot
 from warm_cli import WarmCli, warm_cli
 
-from orchestrator import summary
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -58,7 +57,7 @@ pytestmark = [
 RECORDS = "xbvault"
 OF_MARIADB = {"tablespaces-own-key", "server-on-own-mount", "donor-mount-refused"}
 """Checks of what MySQL with a keyring in a file does not have."""
-CHECKS = [name for name in summary.CHECKS if name not in OF_MARIADB]
+CHECKS = [name for name in CLONE_CHECKS if name not in OF_MARIADB]
 CALLS = "/var/log/mysql/calls-of-the-tool"
 OPTION_FILE = re.compile(
     r"/run/xbvault/[^/]+/(?:\.xbvault\.\w+|backup\.cnf|prepare\.cnf|restore\.cnf)"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import kills
 import pytest
 import stream_filter
+from clone_lab import CLONE_CHECKS
 from mysql_lab import (
     KEYRING,
     knobs,
@@ -40,8 +41,6 @@ from replicas import (
 )
 from vault_root import VaultRoot
 from warm_cli import WarmCli, warm_cli
-
-from orchestrator import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -514,7 +513,7 @@ def test_a_donor_without_encryption_is_cloned(lab: CloneLab, cli: WarmCli) -> No
     """Where nothing is encrypted a clone succeeds, and says that there was nothing."""
     answer = call(cli, *FROM_PLAIN)
     assert answer.status == 0, answer.talk
-    wanted = [name for name in summary.CHECKS if name not in OF_KEYS]
+    wanted = [name for name in CLONE_CHECKS if name not in OF_KEYS]
     assert [check["name"] for check in answer.document["checks"]] == wanted
     assert all(check["ok"] for check in answer.document["checks"])
     evidence = {check["name"]: check["evidence"] for check in answer.document["checks"]}

@@ -158,7 +158,7 @@ DEFECTS = [
         changes=(
             (
                 "steps/stream.py",
-                "        if not _is_worth_attaching(tools, plan, send, receive):\n",
+                "        if not is_worth_attaching(tools, plan, send, receive):\n",
                 "        if True:\n",
             ),
         ),

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clone_lab import CloneLab
+    from ways import Ways
 
 DONOR = "master"
 RECIPIENT = "replica"
 TRANSITION = "xbvault-transition"
+LOCK_DIR = "/var/lib/xbvault"
 OWN_FOLDERS = {
     "var/lib/xbvault",
     "var/lib/xbvault/jobs",
@@ -45,10 +47,10 @@ WHERE table_type IN ('BASE TABLE', 'SEQUENCE')
   AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
 """
 _DIGESTS = f"""
-{OURS.flavor} -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
-    sum=$({OURS.dump} "$schema" "$table" </dev/null |
-        sed 's/{OURS.unsaved}//' | sha256sum)
-    printf '%s\\t%s\\t%s\\n' "$schema" "$table" "$sum"
+%(flavor)s -N --batch --raw -e "{_TABLES}" | while IFS='\t' read -r schema table; do
+    sum=$(%(dump)s "$schema" "$table" </dev/null |
+        sed 's/%(unsaved)s//' | sha256sum)
+    printf '%%s\\t%%s\\t%%s\\n' "$schema" "$table" "$sum"
 done
 """
 _SERVERS = f"""
@@ -101,7 +103,7 @@ class Before:
 
 def note(lab: CloneLab, recipient: str = RECIPIENT) -> Before:
     """Note what a run must not change."""
-    datadir = _root(lab, recipient) / "var/lib/mysql"
+    datadir = find_root(lab, recipient) / "var/lib/mysql"
     mount = _own_mount(lab, recipient)
     return Before(
         recipient=recipient,
@@ -111,7 +113,7 @@ def note(lab: CloneLab, recipient: str = RECIPIENT) -> Before:
         donor_accounts=frozenset(_read_accounts(lab, DONOR)),
         datadir_inode=datadir.stat().st_ino,
         datadir_files=frozenset(_list_tables(datadir)),
-        keyring=_digest(_root(lab, recipient) / OURS.keyring) if OURS.keyring else "",
+        keyring=digest_file(find_root(lab, recipient) / OURS.keyring) if OURS.keyring else "",
         own_versions={
             key_id: _live_versions(lab, mount, key_id) for key_id in _list_secrets(lab, mount)
         },
@@ -130,11 +132,11 @@ def check_recipient_equals_donor(lab: CloneLab, *recipients: str) -> None:
     try:
         for name in names:
             wait_until_caught_up(lab, name)
-        donor, *copies = (_read_digests(lab, name) for name in (DONOR, *names))
+        donor, *copies = (read_digests(lab, name) for name in (DONOR, *names))
     finally:
         lab.sql(DONOR, f"SET GLOBAL event_scheduler = {scheduler}")
     assert len(donor) > 15, f"only {len(donor)} tables were compared"
-    _raise_all(
+    raise_all(
         f"{table} differs: {donor.get(table)} on the donor, {copy.get(table)} on {name}"
         for name, copy in zip(names, copies, strict=True)
         for table in sorted(donor.keys() | copy.keys())
@@ -165,7 +167,7 @@ def check_donor_is_as_it_was(lab: CloneLab, before: Before, *, accounts: set[str
     if added != accounts:
         breaches.append(f"new accounts on the donor: {sorted(added)}, not {sorted(accounts)}")
     lab.sql(DONOR, "INSERT INTO live.ledger (amount, payload) VALUES (0, 'a write passes')")
-    _raise_all(breaches)
+    raise_all(breaches)
 
 
 def check_donor_runs(lab: CloneLab, before: Before) -> list[str]:
@@ -176,16 +178,16 @@ def check_donor_runs(lab: CloneLab, before: Before) -> list[str]:
 
 def check_earlier_data(lab: CloneLab, before: Before) -> list[str]:
     """(c, at any moment) Return what is wrong with the recipient's earlier data and its keys."""
-    library = _root(lab, before.recipient) / "var/lib"
+    library = find_root(lab, before.recipient) / "var/lib"
     at = [path for path in library.glob("mysql*") if path.stat().st_ino == before.datadir_inode]
     if len(at) != 1 or not (at[0].name == "mysql" or ".xbvault-old-" in at[0].name):
         return [f"the recipient's earlier datadir stands at {[path.name for path in at]}"]
     lost = before.datadir_files - set(_list_tables(at[0]))
     breaches = [f"the earlier datadir has lost {name}" for name in sorted(lost)]
     if before.keyring:
-        file = _root(lab, before.recipient) / OURS.keyring
+        file = find_root(lab, before.recipient) / OURS.keyring
         copies = [file, *file.parent.glob(f".xbvault/old-*/{file.name}")]
-        if before.keyring not in {_digest(path) for path in copies if path.exists()}:
+        if before.keyring not in {digest_file(path) for path in copies if path.exists()}:
             breaches.append("the recipient's earlier file of keys is gone")
     for key_id, versions in before.own_versions.items():
         gone = versions - _live_versions(lab, _own_mount(lab, before.recipient), key_id)
@@ -195,9 +197,9 @@ def check_earlier_data(lab: CloneLab, before: Before) -> list[str]:
 
 def check_nothing_outlives(lab: CloneLab, backup_id: str, recipient: str = RECIPIENT) -> None:
     """(d) No transition mount, token, key, credential, staging or job is left of an ended run."""
-    breaches = _find_leftovers(lab, recipient)
-    key = _request(lab, "GET", f"xbvault/metadata/transition-keys/{backup_id}")["data"]
-    _raise_all([*breaches, *_find_live_key(key)])
+    breaches = find_leftovers(lab, DONOR, recipient)
+    key = request(lab, "GET", f"xbvault/metadata/transition-keys/{backup_id}")["data"]
+    raise_all([*breaches, *find_live_key(key)])
 
 
 def check_nothing_outlives_group(lab: CloneLab, backup_id: str, runs: Mapping[str, str]) -> None:
@@ -209,16 +211,16 @@ def check_nothing_outlives_group(lab: CloneLab, backup_id: str, runs: Mapping[st
         runs: Its runs by their recipients.
     """
     breaches: list[str] = []
-    kept = _list_keys(lab, "xbvault/metadata/transition-keys")
+    kept = list_keys(lab, "xbvault/metadata/transition-keys")
     for recipient, run in runs.items():
-        breaches += _find_leftovers(lab, recipient)
+        breaches += find_leftovers(lab, DONOR, recipient)
         if f"{backup_id}.{run}" not in kept:
             breaches.append(f"run {run} has no record of its end")
     for name in kept:
         if name.partition(".")[0] == backup_id:  # one that nobody came to make is not there
-            record = _request(lab, "GET", f"xbvault/metadata/transition-keys/{name}")["data"]
-            breaches += [f"{name}: {breach}" for breach in _find_live_key(record)]
-    _raise_all(breaches)
+            record = request(lab, "GET", f"xbvault/metadata/transition-keys/{name}")["data"]
+            breaches += [f"{name}: {breach}" for breach in find_live_key(record)]
+    raise_all(breaches)
 
 
 def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
@@ -229,7 +231,7 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
         before: What was noted before the forget.
         run_id: The run that was forgotten, whose datadir is in place.
     """
-    library = _root(lab, before.recipient) / "var/lib"
+    library = find_root(lab, before.recipient) / "var/lib"
     breaches = [f"{path.name} is left" for path in library.glob(f"mysql.xbvault-*{run_id}*")]
     if (library / "mysql").stat().st_ino != before.datadir_inode:
         breaches.append("the datadir in place is another one")
@@ -241,21 +243,23 @@ def check_forgotten(lab: CloneLab, before: Before, run_id: str) -> None:
         kept = _live_versions(lab, _own_mount(lab, before.recipient), key_id)
         if not kept < versions:
             breaches.append(f"of key {key_id}, {sorted(kept)} are left of {sorted(versions)}")
-    _raise_all(breaches)
+    raise_all(breaches)
 
 
-def check_ended(lab: CloneLab, run_id: str, status: str, recipient: str = RECIPIENT) -> None:
+def check_ended(
+    lab: CloneLab, run_id: str, status: str, recipient: str = RECIPIENT, *, lock_dir: str = LOCK_DIR
+) -> None:
     """(e) The run says how it ended, and holds neither the recipient nor itself any more."""
     breaches = []
     shown = json.loads(lab.xbvault("runs", "show", run_id, "--json").stdout)
     if shown["status"] != status:
         breaches.append(f"run {run_id} is {shown['status']}, not {status}")
-    holder = read_lock_holder(lab, recipient)
+    holder = read_lock_holder(lab, recipient, lock_dir=lock_dir)
     if holder:
         breaches.append(f"run {holder} holds {recipient}")
     locks = lab.directory / "state/locks"
     breaches += [f"{path} is left" for path in (locks.iterdir() if locks.is_dir() else ())]
-    _raise_all(breaches)
+    raise_all(breaches)
 
 
 def check_repeat_changes_nothing(lab: CloneLab, run_id: str, recipient: str = RECIPIENT) -> None:
@@ -277,9 +281,9 @@ def read_state(lab: CloneLab, run_id: str, recipient: str = RECIPIENT) -> dict[s
 
     Two runs that came to the same end give the same answer.
     """
-    library = _root(lab, recipient) / "var/lib"
+    library = find_root(lab, recipient) / "var/lib"
     datadir = (library / "mysql").stat()
-    drop_ins = _root(lab, recipient) / OURS.config_dir
+    drop_ins = find_root(lab, recipient) / OURS.config_dir
     account = f"xbvault_{run_id.rpartition('-')[2]}"
     replication = read_replication(lab, recipient)
     return {
@@ -316,32 +320,33 @@ def revoke_lost_tokens(lab: CloneLab) -> int:
     """
     lost = _find_transition_tokens(lab)
     for accessor in lost:
-        _request(lab, "POST", "auth/token/revoke-accessor", {"accessor": accessor})
+        request(lab, "POST", "auth/token/revoke-accessor", {"accessor": accessor})
     return len(lost)
 
 
 def read_replication(lab: CloneLab, recipient: str = RECIPIENT) -> dict[str, str]:
     """Return the state of replication on the recipient; empty where there is none."""
-    shown = _on(lab, recipient, "sh", "-c", OURS.status)
+    shown = on_host(lab, recipient, "sh", "-c", OURS.status)
     lines = (line.strip().partition(": ") for line in shown.splitlines())
     return {name.rstrip(":"): value for name, _, value in lines if name}
 
 
 def read_server(lab: CloneLab, name: str) -> str:
     """Return pid and start time of a host's server; empty if none runs."""
-    return " ".join(_on(lab, name, "sh", "-c", _SERVERS).split())
+    return " ".join(on_host(lab, name, "sh", "-c", _SERVERS).split())
 
 
-def read_lock(lab: CloneLab, recipient: str = RECIPIENT) -> dict[str, str]:
+def read_lock(
+    lab: CloneLab, recipient: str = RECIPIENT, *, lock_dir: str = LOCK_DIR
+) -> dict[str, str]:
     """Return the recipient lock as it stands."""
-    base = "/var/lib/xbvault"
-    text = _on(lab, recipient, "sh", "-s", "--", "read", base, stdin=script("lock.sh"))
+    text = on_host(lab, recipient, "sh", "-s", "--", "read", lock_dir, stdin=script("lock.sh"))
     return dict(line.split("=", 1) for line in text.splitlines())
 
 
-def read_lock_holder(lab: CloneLab, recipient: str = RECIPIENT) -> str:
+def read_lock_holder(lab: CloneLab, recipient: str = RECIPIENT, *, lock_dir: str = LOCK_DIR) -> str:
     """Return the run that holds the recipient; empty if none does."""
-    return read_lock(lab, recipient)["run"]
+    return read_lock(lab, recipient, lock_dir=lock_dir)["run"]
 
 
 def wait_until_caught_up(lab: CloneLab, recipient: str = RECIPIENT) -> None:
@@ -352,7 +357,7 @@ def wait_until_caught_up(lab: CloneLab, recipient: str = RECIPIENT) -> None:
         assert time.monotonic() < deadline, f"the recipient does not reach {wanted}"
 
 
-def _find_live_key(key: dict[str, Any]) -> list[str]:
+def find_live_key(key: dict[str, Any]) -> list[str]:
     """Return what is not destroyed of a key and its record, as Vault's metadata has them."""
     state = (key["custom_metadata"] or {}).get("state")
     breaches = [] if state == "destroyed" else [f"the transition key's record says {state}"]
@@ -363,26 +368,30 @@ def _find_live_key(key: dict[str, Any]) -> list[str]:
     ]
 
 
-def _find_leftovers(lab: CloneLab, recipient: str) -> list[str]:
-    """Return what is left of ended runs in Vault and on both hosts."""
+def find_leftovers(lab: CloneLab, *names: str) -> list[str]:
+    """Return what is left of ended runs in Vault and on these hosts."""
     breaches = [f"the mount {mount} is there" for mount in _list_transition_mounts(lab)]
     breaches += [f"a token with {policies} lives" for policies in _list_transition_tokens(lab)]
-    for name in (DONOR, recipient):
+    for name in names:
         breaches += [f"{name} has {path}" for path in _list_secret_files(lab, name)]
         breaches += [f"on {name} runs {line}" for line in _find_tools(lab, name)]
-        jobs = _root(lab, name) / "var/lib/xbvault/jobs"
-        breaches += [
-            f"{name} has the job {path.name}" for path in jobs.glob("*") if path.name != ".guard"
-        ]
-    for kind in ("staging", "new"):
-        found = (_root(lab, recipient) / "var/lib").glob(f"mysql.xbvault-{kind}-*")
-        breaches += [f"{recipient} has {path.name}" for path in found]
-    keyrings = (_root(lab, recipient) / "var/lib/mysql-keyring").glob(".xbvault/new-*")
-    breaches += [f"{recipient} has a keyring {path.name}" for path in keyrings]
+        library = find_root(lab, name) / "var/lib"
+        jobs = (library / "xbvault/jobs").glob("*")
+        breaches += [f"{name} has the job {path.name}" for path in jobs if path.name != ".guard"]
+        for kind in ("staging", "new"):
+            found = library.glob(f"mysql.xbvault-{kind}-*")
+            breaches += [f"{name} has {path.name}" for path in found]
+        keyrings = (library / "mysql-keyring").glob(".xbvault/new-*")
+        breaches += [f"{name} has a keyring {path.name}" for path in keyrings]
     return breaches
 
 
-def _raise_all(breaches: Any) -> None:
+def raise_all(breaches: Any) -> None:
+    """Raise with every breach that was found, if there is one.
+
+    Raises:
+        AssertionError: There is.
+    """
     found = list(breaches)
     assert not found, "\n".join(found)
 
@@ -391,28 +400,29 @@ def _blot(text: str) -> str:
     return _ACCOUNT.sub("xbvault_RUN", _RUN_ID.sub("RUN", text))
 
 
-def _root(lab: CloneLab, name: str) -> Path:
+def find_root(lab: CloneLab, name: str) -> Path:
     """Return a host's own files as this machine sees them; its tmpfs is not among them."""
     return model.load(lab.directory).host(name).root
 
 
-def _on(lab: CloneLab, name: str, *argv: str, stdin: str = "") -> str:
+def on_host(lab: CloneLab, name: str, *argv: str, stdin: str = "") -> str:
     """Run a command on a host without the detour over the lab's command line."""
     loaded = model.load(lab.directory)
     return hosts.run_on(loaded, loaded.host(name), *argv, stdin=stdin, timeout_seconds=60).stdout
 
 
-def _request(
+def request(
     lab: CloneLab, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    """Ask Vault with the root token."""
     loaded = model.load(lab.directory)
     return bao.request(loaded, method, path, body, token=bao.root_token(loaded))
 
 
-def _list_keys(lab: CloneLab, path: str) -> list[str]:
+def list_keys(lab: CloneLab, path: str) -> list[str]:
     """Return what Vault lists there; nothing there is no error."""
     try:
-        return list(_request(lab, "LIST", path)["data"]["keys"])
+        return list(request(lab, "LIST", path)["data"]["keys"])
     except LabError as error:
         if " 404 " in error.message:
             return []
@@ -420,11 +430,11 @@ def _list_keys(lab: CloneLab, path: str) -> list[str]:
 
 
 def _list_secrets(lab: CloneLab, mount: str) -> list[str]:
-    return _list_keys(lab, f"{mount}/metadata")
+    return list_keys(lab, f"{mount}/metadata")
 
 
 def _live_versions(lab: CloneLab, mount: str, key_id: str) -> frozenset[int]:
-    versions = _request(lab, "GET", f"{mount}/metadata/{key_id}")["data"]["versions"]
+    versions = request(lab, "GET", f"{mount}/metadata/{key_id}")["data"]["versions"]
     return frozenset(
         int(number)
         for number, version in versions.items()
@@ -433,7 +443,7 @@ def _live_versions(lab: CloneLab, mount: str, key_id: str) -> frozenset[int]:
 
 
 def _list_transition_mounts(lab: CloneLab) -> list[str]:
-    mounts = _request(lab, "GET", "sys/mounts")["data"]
+    mounts = request(lab, "GET", "sys/mounts")["data"]
     return sorted(mount for mount in mounts if mount.startswith(f"{TRANSITION}/"))
 
 
@@ -444,16 +454,20 @@ def _list_transition_tokens(lab: CloneLab) -> list[str]:
 def _find_transition_tokens(lab: CloneLab) -> dict[str, str]:
     """Return the policy of each transition token by its accessor."""
     found: dict[str, str] = {}
-    for accessor in _list_keys(lab, "auth/token/accessors"):
-        token = _request(lab, "POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]
+    for accessor in list_keys(lab, "auth/token/accessors"):
+        token = request(lab, "POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]
         for name in token["policies"]:
             if name.startswith(TRANSITION):
                 found[accessor] = name
     return found
 
 
-def _read_digests(lab: CloneLab, name: str) -> dict[str, str]:
-    rows = (line.split("\t") for line in _on(lab, name, "sh", "-c", _DIGESTS).splitlines())
+def read_digests(lab: CloneLab, name: str, ways: Ways = OURS) -> dict[str, str]:
+    """Return the digest of every table of a host's server, as it is dumped."""
+    asked = {"flavor": ways.flavor, "dump": ways.dump, "unsaved": ways.unsaved}
+    rows = (
+        line.split("\t") for line in on_host(lab, name, "sh", "-c", _DIGESTS % asked).splitlines()
+    )
     return {f"{schema}.{table}": digest for schema, table, digest in rows}
 
 
@@ -472,14 +486,14 @@ def _read_accounts(lab: CloneLab, name: str) -> list[str]:
 
 def _read_processes(lab: CloneLab, name: str) -> dict[str, str]:
     """Return the names of a host's processes by pid, our own look at them left out."""
-    lines = _on(lab, name, "ps", "-e", "-o", "pid=,comm=").splitlines()
+    lines = on_host(lab, name, "ps", "-e", "-o", "pid=,comm=").splitlines()
     found = dict(line.split(None, 1) for line in lines)
     return {pid: comm for pid, comm in found.items() if comm != "ps"}
 
 
 def _find_tools(lab: CloneLab, name: str) -> list[str]:
     """Return what still runs of a run's jobs."""
-    lines = _on(lab, name, "ps", "-e", "-o", "comm=,args=").splitlines()
+    lines = on_host(lab, name, "ps", "-e", "-o", "comm=,args=").splitlines()
     return [
         line
         for line in lines
@@ -489,19 +503,20 @@ def _find_tools(lab: CloneLab, name: str) -> list[str]:
 
 def _list_secret_files(lab: CloneLab, name: str) -> list[str]:
     """Return what lies on a host's tmpfs under our name."""
-    return _on(
+    return on_host(
         lab, name, "sh", "-c", "[ ! -e /run/xbvault ] || find /run/xbvault -mindepth 1"
     ).split()
 
 
 def _list_files(lab: CloneLab, name: str) -> list[str]:
     """Return the paths of a host's own files, but for the server's data and all logs."""
-    root = _root(lab, name)
+    root = find_root(lab, name)
     paths = (str(path.relative_to(root)) for path in root.rglob("*"))
     return [path for path in paths if not path.startswith(("var/lib/mysql/", "var/log/"))]
 
 
-def _digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

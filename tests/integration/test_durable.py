@@ -21,6 +21,7 @@ import pytest
 from engine_lab import (
     FORGET,
     MAIN,
+    REPORT,
     STEPS,
     UNDO,
     EngineSession,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.durable import RunRecord
-    from orchestrator.models import Plan
+    from orchestrator.models import RunPlan
 
 ALL = [*STEPS, "engine-sweep"]
 
@@ -89,6 +90,12 @@ class Engine:
     def forget(self, run_id: str = "r1") -> RunRecord:
         """Forget a run here."""
         return durable.forget_run(self.config, run_id, EngineSession, parse(FORGET))
+
+    def report(self, text: str, number: int = 1, run_id: str = "r1") -> RunRecord:
+        """Report a run here, of which a text tells what it has come to."""
+        book = parse(REPORT)
+        values = {"text": text, "number": number}
+        return durable.report_run(self.config, run_id, EngineSession, book, values, same="text")
 
     def read(self, run_id: str = "r1") -> RunRecord:
         """Read a run."""
@@ -293,7 +300,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Steps whose server did not run, and was started again; ``engine-four`` needs one."""
     found: list[str] = []
 
-    def start_server(_session: EngineSession, _tools: object, plan: Plan) -> bool:
+    def start_server(_session: EngineSession, _tools: object, plan: RunPlan) -> bool:
         found.append(plan.run_id)
         return True
 
@@ -609,7 +616,7 @@ def test_cancel_that_meets_a_resume_stands(engine: Engine) -> None:
     engine.kill_at("begin", "engine-two:before")
     path = files.journal_path(engine.config)
 
-    def open_late(config: Config, plan: Plan) -> EngineSession:
+    def open_late(config: Config, plan: RunPlan) -> EngineSession:
         library.cancel_flow(path, plan.run_id)
         return EngineSession(config, plan)
 
@@ -656,6 +663,65 @@ def test_what_was_interrupted_stays_held(engine: Engine) -> None:
     engine.begin("r2")
     assert sessions() == ["succeeded"]
     assert engine.resume().status == "succeeded"
+
+
+def reports(record: RunRecord) -> list[tuple[str, str, str]]:
+    """Return the reports of a run: status of the part, and what its step was given and has said."""
+    return [
+        (part.status, part.name, (part.steps[0].result or {}).get("text", ""))
+        for part in record.parts
+        if part.kind == "report"
+    ]
+
+
+def test_a_report_is_a_part_of_its_run(engine: Engine) -> None:
+    """It is given its values, holds no host, and leaves the run as it has ended."""
+    done = engine.begin()
+    record = engine.report("passed")
+    assert reports(record) == [("succeeded", "report:r1", "passed")]
+    assert sessions() == ["succeeded", "reported"]
+    assert (record.status, record.steps) == ("succeeded", done.steps)
+    assert engine.resume() == record
+
+
+def test_a_report_is_written_once_of_the_same(engine: Engine) -> None:
+    """What else it was given does not count; of a run that has gone on, it is written anew."""
+    script("engine-three", "fail")
+    with pytest.raises(CommandError):
+        engine.begin()
+    first = engine.report("failed")
+    assert first.status == "failed"
+    assert engine.report("failed", number=2) == first
+    assert trace().count("engine-one") == 2
+    assert engine.resume().status == "succeeded"
+    record = engine.report("passed")
+    assert record.status == "succeeded"
+    assert reports(record) == [("succeeded", "report:r1", "passed")]
+    assert trace().count("engine-one") == 3
+
+
+def test_a_failed_or_killed_report_is_written_by_the_next(engine: Engine) -> None:
+    """Of the same as before, or of something else by then."""
+    engine.begin()
+    script("engine-one", "fail")
+    with pytest.raises(CommandError):
+        engine.report("passed")
+    assert reports(engine.read())[0][0] == "failed"
+    assert engine.read().status == "succeeded"
+    assert reports(engine.report("passed")) == [("succeeded", "report:r1", "passed")]
+    for left in ("other", "third"):
+        script("engine-one", "fail")
+        with pytest.raises(CommandError):
+            engine.report(left)
+    engine.kill_at("report", "engine-one:after")
+    assert reports(engine.read())[0][0] == "interrupted"
+    assert reports(engine.report("last")) == [("succeeded", "report:r1", "last")]
+
+
+def test_a_run_that_is_held_is_not_reported(engine: Engine) -> None:
+    """It has not ended."""
+    with living(engine), pytest.raises(LockHeldError):
+        engine.report("passed")
 
 
 def test_undo_puts_back_and_cleans_up(engine: Engine) -> None:
@@ -892,7 +958,7 @@ def test_runs_are_listed_and_found_by_a_beginning(engine: Engine) -> None:
 def test_session_that_cannot_open_leaves_no_run(engine: Engine) -> None:
     """What fails before the first step is not a run."""
 
-    def refuse(_config: Config, _plan: Plan) -> EngineSession:
+    def refuse(_config: Config, _plan: RunPlan) -> EngineSession:
         raise SecretError("no token")
 
     with pytest.raises(SecretError):

@@ -497,3 +497,16 @@ def test_a_server_error_about_a_hostile_name_is_ours(server: HostConfig) -> None
     for name in ("x'; touch pwned #", "two\nERROR 1 (x) at line 1: y"):
         with pytest.raises(OrchestratorError):
             sql.query(LocalRemote(), server, f"SELECT 1 FROM mysql.{quote_name(name)}")
+
+
+def test_brief_facts_of_this_host(tmp_path: Path) -> None:
+    """The script tells of a directory what is true of it."""
+    datadir = tmp_path / "data dir"
+    assert hosts.read_brief(LocalRemote(), str(datadir)).datadir_owner == ""
+    datadir.mkdir(mode=0o750)
+    facts = hosts.read_brief(LocalRemote(), str(datadir))
+    assert not facts.has_data
+    assert facts.datadir_inode == datadir.stat().st_ino
+    assert facts.datadir_mode == "750"
+    (datadir / "ibdata1").touch()
+    assert hosts.read_brief(LocalRemote(), str(datadir)).has_data

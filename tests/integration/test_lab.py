@@ -42,7 +42,13 @@ def lab(folder: Path) -> Iterator[Lab]:
     directory = folder / "first"
     try:
         found = setup.bring_up(
-            "auto", directory, replicas=2, size=SIZE, writer=True, replica_server=False
+            "auto",
+            directory,
+            replicas=2,
+            size=SIZE,
+            stores=1,
+            writer=True,
+            replica_server=False,
         )
         yield found
     finally:
@@ -121,9 +127,9 @@ def test_hosts_share_no_namespace(lab: Lab) -> None:
     """Every host has its own namespaces, apart from each other's and the machine's."""
     for kind in ("mnt", "net", "pid", "ipc", "uts"):
         seen = {Path(f"/proc/self/ns/{kind}").readlink()}
-        for host in lab.hosts:
+        for host in lab.machines:
             seen.add(Path(f"/proc/{hosts.find_first_process(lab, host)}/ns/{kind}").readlink())
-        assert len(seen) == 1 + len(lab.hosts), kind
+        assert len(seen) == 1 + len(lab.machines), kind
 
 
 def test_a_host_sees_itself_only(lab: Lab, master: Host, replica: Host) -> None:
@@ -345,6 +351,24 @@ def test_the_configuration_is_the_products(lab: Lab) -> None:
     assert found.vault.address == lab.vault_address
     assert Path(found.vault.token_file).is_file()
     assert config.load(lab.directory / "xbvault-dba.toml").host("master").become
+
+
+def test_a_store_is_a_host_without_a_server(lab: Lab) -> None:
+    """It has a repository, the receiver and the trust in Vault's CA; servers are the others'."""
+    store = lab.host("store")
+    assert store not in lab.hosts
+    assert lab.machines[-1] == store
+    found = config.load(lab.config_file).repository("store")
+    assert (found.address, found.path, found.part_bytes) == (store.address, "/srv/backups", 4 << 20)
+    assert config.load(lab.directory / "xbvault-dba.toml").repository("store").become
+    assert shell(lab, store, f"stat -c %a:%F {found.path}; ls -A {found.path}") == "700:directory\n"
+    assert shell(lab, lab.host("master"), "ls -A /srv") == ""
+    assert "xbvault-receive-store" in shell(lab, store, "cat /etc/ssh/principals/root")
+    authority = shell(lab, store, "cat /etc/ssh/xbvault-ca.pub")
+    assert authority == shell(lab, lab.host("master"), "cat /etc/ssh/xbvault-ca.pub") != ""
+    assert shell(lab, store, "ls -A /etc/mysql /var/lib") == "/etc/mysql:\n\n/var/lib:\n"
+    assert login(lab, "store", "hostname") == (0, "store\n")
+    assert login(lab, "master", "getent", "hosts", "store")[0] == 0
 
 
 def test_mysql_on_every_way_to_a_host(mysql_lab: Lab) -> None:

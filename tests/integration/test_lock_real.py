@@ -15,6 +15,7 @@ from local_remote import LocalRemote
 from orchestrator import lock
 from orchestrator.errors import CommandError, LockHeldError
 from orchestrator.host import script
+from orchestrator.models import STATE_DIR
 from orchestrator.remote import Result
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def host(tmp_path: Path) -> LocalRemote:
 
 def lock_path(host: LocalRemote) -> Path:
     """Return where the lock of this host is."""
-    return Path(host.place(lock.BASE)) / "lock"
+    return Path(host.place(STATE_DIR)) / "lock"
 
 
 def take(host: LocalRemote, run: str, *, holder: str = "j1", lease_seconds: int = 60) -> int:
@@ -284,7 +285,7 @@ def test_a_damaged_file_is_an_error(host: LocalRemote) -> None:
 @pytest.fixture
 def small_disk(host: LocalRemote) -> Iterator[Path]:
     """Our folder on the host is a filesystem of 64 kB."""
-    base = Path(host.place(lock.BASE))
+    base = Path(host.place(STATE_DIR))
     base.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(base)], check=True)
     yield base
@@ -328,7 +329,7 @@ def test_longest_words_fit(host: LocalRemote) -> None:
 )
 def test_the_script_checks_its_words(host: LocalRemote, words: list[str]) -> None:
     """The script on the host trusts no caller."""
-    words = [lock.BASE if word == "BASE" else word for word in words]
+    words = [STATE_DIR if word == "BASE" else word for word in words]
     result = host.run(["sh", "-s", "--", *words], stdin=script("lock.sh"), check=False)
     assert result.status == 64
     assert not lock_path(host).exists()

@@ -16,7 +16,7 @@ from orchestrator.cli.call import Call
 from orchestrator.cli.main import app
 from orchestrator.durable import PartRecord, RunRecord, StepRecord
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.models import Check, Plan
+from orchestrator.models import Check, Plan, RunPlan
 from orchestrator.playbook import Playbook, PlaybookStep
 from orchestrator.steps.registry import Repeat, StepInfo
 
@@ -172,7 +172,7 @@ class FakeBackend(Backend):
             function=make_plan,
             role="both",
             repeat=Repeat.SAFE,
-            back_to="",
+            back_to=(),
             deadline_seconds=600,
             summary=f"Do {name}.",
             values={},
@@ -194,7 +194,7 @@ class FakeBackend(Backend):
     def prepare_engine(self) -> None:
         """Load nothing."""
 
-    def begin_run(self, config: Config, plan: Plan, playbook: Playbook) -> RunRecord:
+    def begin_run(self, config: Config, plan: RunPlan, playbook: Playbook) -> RunRecord:
         return self._do("begin_run", plan.run_id)
 
     def make_group(

@@ -18,7 +18,14 @@ from orchestrator import summary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MARIADB_CHECKS = [name for name in summary.CHECKS if name not in ("sealed-keys", "encrypted-files")]
+OF_SETS = (
+    *("stored-parts", "server-answers"),
+    *("server-isolated", "wrong-identity-refused", "wrong-key-refused"),
+)
+"""Checks of stored backups, their restores and their drills alone."""
+CLONE_CHECKS = [name for name in summary.CHECKS if name not in OF_SETS]
+"""Those of a clone."""
+MARIADB_CHECKS = [name for name in CLONE_CHECKS if name not in ("sealed-keys", "encrypted-files")]
 """Those of a clone of MariaDB, whose backup tool carries no keys."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 Finished = subprocess.CompletedProcess[str]
@@ -96,8 +103,32 @@ class CloneLab:
 
     def clone(self, *options: str, check: bool = True, **keywords: Any) -> dict[str, Any]:
         """Clone master to replica and return the document."""
+        return self.run("clone", "master", "replica", *options, check=check, **keywords)
+
+    def backup(
+        self, host: str, *options: str, check: bool = True, **keywords: Any
+    ) -> dict[str, Any]:
+        """Store a backup of a host and return the document."""
+        return self.run("backup", host, *options, check=check, **keywords)
+
+    def restore(
+        self, name: str, host: str, *options: str, check: bool = True, **keywords: Any
+    ) -> dict[str, Any]:
+        """Bring a stored backup back on a host and return the document."""
+        return self.run("restore", name, host, *options, check=check, **keywords)
+
+    def drill(
+        self, name: str, host: str, *options: str, check: bool = True, **keywords: Any
+    ) -> dict[str, Any]:
+        """Prove on a host that a stored backup comes back, and return the document."""
+        return self.run("drill", name, host, *options, check=check, **keywords)
+
+    def run(
+        self, *arguments: str, check: bool = True, yes: bool = True, **keywords: Any
+    ) -> dict[str, Any]:
+        """Run a command that works for a while; return its document, with the status as ``exit``."""
         finished = self.xbvault(
-            "clone", "master", "replica", "--json", "--yes", *options, check=False, **keywords
+            *arguments, "--json", *(["--yes"] if yes else []), check=False, **keywords
         )
         if check and finished.returncode != 0:
             raise AssertionError(f"exit {finished.returncode}: {finished.stdout}{finished.stderr}")

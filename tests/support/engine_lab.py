@@ -30,7 +30,7 @@ from orchestrator.errors import (
     OrchestratorError,
     PreconditionError,
 )
-from orchestrator.models import Plan
+from orchestrator.models import Plan, RunPlan
 from orchestrator.steps.registry import REGISTRY, Repeat, StepInfo, Tools, step
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ summary: Drop it.
 version: 1
 steps:
   - {use: engine-drop, on: recipient}
+"""
+REPORT = """\
+name: engine-report
+summary: Tell of it.
+version: 1
+steps:
+  - {use: engine-one, on: donor}
 """
 ERRORS: dict[str, Callable[[], OrchestratorError]] = {
     "transient": lambda: HostUnreachableError("no answer", host="replica"),
@@ -201,7 +208,7 @@ the registry see real steps alone."""
 class EngineSession:
     """A session that reaches nothing and writes down how it ended."""
 
-    def __init__(self, config: Config, plan: Plan) -> None:
+    def __init__(self, config: Config, plan: RunPlan) -> None:
         self._config = config
         self.plan = plan
 
@@ -224,7 +231,7 @@ class EngineSession:
             seconds_left=seconds_left,
         )
 
-    def start_server(self, tools: Tools, plan: Plan) -> bool:
+    def start_server(self, tools: Tools, plan: RunPlan) -> bool:
         """Say that there is none to start."""
         return False
 
@@ -318,6 +325,14 @@ def main() -> int:
         "cancel": lambda: durable.cancel_run(config, run_id, EngineSession, parse(UNDO)),
         "undo": lambda: durable.undo_run(config, run_id, EngineSession, parse(UNDO)),
         "forget": lambda: durable.forget_run(config, run_id, EngineSession, parse(FORGET)),
+        "report": lambda: durable.report_run(
+            config,
+            run_id,
+            EngineSession,
+            parse(REPORT),
+            {"text": "killed", "number": 1},
+            same="text",
+        ),
         "show": lambda: durable.read_run(config, run_id),
     }
     try:

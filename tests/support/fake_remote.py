@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 from typing import TYPE_CHECKING
 
 from orchestrator import log, remote
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from orchestrator.models import Secret
-    from orchestrator.remote import Relay
+    from orchestrator.remote import Output, Relay
 
     Answer = Result | BaseException | Callable[["Call"], Result]
 
@@ -52,6 +53,29 @@ class FakeRelay:
     """A way through this machine that leads nowhere."""
 
     port: int
+
+
+class Blocks:
+    """What a command wrote, given in blocks, and at its end whether it failed.
+
+    Args:
+        argv: The command.
+        result: How it ended.
+        name: The host's name.
+    """
+
+    def __init__(self, argv: Sequence[str], result: Result, name: str) -> None:
+        self._argv = argv
+        self._result = result
+        self._name = name
+        self._rest = io.BytesIO(result.stdout)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; see `Output.read`."""
+        data = self._rest.read(size)
+        if not data and self._result.status:
+            raise remote.make_command_error(self._argv, self._result, self._name)
+        return data
 
 
 class FakeRemote:
@@ -123,6 +147,11 @@ class FakeRemote:
             )
             raise error
         return result
+
+    @contextlib.contextmanager
+    def open_output(self, argv: Sequence[str], *, timeout_seconds: float) -> Iterator[Output]:
+        """Give the answer that was put down, in blocks; see `Remote.open_output`."""
+        yield Blocks(argv, self.run(argv, check=False, timeout_seconds=timeout_seconds), self.name)
 
     def read_file(self, path: str) -> bytes:
         """Return the content of a file; see `Remote.read_file`."""

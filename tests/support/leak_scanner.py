@@ -306,7 +306,7 @@ def _suspicious_files(trees: Iterable[Tree], needles: Sequence[bytes]) -> Iterat
 def trees_of(lab: Lab) -> list[Tree]:
     """Return everything in a laboratory that outlives a run and could hold a secret."""
     trees = []
-    for host in lab.hosts:
+    for host in lab.machines:
         trees.append(Tree(place="file", host=host.name, root=host.root, shown="/"))
         trees.append(
             Tree(
@@ -396,7 +396,7 @@ class Recorder:
         self._directory = directory
         self._firsts = {
             host.name: first
-            for host in lab.hosts
+            for host in lab.machines
             if (first := hosts.find_first_process(lab, host)) is not None
         }
         self._namespaces = {

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fake_remote import Blocks
+
 from orchestrator.errors import CommandError, PreconditionError
 from orchestrator.remote import Result, as_bytes, find_secret, make_command_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from orchestrator.models import Secret
-    from orchestrator.remote import Relay
+    from orchestrator.remote import Output, Relay
 
 MOVED = ("/var/lib/xbvault", "/run/xbvault")
 
@@ -64,6 +67,11 @@ class LocalRemote:
         if check and result.status != 0:
             raise make_command_error(argv, result, self.name)
         return result
+
+    @contextlib.contextmanager
+    def open_output(self, argv: Sequence[str], *, timeout_seconds: float) -> Iterator[Output]:
+        """Run a command whole, and give what it wrote in blocks."""
+        yield Blocks(argv, self.run(argv, check=False, timeout_seconds=timeout_seconds), self.name)
 
     def read_file(self, path: str) -> bytes:
         """Return the content of a file."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cli_lab
 import engine_lab
 import samples
+import stored_sets
 from hostile import JSON, NUMBERS, ODD_LINES, TEXT, mutated_json, mutations
 from hypothesis import strategies as st
 from surveys import CONFIG, REQUEST
@@ -28,6 +29,7 @@ from orchestrator.facts.instances import Table
 from orchestrator.flavors import mariadb_files, mysql_files, mysql_output
 from orchestrator.flavors.mariadb import MariaDB
 from orchestrator.models import Plan, Secret
+from orchestrator.repository import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +100,12 @@ SPEC: dict[str, Any] = {
 ERROR = CommandError("it failed", host="db1", problems=["a"], status=3, stderr="x").as_json()
 CLEAR = {"$at": MOMENT, "$error": ERROR}
 SEALED = bundle.seal_bundle({"1": {1: Secret("a1" * 32)}}, TRANSITION_KEY, "b1").decode()
+MANIFEST = stored_sets.make_manifest()
+LEDGER = "".join(f"{letter * 64} 4194304 part-00000{n}.age\n" for n, letter in ((1, "a"), (2, "b")))
+LISTING = (
+    f"d\0004096\0{stored_sets.BACKUP_ID}\0f\00012\0{stored_sets.BACKUP_ID}/manifest.json\0"
+    "l\0003\0link\0u\0009\0lost+found\0"
+)
 PLAYBOOK = engine_lab.MAIN
 YAML = st.sampled_from(
     [
@@ -191,6 +199,14 @@ def _with_file(parse: Any, content: str, name: str = "file") -> object:
         return parse(path)
 
 
+def _private_file(parse: Any, content: str) -> object:
+    def read(path: Path) -> object:
+        path.chmod(0o600)
+        return parse(path)
+
+    return _with_file(read, content)
+
+
 def _host(parse: Any, value: str) -> object:
     return parse("db1", value, MariaDB(), before=1.0, after=2.0)
 
@@ -238,6 +254,11 @@ VERSIONS = tuple(
     for s in ("mariadb-backup/version", "mariadb/mariadbd-version", "mariadb/my_print_defaults")
 )
 
+BRIEF = (
+    "memory_available_bytes\t8589934592\ncpus\t4\nserver_pid\t4711\ndatadir_inode\t42\n"
+    "datadir_owner\tmysql:mysql\ndatadir_mode\t755\ndatadir_has_data\t1\nend\n"
+)
+STANDING = "2097.1763848000\nswapped\nyes\n2097.1763848000\nyes\nno\nend\n"
 TOOL_LOGS = (
     *(
         samples.read(f"xtrabackup-2.4/{s}")
@@ -293,6 +314,10 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.errors.from_json": json_of(
         ERROR, call=lambda parse, value: parse(value) if isinstance(value, dict) else None
     ),
+    "orchestrator.notices.read_urls": text("# x\njson://a:b@c/\n", call=_private_file),
+    "orchestrator.schedule.parse_calendar": text("*-*-* 02:00:00", "Mon..Fri *-1/3-1,2 0/6:00"),
+    "orchestrator.schedule.parse_daily": text("02:00"),
+    "orchestrator.schedule.parse_weekly": text("Sun 02:00"),
     "orchestrator.facts.apparmor.find_enforced": Parser(
         inputs=st.lists(mutations(("/usr/sbin/mariadbd (enforce)",)))
     ),
@@ -301,6 +326,9 @@ PARSERS: dict[str, Parser] = {
         call=lambda parse, value: parse(["/var/lib/mysql"], value),
     ),
     "orchestrator.facts.hosts.parse_host": text(*HOST_FACTS, call=_host),
+    "orchestrator.facts.hosts.parse_brief": text(
+        BRIEF, call=lambda parse, value: parse("db1", value)
+    ),
     "orchestrator.facts.hosts.parse_pids": text(
         "4711\n12\nend\n", "end\n", call=lambda parse, value: parse(value, "db1")
     ),
@@ -389,6 +417,27 @@ PARSERS: dict[str, Parser] = {
     ),
     "orchestrator.remote.files.find_secret": raw(ENVIRONMENT, call=_environment),
     "orchestrator.remote.files.parse_environment_file": text(ENVIRONMENT),
+    "orchestrator.repository.manifest.open_manifest": raw(
+        manifest.seal_manifest(MANIFEST, stored_sets.KEY).decode(),
+        call=lambda parse, value: parse(
+            value,
+            backup_id=stored_sets.BACKUP_ID,
+            deployment=stored_sets.DEPLOYMENT,
+            key=stored_sets.KEY,
+        ),
+    ),
+    "orchestrator.repository.manifest.parse_manifest": json_of(models.as_json(MANIFEST)),
+    "orchestrator.repository.store.parse_ledger": text(LEDGER),
+    "orchestrator.repository.store.parse_listing": raw(LISTING),
+    "orchestrator.repository.store.parse_shown": raw(
+        f"{stored_sets.BACKUP_ID}\0e30K\0",
+        call=lambda parse, value: parse(value, [stored_sets.BACKUP_ID]),
+    ),
+    "orchestrator.repository.store.parse_space": text("writable=1\nfree_bytes=9\nfilesystem=2\n"),
+    "orchestrator.repository.store.parse_sums": text(
+        LEDGER, call=lambda parse, value: parse(value, ["part-000001.age", "part-000002.age"])
+    ),
+    "orchestrator.repository.names.parse_moment": text(MANIFEST.began_at, MANIFEST.ended_at),
     "orchestrator.remote.hops._split_jump": text(
         "ops@[2001:db8::1]:2222", "b:22", "c", call=lambda parse, value: parse(value, CONFIG.ssh)
     ),
@@ -400,6 +449,7 @@ PARSERS: dict[str, Parser] = {
     "orchestrator.sql.parse_batch": text(*BATCHES),
     "orchestrator.sql.unescape": text("a\\tb\\\\n\\0"),
     "orchestrator.steps.restore.parse_identity": text("1234.1795304152\n"),
+    "orchestrator.steps.restore.parse_standing": text(STANDING),
     "orchestrator.steps.key_names.parse_names": raw(
         '{"before": ["a2V5"], "new": ["bmV3"], "earlier": []}\n'
     ),
@@ -427,6 +477,9 @@ PARSERS: dict[str, Parser] = {
     ),
     "orchestrator.wire.parse_rate": text(
         "50M", "none", call=lambda parse, value: _wrap(ValueError, parse, value)
+    ),
+    "orchestrator.wire.parse_size": text(
+        "256M", "1G", call=lambda parse, value: _wrap(ValueError, parse, value)
     ),
 }
 """By qualified name; a private one where nobody else calls it with another's words."""

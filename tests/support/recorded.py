@@ -14,7 +14,7 @@ from fake_remote import HOST_KEY, FakeRemote
 from requests.adapters import BaseAdapter
 
 from orchestrator import config as config_module
-from orchestrator import flavors, host, plan
+from orchestrator import flavors, host, plan, sql
 from orchestrator.cli.backend import Backend
 from orchestrator.facts import hosts
 from orchestrator.facts.preflight import Request
@@ -79,7 +79,7 @@ class RecordedBackend(Backend):
         **asked: Any,
     ) -> tuple[Plan, Sequence[Check]]:
         options = plan.CloneOptions(**asked)
-        return plan.plan_clone(
+        made = plan.plan_clone(
             config,
             open_vault(config, _read("vault.txt", self._cell)),
             make_remote(config, donor, self._cell, self._versions),
@@ -96,6 +96,7 @@ class RecordedBackend(Backend):
             ),
             options=options,
         )
+        return made.plan, made.checks
 
 
 def read_config(cell: str) -> Config:
@@ -141,7 +142,9 @@ def make_remote(
     words = {_statements(config, name, cell)[key]: text for key, text in answers.items()}
     client = flavors.of(config.host(name)).programs(config.host(name)).client
     made.answer("timeout", "20", client, status=1, stderr=STRANGER)
-    made.answers[(client,)] = lambda call: _say(_find(words, call.stdin.decode()))
+    asked = sql.client_command(config.host(name))
+    program = tuple(asked[: asked.index(client) + 1])
+    made.answers[program] = lambda call: _say(_find(words, call.stdin.decode()))
     return made
 
 

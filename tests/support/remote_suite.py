@@ -85,6 +85,31 @@ class RemoteSuite:
         result = remote.run(["sh", "-c", FAIL], check=False)
         assert (result.status, result.stderr) == (3, "first\ndisk is full\n")
 
+    def test_output_comes_in_blocks(self, remote: Remote) -> None:
+        """Bytes of any kind, up to the size that is asked for, and nothing after the end."""
+        with remote.open_output(["printf", "%s", "grün" * 2000], timeout_seconds=20) as output:
+            blocks = []
+            while block := output.read(1000):
+                blocks.append(block)
+            assert output.read(1000) == b""
+        assert b"".join(blocks).decode() == "grün" * 2000
+        assert max(map(len, blocks)) <= 1000
+
+    def test_output_of_a_command_that_fails_is_no_end(self, remote: Remote) -> None:
+        """Where the end would be, the failure is raised, with the last line of stderr."""
+        with (
+            remote.open_output(["sh", "-c", FAIL], timeout_seconds=20) as output,
+            pytest.raises(CommandError, match="disk is full") as caught,
+        ):
+            output.read(1000)
+        assert caught.value.status == 3
+
+    def test_output_that_is_left_is_no_fault(self, remote: Remote) -> None:
+        """Who has seen enough goes, and the host answers as before."""
+        with remote.open_output(["printf", "%s", "x" * 5000], timeout_seconds=20) as output:
+            assert output.read(10) == b"x" * 10
+        assert remote.run(["printf", "%s", "again"]).text == "again"
+
     def test_secrets_in_stderr_are_masked(self, remote: Remote) -> None:
         """A secret that a tool writes to stderr is not in the error."""
         secret = Secret("hidden-value-4711")

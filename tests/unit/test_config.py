@@ -22,12 +22,17 @@ HOLDERS = {
     "Config": {"config", "_config", "loaded", "self"},
     "VaultConfig": {"vault", "config"},
     "JournalConfig": {"journal"},
+    "MetricsConfig": {"metrics"},
+    "NoticesConfig": {"notices", "wanted"},
     "SshConfig": {"ssh"},
     "CloneConfig": {"clone"},
     "ServerConfig": {"server"},
     "ServiceConfig": {"service"},
     "ProgramsConfig": {"named"},
     "KeyringConfig": {"keyring"},
+    "DoorConfig": {"host", "_host", "door", "recipient", "self"},
+    "RetentionConfig": {"wanted"},
+    "RepositoryConfig": {"repository", "self", "host", "_host", "door", "recipient"},
     "HostConfig": {
         "host",
         "_host",
@@ -46,6 +51,11 @@ HOLDERS = {
 def with_host(**more: Any) -> dict[str, Any]:
     """Return a configuration with one host that has something set."""
     return {"hosts": {"db1": {"vault_mount": "keys/db1", **more}}}
+
+
+def with_repository(name: str = "store", **more: Any) -> dict[str, Any]:
+    """Return a configuration with one repository that has something set."""
+    return {**LEAST, "repositories": {name: {"path": "/srv/backups", **more}}}
 
 
 def problems(document: dict[str, Any]) -> tuple[str, ...]:
@@ -103,7 +113,13 @@ def test_every_option_is_read(model: str, name: str) -> None:
 def test_every_option_is_described(model: type[pydantic.BaseModel]) -> None:
     """The example and the reference page have a text for each value."""
     for name, field in model.model_fields.items():
-        nested = model is Config or name in ("server", "service", "programs", "keyring")
+        nested = model is Config or name in (
+            "server",
+            "service",
+            "programs",
+            "keyring",
+            "retention",
+        )
         assert nested or field.description, name
 
 
@@ -250,6 +266,22 @@ def test_all_problems_at_once_with_their_paths() -> None:
             {**LEAST, "clone": {"clock_skew_seconds": 0}},
             "clone.clock_skew_seconds: input should be",
         ),
+        ({**LEAST, "repositories": {"store": {}}}, "repositories.store.path: is required"),
+        (with_repository(name="db1"), "repositories: db1 is a host and a repository: give one"),
+        (with_repository(name="a/b"), "repositories: 'a/b' is no name of a repository"),
+        (with_repository(path="srv"), "repositories.store.path: must be an absolute path"),
+        (with_repository(path=""), "repositories.store.path: must be a directory below /"),
+        (with_repository(path="/"), "repositories.store.path: must be a directory below /"),
+        (with_repository(path="//"), "repositories.store.path: must be a directory below /"),
+        (with_repository(path="/srv/../etc"), "repositories.store.path: must be a directory below"),
+        (with_repository(path="/a\nb"), "repositories.store.path: must hold no control character"),
+        (with_repository(part_size="1023K"), "repositories.store.part_size: must be a size of 1M"),
+        (with_repository(part_size="1"), "repositories.store.part_size: must be a size of 1M"),
+        (with_repository(part_size="0"), "repositories.store.part_size: must be a size above 0"),
+        (with_repository(part_size="4MB"), "repositories.store.part_size: must be a size above 0"),
+        (with_repository(part_size="-4M"), "repositories.store.part_size: must be a size above 0"),
+        (with_repository(part_size=4), "repositories.store.part_size: input should be a valid"),
+        (with_repository(vault_mount="k"), "repositories.store.vault_mount: unknown key"),
     ],
 )
 def test_one_problem(document: dict[str, Any], problem: str) -> None:
@@ -264,6 +296,28 @@ def test_unknown_host_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="^unknown host 'db3'$") as caught:  # noqa: RUF043 - as it is
         config.parse(document).host("db3")
     assert caught.value.hint.endswith("known: db1, db2")
+
+
+def test_a_repository_has_a_path_and_parts() -> None:
+    """All else is as for any machine reached over SSH; a slash at the end means nothing."""
+    found = config.parse(with_repository(path="/srv/backups/", part_size="4M"))
+    repository = found.repository("store")
+    assert (repository.path, repository.part_bytes) == ("/srv/backups", 4 << 20)
+    assert config.parse(with_repository()).repository("store").part_bytes == 1 << 30
+    assert found.door("store") is repository
+    assert found.door("db1") is found.host("db1")
+    assert list(found.doors) == ["db1", "store"]
+
+
+@pytest.mark.parametrize(("document", "known"), [(LEAST, "none"), (with_repository(), "store")])
+def test_unknown_repository_names_the_known_ones(document: dict[str, Any], known: str) -> None:
+    """The hint says what to add, and what is there."""
+    found = config.parse(document)
+    with pytest.raises(ConfigError, match="unknown repository 'db1'") as caught:
+        found.repository("db1")
+    assert str(caught.value.hint).endswith(f"known: {known}")
+    with pytest.raises(ConfigError, match="unknown host 'nowhere'"):
+        found.door("nowhere")
 
 
 def test_file_that_is_not_to_be_read(tmp_path: Path) -> None:
@@ -398,3 +452,24 @@ def test_a_mount_is_for_keys_in_vault(host: dict[str, Any], mount: str, kv_versi
     """Its KV version is what the kind of keyring can use, where the configuration says no other."""
     found = config.parse({"hosts": {"db1": host, "db2": {"flavor": "mysql"}}}).host("db1")
     assert (found.key_mount, found.kv_version) == (mount, kv_version)
+
+
+def test_the_file_for_metrics_is_one_that_node_exporter_reads() -> None:
+    """It passes over every other name."""
+    assert config.parse(LEAST | {"metrics": {"textfile": "/a/x.prom"}}).metrics.textfile
+    with pytest.raises(ConfigError) as caught:
+        config.parse(LEAST | {"metrics": {"textfile": "/a/x.txt"}})
+    (problem,) = caught.value.problems
+    assert problem.startswith("metrics.textfile: must end in .prom")
+
+
+def test_notices_are_of_failures_unless_all_are_asked_for() -> None:
+    """And the file of URLs is a path on this machine."""
+    assert config.parse(LEAST).notices.on == "failure"
+    document = {"urls_file": "~nobody-known/x", "on": "sometimes"}
+    with pytest.raises(ConfigError) as caught:
+        config.parse(LEAST | {"notices": document})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "notices.urls_file",
+        "notices.on",
+    ]

@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import models
-from orchestrator.models import Check, Coordinates, KeyVersions, Plan, Secret
+from orchestrator.models import (
+    BackupPlan,
+    Check,
+    Coordinates,
+    KeyVersions,
+    Plan,
+    RestorePlan,
+    RunPlan,
+    Secret,
+)
 
 VALUE = "s.aTokenThatNobodyMaySee0001"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -129,6 +138,57 @@ def test_the_account_of_a_sibling_is_kept_under_its_source() -> None:
     plan = dataclasses.replace(make_plan(), source="primary")
     assert plan.is_sibling
     assert plan.account_path.startswith(f"replication/primary/{plan.recipient}/")
+
+
+def test_a_plan_is_read_as_what_its_form_says() -> None:
+    """One that was stored before there were forms is that of a clone."""
+    clone = make_plan()
+    stored = models.as_json(clone)
+    assert models.read_plan(stored) == clone
+    del stored["form"]
+    assert models.read_plan(stored) == clone
+    backup = BackupPlan(
+        **{
+            field.name: getattr(clone, field.name)
+            for field in dataclasses.fields(RunPlan)
+            if field.name != "form"
+        },
+        set_dir="/srv/b1",
+        part_bytes=1 << 20,
+    )
+    assert models.read_plan(models.as_json(backup)) == backup
+    assert backup.lock_dir == f"/var/lib/xbvault/backups-of/{clone.donor}"
+    assert clone.lock_dir == "/var/lib/xbvault"
+
+
+@pytest.mark.parametrize("document", [{"form": "drill2"}, {"form": None}, [], "clone", None])
+def test_a_plan_of_an_unknown_form_is_refused(document: Any) -> None:
+    """Of a newer version, or none at all."""
+    with pytest.raises(ValueError, match=r"form|kind"):
+        models.read_plan(document)
+
+
+def test_a_restore_leaves_the_record_of_its_set_alone() -> None:
+    """What it writes down stands beside it, under its own name."""
+    clone = make_plan()
+    restore = RestorePlan(
+        **{
+            field.name: getattr(clone, field.name)
+            for field in dataclasses.fields(Plan)
+            if field.name not in ("form", "group_runs", "source")
+        },
+        set_dir="/srv/b1",
+        set_host="db1",
+        part_bytes=1,
+        parts=1,
+        stored_bytes=1,
+        to_lsn=1,
+        ended_at="2026-11-21T21:05:00Z",
+    )
+    assert restore.record_path == f"{restore.key_path}.{restore.run_id}"
+    assert not restore.replicates
+    assert not restore.is_sibling
+    assert dataclasses.replace(restore, source="db1").replicates
 
 
 # Secret.

@@ -15,7 +15,11 @@ HOSTS = {
     "b": {"vault_mount": "keys/b"},
     "c": {"vault_mount": "keys/c", "receive_user": "stream"},
 }
-CONFIG = config.parse({"hosts": HOSTS})
+REPOSITORIES = {
+    "s": {"path": "/srv/a", "become": True, "ssh_user": "dba", "receive_user": "stream"},
+    "t": {"path": "/srv/b"},
+}
+CONFIG = config.parse({"hosts": HOSTS, "repositories": REPOSITORIES})
 
 
 def pairs(rights: vault.Rights) -> set[tuple[str, str]]:
@@ -23,13 +27,15 @@ def pairs(rights: vault.Rights) -> set[tuple[str, str]]:
     return {(path, one) for path, capabilities in rights.items() for one in capabilities}
 
 
-def test_the_orchestrator_may_what_clones_and_the_check_need_and_no_more() -> None:
-    """Its policy is all that any clone between the hosts needs, put together."""
+def test_the_orchestrator_may_what_runs_and_the_check_need_and_no_more() -> None:
+    """Its policy is all that any clone and any backup of the hosts needs, put together."""
     needed = set()
     for donor, recipient in itertools.permutations(CONFIG.hosts, 2):
         needed |= pairs(vault.clone_rights(CONFIG, donor, recipient))
-    for host in CONFIG.hosts:
-        needed |= pairs(vault.check_rights(CONFIG, host))
+    for donor, repository in itertools.product(CONFIG.hosts, CONFIG.repositories):
+        needed |= pairs(vault.backup_rights(CONFIG, donor, repository))
+    for door in CONFIG.doors:
+        needed |= pairs(vault.check_rights(CONFIG, door))
     assert pairs(vault.orchestrator_rights(CONFIG)) == needed
 
 
@@ -52,6 +58,23 @@ def test_nobody_may_delete_a_hosts_keys() -> None:
         if path.startswith("keys/"):
             assert capability != "delete"
     assert not [path for path in vault.orchestrator_rights(CONFIG) if "policies" in path]
+
+
+def test_a_repository_needs_a_certificate_and_the_deployments_key() -> None:
+    """The key can be made and read, never replaced; without repositories nothing of it is granted."""
+    added = pairs(vault.orchestrator_rights(CONFIG)) - pairs(
+        vault.orchestrator_rights(config.parse({"hosts": HOSTS}))
+    )
+    assert added == {
+        ("xbvault/data/backups/deployment", "create"),
+        ("xbvault/data/backups/deployment", "read"),
+        *(
+            (f"xbvault-ssh/{verb}/xbvault-receive-{name}", one)
+            for name in "st"
+            for verb, one in (("sign", "update"), ("roles", "read"))
+        ),
+    }
+    assert len(vault.policies(CONFIG)) == len(vault.policies(config.parse({"hosts": HOSTS})))
 
 
 MYSQL = config.parse(
@@ -144,6 +167,14 @@ def test_grants_are_statements_for_both_accounts(flavor: str, version: str) -> N
             ),
         ),
         ("b", ()),
+        (
+            "s",
+            (
+                "dba ALL=(root) NOPASSWD: /usr/bin/timeout",
+                "stream ALL=(root) NOPASSWD: /usr/local/sbin/xbvault-receive",
+            ),
+        ),
+        ("t", ()),
         ("c", ("stream ALL=(root) NOPASSWD: /usr/local/sbin/xbvault-receive",)),
     ],
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 BARE = HostConfig(vault_mount="keys/db1")
+ADMIN = HostConfig(vault_mount="keys/db1", server=ServerConfig(defaults_file="/root/admin.cnf"))
 FULL = HostConfig(
     vault_mount="keys/db1",
     server=ServerConfig(socket="/run/s.sock", defaults_file="/root/admin.cnf"),
@@ -36,9 +37,23 @@ def test_client_command() -> None:
         "--binary-mode",
         "--default-character-set=utf8mb4",
     ]
-    command = sql.client_command(FULL, "--force")
+    command = sql.client_command(ADMIN, "--force")
     assert command[1] == "--defaults-extra-file=/root/admin.cnf"
-    assert command[-2:] == ["--force", "--socket=/run/s.sock"]
+    assert command[-1] == "--force"
+
+
+def test_client_by_socket() -> None:
+    """Where a socket is named, nothing but that is connected to, and MariaDB's reads no CA."""
+    command = sql.client_command(FULL, "--force")
+    assert command[:4] == [
+        "env",
+        "SSL_CERT_FILE=/dev/null",
+        "mariadb",
+        "--defaults-extra-file=/root/admin.cnf",
+    ]
+    assert command[-3:] == ["--force", "--protocol=socket", "--socket=/run/s.sock"]
+    mysql = HostConfig(flavor="mysql", server=ServerConfig(socket="/run/s.sock"))
+    assert sql.client_command(mysql)[0] == "mysql"
 
 
 def test_real_escapes() -> None:
@@ -155,7 +170,7 @@ def test_rows_come_back(rows: list[list[str]]) -> None:
 def test_query_goes_by_stdin() -> None:
     """The statement is never an argument, a secret in it neither."""
     remote = FakeRemote()
-    remote.answer("mariadb", stdout="n\n7\n")
+    remote.answer("env", "SSL_CERT_FILE=/dev/null", "mariadb", stdout="n\n7\n")
     statement = Secret.join("SELECT PASSWORD('", Secret("hunter2-secret"), "') AS n")
     assert sql.query(remote, FULL, statement, timeout_seconds=5) == [{"n": "7"}]
     (call,) = remote.calls

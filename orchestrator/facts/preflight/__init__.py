@@ -4,10 +4,12 @@ All problems are found at once. The names of the findings are fixed; they stand 
 ``docs/reference/checks.md``.
 """
 
+from orchestrator.facts.preflight.backup import judge_backup, judge_copy
 from orchestrator.facts.preflight.findings import Request
 from orchestrator.facts.preflight.judge import judge, judge_host
 from orchestrator.facts.preflight.pair import server_id_of
 from orchestrator.facts.preflight.report import describe, raise_for
+from orchestrator.facts.preflight.restored import judge_restore
 from orchestrator.facts.preflight.stream import choose_compression, needs_relay
 
 __all__ = [
@@ -15,7 +17,10 @@ __all__ = [
     "choose_compression",
     "describe",
     "judge",
+    "judge_backup",
+    "judge_copy",
     "judge_host",
+    "judge_restore",
     "needs_relay",
     "raise_for",
     "server_id_of",

@@ -17,7 +17,7 @@ from orchestrator.facts.preflight.host import judge_programs, judge_tool
 from orchestrator.facts.preflight.replication import judge_replication, takes_quiet_account
 from orchestrator.facts.preflight.stream import judge_priority
 from orchestrator.flavors import mariadb
-from orchestrator.flavors.interface import DONOR_PROGRAMS, GROUP_PROGRAMS
+from orchestrator.flavors.interface import BACKUP_PROGRAMS, DONOR_PROGRAMS, GROUP_PROGRAMS
 from orchestrator.flavors.quoting import describe_names
 from orchestrator.privileges.database import wanted_privileges
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey
+    from orchestrator.flavors.interface import Flavor
 
 
 def judge_donor(
@@ -36,8 +37,7 @@ def judge_donor(
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about a donor."""
     flavor = flavors.of(config)
-    besides = GROUP_PROGRAMS if request.group_runs else ()
-    yield "programs", judge_programs(host, config, (*DONOR_PROGRAMS, *besides))
+    yield "programs", judge_programs(host, config, _list_programs(request))
     yield "tool-version", judge_tool(host, config)
     if request.nice:
         yield "priority", judge_priority(host)
@@ -53,7 +53,9 @@ def judge_donor(
     )
     if side.account is not None:
         wanted = wanted_privileges(config.flavor, host.server_version)
-        names = wanted.donor + (wanted.quiet if takes_quiet_account(side, request) else ())
+        names = wanted.backup if request.is_backup else wanted.donor
+        if not request.is_backup and takes_quiet_account(side, request):
+            names += wanted.quiet
         yield "donor-privileges", judge_donor_account(side.account, names)
     if instance is None:
         return
@@ -65,10 +67,10 @@ def judge_donor(
             f"load {flavor.keyrings} on the donor, or leave --require-encryption out",
         ),
     )
-    if not request.source:
+    if request.is_backup:
         yield "donor-binlog", judge_binlog(instance, "the donor")
-        yield "donor-tls", judge_tls(instance, "the donor")
-    yield from judge_replication(instance, request, flavor)
+    else:
+        yield from _judge_followed(instance, side, request, flavor)
     unquoted, tool = instance.unquoted_tables, flavor.own.backup
     yield (
         "donor-table-names",
@@ -94,14 +96,30 @@ def judge_donor(
                 "back to the same paths on the recipient, whatever lies there",
             ),
         )
+    if instance.has_keyring and not flavor.carries_keys:
+        yield "key-cache", _judge_key_cache(instance)
+
+
+def _list_programs(request: Request) -> tuple[str, ...]:
+    """Return what a donor must have beside what its flavor needs."""
+    group = GROUP_PROGRAMS if request.group_runs else ()
+    backup = BACKUP_PROGRAMS if request.is_backup else ()
+    return (*DONOR_PROGRAMS, *group, *backup)
+
+
+def _judge_followed(
+    instance: InstanceFacts, side: HostSurvey, request: Request, flavor: Flavor
+) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about a donor whose copy will replicate, from it or from its own source."""
+    if not request.source:
+        yield "donor-binlog", judge_binlog(instance, "the donor")
+        yield "donor-tls", judge_tls(instance, "the donor")
+    yield from judge_replication(instance, request, flavor)
     if not request.source:
         retention = judge_retention(
             instance, "the donor", expected_bytes=side.expected_bytes, throttle=request.throttle
         )
         yield "binlog-retention", retention
-    if instance.has_keyring and not flavor.carries_keys:
-        yield "key-cache", _judge_key_cache(instance)
-    if not request.source:
         resolution = judge_name_resolution(instance, side, "the donor", request.recipient)
         yield "name-resolution", resolution
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator import numerals, wire
 from orchestrator.errors import VerificationError
-from orchestrator.models import Check
+from orchestrator.models import BACKUP, CLONE, Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from orchestrator.errors import OrchestratorError
     from orchestrator.facts.survey import Survey
 
 Found = tuple[bool, str, str]
@@ -36,6 +37,9 @@ class Request:
         nice: Whether the donor's server comes before the backup tool.
         relay: Whether the stream may go through this machine.
         group_runs: The clones that share one reading of the donor, this one included.
+        form: Kind of run.
+        set_host: Host that a stored set was made of, which is restored.
+        flavor: The recipient's, for a stored set.
     """
 
     donor: str
@@ -51,12 +55,37 @@ class Request:
     nice: bool = False
     relay: bool = False
     group_runs: tuple[str, ...] = ()
+    form: str = CLONE
+    set_host: str = ""
+    flavor: str = ""
+
+    @property
+    def is_backup(self) -> bool:
+        """Whether the data goes into a repository, and nothing will replicate."""
+        return self.form == BACKUP
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:
     """Yield findings as checks; the hint of a good one is left out."""
     for name, (ok, evidence, hint) in found:
         yield Check(name=name, host=host, ok=ok, evidence=evidence, hint="" if ok else hint)
+
+
+def judge_readable(name: str, errors: tuple[OrchestratorError, ...]) -> Check:
+    """Judge whether a host could be read.
+
+    Args:
+        name: The host.
+        errors: What could not be read of it.
+    """
+    reason = errors[0] if errors else None
+    return Check(
+        name="host-readable",
+        host=name,
+        ok=reason is None,
+        evidence=reason.message if reason else "connected, host key known",
+        hint=reason.hint if reason else "",
+    )
 
 
 def has_keyring(survey: Survey) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors
 from orchestrator.facts import hosts
 from orchestrator.facts.preflight.findings import number
-from orchestrator.flavors.interface import GROUP_PROGRAMS
+from orchestrator.flavors.interface import BACKUP_PROGRAMS, GROUP_PROGRAMS
 from orchestrator.remote import sudo
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def judge_programs(host: HostFacts, config: HostConfig, others: tuple[str, ...] 
     flavor = flavors.of(config)
     names = (*flavor.programs(config).names, *others)
     missing = [name for name in names if name not in host.programs]
-    besides = "".join(f", {name}" for name in missing if name in GROUP_PROGRAMS)
+    of_packages = (*GROUP_PROGRAMS, *BACKUP_PROGRAMS)
+    besides = "".join(f", {name}" for name in missing if name in of_packages)
     return (
         not missing,
         f"missing: {', '.join(missing)}" if missing else "all found",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors
 from orchestrator.facts.preflight.accounts import judge_recipient_account
 from orchestrator.facts.preflight.donor import judge_donor
-from orchestrator.facts.preflight.findings import has_keyring, named
+from orchestrator.facts.preflight.findings import has_keyring, judge_readable, named
 from orchestrator.facts.preflight.host import (
     judge_keepalive,
     judge_programs,
@@ -25,13 +25,13 @@ from orchestrator.facts.preflight.replication import judge_connection, judge_sou
 from orchestrator.facts.preflight.stream import judge_stream
 from orchestrator.facts.preflight.vault import judge_kv_version, judge_mount, judge_vault
 from orchestrator.flavors.interface import DONOR_PROGRAMS
-from orchestrator.models import Check
 from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import HostSurvey, OwnVault, Survey
+    from orchestrator.models import Check
 
 
 def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]:
@@ -40,17 +40,7 @@ def judge(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]
     sides = [(request.donor, survey.donor), (request.recipient, survey.recipient)]
     if survey.source is not None:
         sides.append((request.source, survey.source))
-    for name, side in sides:
-        reason = side.errors[0] if side.errors else None
-        found.append(
-            Check(
-                name="host-readable",
-                host=name,
-                ok=reason is None,
-                evidence=reason.message if reason else "connected, host key known",
-                hint=reason.hint if reason else "",
-            )
-        )
+    found += [judge_readable(name, side.errors) for name, side in sides]
     donor, recipient = survey.donor.host, survey.recipient.host
     if donor:
         found += named(
@@ -101,17 +91,7 @@ def judge_host(
         config: Its configuration.
         vault: What Vault told of it.
     """
-    reason = side.errors[0] if side.errors else None
-    found: list[tuple[str, Found]] = [
-        (
-            "host-readable",
-            (
-                reason is None,
-                reason.message if reason else "connected, host key known",
-                reason.hint if reason else "",
-            ),
-        )
-    ]
+    found: list[tuple[str, Found]] = []
     host = side.host
     if host is not None:
         found += [
@@ -146,4 +126,4 @@ def judge_host(
                 ),
             )
         )
-    return tuple(named(name, iter(found)))
+    return (judge_readable(name, side.errors), *named(name, iter(found)))

@@ -64,28 +64,39 @@ def judge_pair(
             "give the recipient a server_id of its own",
         ),
     )
-    yield "space", _judge_space(survey, donor, recipient, copies=flavor.carries_keys)
+    data = survey.donor.instance.data_bytes if survey.donor.instance else 0
+    copies = flavor.carries_keys and has_keyring(survey)
+    found = judge_space(survey, recipient, max(data, donor.datadir_bytes), copies=copies)
+    yield "space", found
+    yield "clocks", judge_clocks((donor, recipient), config)
+
+
+def judge_clocks(machines: tuple[HostFacts, ...], config: Config) -> Found:
+    """Judge whether the clocks of hosts agree with ours."""
     bound = config.clone.clock_skew_seconds
     late = [
         f"{host.name} {host.clock_offset_seconds:+.1f} s"
-        for host in (donor, recipient)
+        for host in machines
         if abs(host.clock_offset_seconds) - host.clock_error_seconds > bound
     ]
-    yield (
-        "clocks",
-        (
-            not late,
-            f"differ from here: {', '.join(late)}" if late else f"agree within {bound:g} s",
-            "set the clocks right (chrony, ntp): certificates and tokens depend on them",
-        ),
+    return (
+        not late,
+        f"differ from here: {', '.join(late)}" if late else f"agree within {bound:g} s",
+        "set the clocks right (chrony, ntp): certificates and tokens depend on them",
     )
 
 
-def _judge_space(survey: Survey, donor: HostFacts, recipient: HostFacts, *, copies: bool) -> Found:
-    """Judge the room for the copy; a tool that makes new keys copies the set once more."""
-    data = survey.donor.instance.data_bytes if survey.donor.instance else 0
-    times = 2 if copies and has_keyring(survey) else 1
-    need = times * max(data, donor.datadir_bytes) * 11 // 10 + MARGIN_BYTES
+def judge_space(survey: Survey, recipient: HostFacts, data_bytes: int, *, copies: bool) -> Found:
+    """Judge the room for the copy.
+
+    Args:
+        survey: What was read.
+        recipient: Facts about the recipient.
+        data_bytes: Size of the data.
+        copies: Whether the tool makes new keys, and copies the set once more for that.
+    """
+    times = 2 if copies else 1
+    need = times * data_bytes * 11 // 10 + MARGIN_BYTES
     short = recipient.parent_free_bytes < need
     where = "in" if recipient.is_mount_path else "beside"
     words = [

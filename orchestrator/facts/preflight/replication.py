@@ -68,8 +68,17 @@ def judge_writable(instance: InstanceFacts) -> Found:
     )
 
 
-def judge_source(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
-    """Yield the findings about the donor's own source, which the new replica is to follow."""
+def judge_source(
+    survey: Survey, config: Config, request: Request, *, set_age_seconds: int = 0
+) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about the donor's own source, which the new replica is to follow.
+
+    Args:
+        survey: What the hosts told.
+        config: The configuration.
+        request: What was asked for.
+        set_age_seconds: How long ago the state was that a stored set has; 0 without one.
+    """
     side, donor = survey.source, survey.donor.instance
     if side is None or side.host is None:
         return
@@ -110,8 +119,11 @@ def judge_source(survey: Survey, config: Config, request: Request) -> Iterator[t
         where,
         expected_bytes=survey.donor.expected_bytes,
         throttle=request.throttle,
-        behind_seconds=max(behind, 0),
+        behind_seconds=max(behind, set_age_seconds, 0),
     )
+    if set_age_seconds > 0:
+        hint = f"take a newer set; or, if {where} still has its binary logs since that one"
+        retention = (*retention[:2], f"{hint}, raise binlog_expire_logs_seconds there")
     yield "binlog-retention", retention
     yield "name-resolution", judge_name_resolution(instance, side, where, request.recipient)
 

@@ -44,7 +44,7 @@ def judge_stream(survey: Survey, config: Config, request: Request) -> Iterator[t
     if request.throttle:
         yield "throttle", _judge_throttle(survey, config, request)
     if survey.way is not None:
-        yield "stream-way", _judge_way(survey.way, survey.donor, request)
+        yield "stream-way", judge_way(survey.way, survey.donor, request)
 
 
 def judge_priority(donor: HostFacts) -> Found:
@@ -81,7 +81,7 @@ def needs_relay(survey: Survey, request: Request) -> bool:
     return bool(request.relay and survey.way is not None and survey.way.problem)
 
 
-def _judge_way(way: Way, donor: HostSurvey, request: Request) -> Found:
+def judge_way(way: Way, donor: HostSurvey, request: Request) -> Found:
     """Judge whether the stream gets from the donor to the recipient, directly or by a relay."""
     where = f"{request.recipient} at {way.address}:{way.port}"
     if not way.is_tried:
@@ -118,7 +118,9 @@ def _find_refusal(sshd: Mapping[str, str]) -> str:
 
 
 def _list_without_zstd(survey: Survey, request: Request) -> list[str]:
-    sides = ((request.donor, survey.donor), (request.recipient, survey.recipient))
+    sides = [(request.donor, survey.donor)]
+    if not request.is_backup:  # which is stored as it comes
+        sides.append((request.recipient, survey.recipient))
     return [name for name, side in sides if side.host and wire.ZSTD not in side.host.programs]
 
 

@@ -11,6 +11,7 @@ from orchestrator.facts.survey import (
     list_token_holders,
     needed_by_host,
     needed_capabilities,
+    needed_for_restore,
 )
 from orchestrator.flavors import mysql_keyrings
 from orchestrator.flavors.mysql_keyrings import KeyringKind
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from orchestrator.config import Config, HostConfig
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
-    from orchestrator.facts.survey import Survey
+    from orchestrator.facts.survey import Survey, VaultSurvey
+    from orchestrator.vault import TokenInfo
 
 OWN_KV_VERSION = 2
 """Of the mount of our own records."""
@@ -32,35 +34,18 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
     """Yield the findings about Vault and all tokens."""
     vault = survey.vault
     reason = vault.errors[0] if vault.errors else None
-    yield (
-        "vault-readable",
-        (
-            reason is None and vault.health is not None and not vault.health.sealed,
-            reason.message
-            if reason
-            else f"Vault at {config.vault.address} is sealed"
-            if vault.health is None or vault.health.sealed
-            else "unsealed, token accepted",
-            reason.hint if reason else "unseal it",
-        ),
-    )
+    yield "vault-readable", judge_readable_vault(vault, config)
     if vault.capabilities or (reason is None and vault.token is not None):
         yield "vault-capabilities", _judge_capabilities(survey, config, request)
     for host, capabilities in vault.host_capabilities.items():
         yield "vault-host-capabilities", _judge_host_capabilities(config, host, capabilities)
     if reason is not None or vault.token is None:
         return
-    token = vault.token
-    yield (
-        "vault-token",
-        (
-            token.renewable or token.ttl_seconds == 0 or token.ttl_seconds > 24 * 3600,
-            f"{token.ttl_seconds} s left, {'renewable' if token.renewable else 'not renewable'}",
-            "give the orchestrator a periodic token",
-        ),
-    )
+    yield "vault-token", judge_token(vault.token)
     yield from _judge_mounts(survey, config, request)
     yield from _judge_host_tokens(survey, config, request)
+    if request.set_host:
+        return  # the keys come with the set
     donor_mount = config.host(request.donor).key_mount
     if donor_mount and config.host(request.recipient).key_mount:
         reads = "reads" if vault.recipient_reads_donor else "is refused on"
@@ -75,20 +60,46 @@ def judge_vault(survey: Survey, config: Config, request: Request) -> Iterator[tu
     instance = survey.donor.instance
     carries_keys = flavors.of(config.host(request.donor)).carries_keys
     if instance is not None and instance.has_keyring and not carries_keys:
-        yield (
-            "vault-donor-keys",
-            (
-                bool(vault.donor_key_ids),
-                f"{len(vault.donor_key_ids)} key ids in {donor_mount}",
-                "is hosts.*.vault_mount the mount that the donor's server uses?",
-            ),
-        )
+        yield "vault-donor-keys", judge_donor_keys(vault, donor_mount)
+
+
+def judge_readable_vault(vault: VaultSurvey, config: Config) -> Found:
+    """Judge whether Vault answers, is unsealed, and takes the token."""
+    reason = vault.errors[0] if vault.errors else None
+    is_sealed = vault.health is None or vault.health.sealed
+    return (
+        reason is None and not is_sealed,
+        reason.message
+        if reason
+        else f"Vault at {config.vault.address} is sealed"
+        if is_sealed
+        else "unsealed, token accepted",
+        reason.hint if reason else "unseal it",
+    )
+
+
+def judge_token(token: TokenInfo) -> Found:
+    """Judge whether the orchestrator's token lives long enough."""
+    return (
+        token.renewable or token.ttl_seconds == 0 or token.ttl_seconds > 24 * 3600,
+        f"{token.ttl_seconds} s left, {'renewable' if token.renewable else 'not renewable'}",
+        "give the orchestrator a periodic token",
+    )
+
+
+def judge_donor_keys(vault: VaultSurvey, mount: str) -> Found:
+    """Judge whether the keys of a donor that has a keyring are where they are looked for."""
+    return (
+        bool(vault.donor_key_ids),
+        f"{len(vault.donor_key_ids)} key ids in {mount}",
+        "is hosts.*.vault_mount the mount that the donor's server uses?",
+    )
 
 
 def _judge_mounts(survey: Survey, config: Config, request: Request) -> Iterator[tuple[str, Found]]:
     vault = survey.vault
     for mount, kv_version in vault.kv_versions.items():
-        yield "vault-mounts", _judge_version(mount, kv_version, _wanted_version(config, mount))
+        yield "vault-mounts", judge_version(mount, kv_version, _wanted_version(config, mount))
     recipient = config.host(request.recipient)
     own_version = vault.kv_versions.get(recipient.key_mount, 0)
     host = survey.recipient.host
@@ -110,9 +121,10 @@ def _judge_host_tokens(
     survey: Survey, config: Config, request: Request
 ) -> Iterator[tuple[str, Found]]:
     vault = survey.vault
-    if has_keyring(survey):
+    if has_keyring(survey) or request.set_host:
         sides = {request.donor: survey.donor, request.recipient: survey.recipient}
-        for name in list_token_holders(config, request.donor, request.recipient):
+        donor = "" if request.set_host else request.donor
+        for name in list_token_holders(config, donor, request.recipient):
             side = sides[name]
             if side.token_error is not None:
                 yield (
@@ -147,7 +159,7 @@ def _judge_host_tokens(
 
 def judge_mount(config: HostConfig, kv_version: int) -> Found:
     """Judge the mount of a host's keys by what the configuration says of it."""
-    return _judge_version(config.key_mount, kv_version, config.kv_version)
+    return judge_version(config.key_mount, kv_version, config.kv_version)
 
 
 def judge_kv_version(host: HostFacts, config: HostConfig, kv_version: int) -> Found:
@@ -178,7 +190,8 @@ def _wanted_version(config: Config, mount: str) -> int:
     return found[0] if found else OWN_KV_VERSION
 
 
-def _judge_version(mount: str, kv_version: int, wanted: int) -> Found:
+def judge_version(mount: str, kv_version: int, wanted: int = OWN_KV_VERSION) -> Found:
+    """Judge whether a mount is there, with the version of the KV engine that is wanted."""
     if not kv_version:
         return False, f"{mount} is not there", "make it with `xbvault vault init`"
     fits = kv_version == wanted
@@ -191,11 +204,15 @@ def _judge_version(mount: str, kv_version: int, wanted: int) -> Found:
 
 
 def _judge_capabilities(survey: Survey, config: Config, request: Request) -> Found:
-    needed = needed_capabilities(
-        config, request.donor, request.recipient, request.run_id, request.backup_id
-    )
-    patterns = vault_rights.clone_rights(config, request.donor, request.recipient)
-    lacking = _find_lacking(patterns, needed, survey.vault.capabilities)
+    if request.set_host:
+        needed = needed_for_restore(config, request.recipient, request.run_id, request.backup_id)
+        patterns = vault_rights.restore_rights(config, request.recipient)
+    else:
+        needed = needed_capabilities(
+            config, request.donor, request.recipient, request.run_id, request.backup_id
+        )
+        patterns = vault_rights.clone_rights(config, request.donor, request.recipient)
+    lacking = find_lacking(patterns, needed, survey.vault.capabilities)
     return (
         not lacking,
         f"the token lacks {'; '.join(lacking)}" if lacking else f"{len(needed)} paths",
@@ -207,7 +224,7 @@ def _judge_host_capabilities(
     config: Config, host: str, capabilities: dict[str, tuple[str, ...]]
 ) -> Found:
     needed = needed_by_host(config, host)
-    lacking = _find_lacking(vault_rights.host_rights(config, host), needed, capabilities)
+    lacking = find_lacking(vault_rights.host_rights(config, host), needed, capabilities)
     return (
         not lacking,
         f"{host}'s token lacks {'; '.join(lacking)}"
@@ -218,7 +235,7 @@ def _judge_host_capabilities(
     )
 
 
-def _find_lacking(
+def find_lacking(
     patterns: vault_rights.Rights,
     needed: vault_rights.Rights,
     found: dict[str, tuple[str, ...]],

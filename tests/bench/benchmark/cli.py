@@ -96,6 +96,7 @@ def main(
             directory,
             flavor=flavor,
             replicas=max(way.recipients for way in chosen),
+            stores=int(any(way.needs_store for way in chosen)),
             size=size,
             writer=writer,
         ) as lab,
@@ -131,7 +132,7 @@ def main(
 
 @contextlib.contextmanager
 def laboratory(
-    directory: Path, *, flavor: str, replicas: int, size: float, writer: bool
+    directory: Path, *, flavor: str, replicas: int, stores: int, size: float, writer: bool
 ) -> Iterator[Lab]:
     """Bring a laboratory up, and take it down whatever happens.
 
@@ -144,6 +145,7 @@ def laboratory(
             directory,
             flavor=flavor,
             replicas=replicas,
+            stores=stores,
             size=size,
             writer=writer,
             replica_server=False,

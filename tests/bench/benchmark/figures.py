@@ -58,7 +58,24 @@ class Figure:
         return f"{times}{text}" + (f" + {self.plus:g} {self.unit}" if self.plus else "")
 
 
+STORED_FACTOR = 1.15
+"""What checksums, parts and the manifest of a stored backup may cost."""
+
 FIGURES = (
+    Figure(
+        name="storing a backup, against the same pipe by hand",
+        way="backup",
+        measure="transfer",
+        against=(("bare-backup", "transfer"),),
+        factor=STORED_FACTOR,
+    ),
+    Figure(
+        name="fetching a stored backup, against the same pipe by hand",
+        way="restore",
+        measure="transfer",
+        against=(("bare-restore", "transfer"),),
+        factor=STORED_FACTOR,
+    ),
     Figure(
         name="to replicating, against the bare tools by hand",
         way="ours",

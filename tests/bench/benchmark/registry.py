@@ -30,6 +30,7 @@ class Way:
         is_slow: Whether it is left out of the later rounds, unless all are asked for.
         has_cold: Whether it is measured with the page cache dropped as well, when asked for.
         is_cold: Whether the page cache is dropped before.
+        needs_store: Whether it needs a host with a repository.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Way:
     is_slow: bool = False
     has_cold: bool = False
     is_cold: bool = False
+    needs_store: bool = False
 
 
 WAYS: dict[str, Way] = {}
@@ -53,6 +55,7 @@ def way(
     recipients: int = 1,
     is_slow: bool = False,
     has_cold: bool = False,
+    needs_store: bool = False,
 ) -> Callable[[Measure], Measure]:
     """Register a function as a way.
 
@@ -63,6 +66,7 @@ def way(
         recipients: How many hosts it needs beside the donor.
         is_slow: Whether it is left out of the later rounds.
         has_cold: Whether it is measured with the page cache dropped as well.
+        needs_store: Whether it needs a host with a repository.
     """
 
     def register(function: Measure) -> Measure:
@@ -74,6 +78,7 @@ def way(
             recipients=recipients,
             is_slow=is_slow,
             has_cold=has_cold,
+            needs_store=needs_store,
         )
         return function
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,9 @@ ACCOUNT = "bench_replica"
 SOCKET = "/run/mysqld/mysqld.sock"
 _MOST_WORDS = 400
 """How much of what a tool said is told of a way that failed."""
+REPOSITORY = "/srv/backups"
+PART_SIZE = "256M"
+"""Of sets that are measured; those of the laboratory are small, so that there are many parts."""
 STABLE_TABLES = (
     "shop.customers",
     "documents.articles",
@@ -91,7 +96,11 @@ class Stand:
         self.lab = lab
         self.donor, *self.recipients = lab.hosts
         self.recipient = self.recipients[0]
+        self._stores = lab.store_hosts
         self.vault = VaultRoot(lab.directory)
+        text = lab.config_file.read_text(encoding="utf-8")
+        parts = re.sub(r'part_size = "\w+"', f'part_size = "{PART_SIZE}"', text)
+        lab.config_file.write_text(parts, encoding="utf-8")
         self.config = config.load(lab.config_file)
         self.plan = self._read_plan()
         self.round = 0
@@ -100,6 +109,11 @@ class Stand:
         self.stream_bytes = 0
         self._password = secrets.token_hex(16)
         self._rows: list[str] = []
+
+    @property
+    def store(self) -> Host:
+        """The host with the repository."""
+        return self._stores[0]
 
     @property
     def flavor(self) -> Flavor:
@@ -125,12 +139,18 @@ class Stand:
         """Make what the ways by hand stand on: an SSH key, an account, the counts of the rows."""
         folder = self.donor.root / "root/.ssh"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "bench"])
+        for store in self._stores:
+            for name in ("bench", "bench.pub"):
+                shutil.copy2(folder / name, store.root / "root/.ssh" / name)
         public = (folder / "bench.pub").read_text(encoding="utf-8")
-        keys = self.recipient.root / "root/.ssh/authorized_keys"
-        keys.write_text(keys.read_text(encoding="utf-8") + public, encoding="utf-8")
-        host_key = self.recipient.root / "etc/ssh/ssh_host_ed25519_key.pub"
-        known = f"{self.recipient.address} {host_key.read_text(encoding='utf-8')}"
-        (folder / "known_hosts").write_text(known, encoding="utf-8")
+        known = ""
+        for host in (self.recipient, *self._stores):
+            keys = host.root / "root/.ssh/authorized_keys"
+            keys.write_text(keys.read_text(encoding="utf-8") + public, encoding="utf-8")
+            host_key = host.root / "etc/ssh/ssh_host_ed25519_key.pub"
+            known += f"{host.address} {host_key.read_text(encoding='utf-8')}"
+        for host in (self.donor, *self._stores):
+            (host.root / "root/.ssh/known_hosts").write_text(known, encoding="utf-8")
         dialect = flavors.dialect_of(self.plan)
         before, after = dialect.account_sql(ACCOUNT, self.recipient.address)
         if dialect.takes_password_hash:
@@ -150,6 +170,8 @@ class Stand:
             self._empty(host)
         self.run(self.donor, f"rm -rf -- /var/lib/xbvault /run/xbvault {WORK}/dump {SECRETS}")
         self.run(self.donor, f"install -d -m 0700 {WORK} {SECRETS}")
+        for store in self._stores:
+            self.run(store, f"rm -rf -- {REPOSITORY}/* /var/lib/xbvault")
         table = self.flavor.accounts_table
         found = self.query(
             self.donor,
@@ -224,14 +246,18 @@ class Stand:
             raise WayFailedError(error.message) from error
         return listener
 
-    def ssh(self, command: str) -> str:
-        """Return the shell text, for the donor, that runs a command on the recipient over SSH.
+    def ssh(self, command: str, host: Host | None = None) -> str:
+        """Return the shell text that runs a command on another host over SSH.
 
         With the ciphers of the product, and without anything that would slow it down.
+
+        Args:
+            command: The command.
+            host: The host; by default the recipient.
         """
         return (
             f"ssh -F none -T -i {KEY} -o IdentitiesOnly=yes -o BatchMode=yes -o Compression=no "
-            f"-o Ciphers={wire.AES_FIRST} root@{self.recipient.address} {_quote(command)}"
+            f"-o Ciphers={wire.AES_FIRST} root@{(host or self.recipient).address} {_quote(command)}"
         )
 
     def execute(self, host: Host, statements: str) -> str:
@@ -300,6 +326,15 @@ class Stand:
         """
         asked = host or self.recipient
         self._need_running(asked)
+        self.check_rows(asked)
+
+    def check_rows(self, host: Host | None = None) -> None:
+        """See that a host, by default the recipient, has the donor's rows.
+
+        Raises:
+            WayFailedError: It has not.
+        """
+        asked = host or self.recipient
         found = self._count_rows(asked)
         if found != self._rows:
             raise WayFailedError(f"rows on {asked.name}: {found}, on the donor: {self._rows}")

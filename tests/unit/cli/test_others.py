@@ -43,11 +43,13 @@ def test_example_shows_every_key_with_its_default(command_line: CommandLine) -> 
     models: list[type[pydantic.BaseModel]] = [config.VaultConfig, config.JournalConfig]
     models += [config.SshConfig, config.CloneConfig]
     models += [config.HostConfig, config.ServerConfig, config.ServiceConfig]
-    models += [config.ProgramsConfig, config.KeyringConfig]
+    models += [config.ProgramsConfig, config.KeyringConfig, config.RepositoryConfig]
+    models += [config.RetentionConfig, config.MetricsConfig, config.NoticesConfig]
     names = {name for model in models for name in model.model_fields} - {
         "service",
         "programs",
         "keyring",
+        "retention",
     }
     assert shown == names
 

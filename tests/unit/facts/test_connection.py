@@ -22,7 +22,7 @@ def ask(words: str) -> survey.Connection:
     """Return what is made of a client's words."""
     remote = FakeRemote("db2")
     remote.answer("timeout", "20", "mariadb", status=1, stderr=words)
-    return survey._try_connection(remote, CONFIG, "db1", make_survey().recipient)
+    return survey.try_connection(remote, CONFIG, "db1", make_survey().recipient)
 
 
 @pytest.mark.parametrize(

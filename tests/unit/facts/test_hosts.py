@@ -167,3 +167,47 @@ def test_an_answer_that_was_cut_is_no_answer(answer: str) -> None:
     """Silence is not taken for a server that does not run."""
     with pytest.raises(VerificationError):
         hosts.parse_pids(answer, "db1")
+
+
+BRIEF = """\
+memory_available_bytes\t8589934592
+cpus\t4
+server_pid\t4711
+datadir_inode\t42
+datadir_owner\tmysql:mysql
+datadir_mode\t755
+datadir_has_data\t1
+end
+"""
+
+
+def test_brief_facts() -> None:
+    """What can change from step to step is asked for by itself, about the data directory."""
+    remote = FakeRemote()
+    remote.answer("sh", "-s", "--", "/var/lib/mysql", stdout=BRIEF)
+    facts = hosts.read_brief(remote, "/var/lib/mysql")
+    assert facts.is_running
+    assert facts.has_data
+    assert (facts.memory_available_bytes, facts.cpus) == (8 << 30, 4)
+    assert (facts.datadir_owner, facts.datadir_mode, facts.datadir_inode) == (
+        "mysql:mysql",
+        "755",
+        42,
+    )
+
+
+def test_brief_facts_without_a_datadir() -> None:
+    """A data directory that is not there has no owner, no data and no server."""
+    facts = hosts.parse_brief("db1", "memory_available_bytes\t1\ncpus\t1\nend\n")
+    assert not facts.is_running
+    assert not facts.has_data
+    assert (facts.datadir_owner, facts.datadir_mode, facts.datadir_inode) == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", BRIEF[:-1], BRIEF.removesuffix("end\n"), BRIEF.replace("4711", "x"), "end\n"]
+)
+def test_brief_facts_that_were_cut(answer: str) -> None:
+    """Silence is not taken for a server that does not run, nor a part for the whole."""
+    with pytest.raises(VerificationError, match="cannot read the state of db1"):
+        hosts.parse_brief("db1", answer)

@@ -453,6 +453,7 @@ def test_backup_command() -> None:
         "--stream=mbstream",
         "--target-dir=/t",
         "--parallel=2",
+        "--loose-log-copy-interval=100",
     )
     full = FLAVOR.backup_command(
         FLAVOR.own,
@@ -615,3 +616,22 @@ def test_names_for_a_message() -> None:
     assert describe_names(f"t{n}" for n in range(7)) == "t0, t1, t2, t3, t4 and 2 more"
     assert describe_names("abc", most=2) == "a, b and 1 more"
     assert describe_names([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "count"),
+    [
+        ("0-11-700", "0-11-800", 100),
+        ("0-11-700", "0-12-800", 100),  # another server took over
+        ("0-11-700,1-5-9", "1-5-10, 0-11-701,2-1-3", 5),
+        ("0-11-700", "0-11-700", 0),
+        ("0-11-700", "0-11-699", None),  # not the same history
+        ("0-11-700,1-5-9", "0-11-800", None),
+        ("", "0-11-800", None),
+        ("0-11-700", "", None),
+        ("0-11-700", "nonsense", None),
+    ],
+)
+def test_transactions_between_two_positions(earlier: str, later: str, count: int | None) -> None:
+    """Over all domains; None where the positions do not tell."""
+    assert mariadb_sql.MariaDBDialect().count_transactions(earlier, later) == count

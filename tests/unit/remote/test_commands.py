@@ -16,6 +16,8 @@ from orchestrator.remote.commands import show_command
         (["ls", "-l", "/a b"], "ls -l '/a b'"),
         (["a", "b", "c", "d", "e"], "a b c …"),
         (["sh", "-c", "\nset -eu\nsecond line"], "sh -c 'set -eu…'"),
+        (["env", "A=/x", "B=", "mariadb", "--batch"], "mariadb --batch"),
+        (["env", "A=/x"], ""),
         (["cat", "x" * 500], f"cat '{'x' * 120}…'"),
     ],
 )

@@ -16,7 +16,7 @@ from orchestrator import config as config_module
 from orchestrator.errors import SecretError, VerificationError
 from orchestrator.flavors.mysql_keyrings import stored_name
 from orchestrator.remote import Result
-from orchestrator.steps import forget, key_names, keyrings, records
+from orchestrator.steps import forget, key_names, keyrings, records, restore
 from orchestrator.steps.key_names import KeyNames, find_new_key, unneeded_names
 from orchestrator.steps.registry import Tools
 
@@ -298,12 +298,8 @@ def test_a_component_says_the_version_of_its_mount() -> None:
 
 def set_aside(remote: FakeRemote, plan: Plan, in_place: str, *others: str) -> None:
     """Let the datadir in place be of a run, and those of others be set aside."""
-    remote.answers = {argv: one for argv, one in remote.answers.items() if argv[0] != "cat"}
     remote.answer("ls", stdout="\n".join(RUNS))
-    remote.answer("stat", stdout="42.7\n")
-    remote.answer("cat", status=1)
-    path = f"{records.RUNS}/{in_place}/new-datadir-inode"
-    remote.answer("cat", "--", path, stdout="42.7\n")
+    remote.answer("sh", "-c", restore.FIND_RUN, stdout=f"{in_place}\n")
     listed = "".join(f"{plan.datadir}.xbvault-old-{run_id}\n" for run_id in others)
     remote.answer("sh", stdout=listed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ import pytest
 import samples
 from engine_lab import make_plan
 from fake_remote import FakeRemote
+from stored_runs import make_restore_plan
 
 from orchestrator import config as config_module
 from orchestrator.errors import (
@@ -95,3 +97,26 @@ def test_a_full_filesystem_is_told_whatever_the_log_says(free: int, is_full: boo
     facts = re.sub(r"(?m)^parent_free_bytes\t.*$", f"parent_free_bytes\t{free}", FACTS)
     error = start(make_remote(samples.read("mariadb/start-unknown-option"), facts=facts))
     assert ("free space on replica's filesystem" in error.hint) is is_full
+
+
+@pytest.mark.parametrize("source", ["", "db3"])
+def test_replication_goes_on_only_where_it_was_asked_for(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored MySQL server has its backup's replication, which nobody has asked for."""
+    plan = dataclasses.replace(make_restore_plan("r1", host="replica"), source=source)
+    remote = FakeRemote("replica")
+    remote.answer("cat")
+    remote.answer("mariadb")
+    monkeypatch.setattr("orchestrator.steps.servers.hosts.is_server_running", lambda *_: False)
+    monkeypatch.setattr("orchestrator.steps.servers.records.read_transition", lambda *_: None)
+    monkeypatch.setattr(servers, "start_server", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "orchestrator.steps.servers.instances.read_replication", lambda *_: object()
+    )
+    config = config_module.parse({"hosts": {"replica": {"vault_mount": "r"}}})
+    shut = cast("Any", None)
+    tools = Tools(config=config, vault=shut, donor=shut, recipient=remote)
+    assert servers.start_again(tools, plan)
+    started = [call for call in remote.ran("mariadb") if b"START" in call.stdin]
+    assert bool(started) is bool(source)

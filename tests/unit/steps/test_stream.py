@@ -90,11 +90,17 @@ def check(tools: Any, plan: Plan, sent: JobState, received: JobState) -> None:
     stream_ends.check_stages(tools, plan, ends, joins=False)
 
 
+def send_and_receive(tools: Any, plan: Plan) -> None:
+    """Make both jobs of a stream."""
+    read = stream_jobs.make_reader(tools, plan, plan.run_dir)
+    stream_jobs.start_sender(tools, plan, "r1.send-backup", read, address=("192.0.2.2", 22))
+    stream_jobs.arm_receiver(tools, plan, "r1.receive-backup")
+
+
 def test_a_plain_stream_has_the_stages_that_it_always_had() -> None:
     """As of a plan of an earlier version: nothing stands before the tool, and the counter is free."""
     tools, plan = make_tools(), make_plan()
-    stream_jobs.start_sender(tools, plan, "r1.send-backup", joins=False, address=("192.0.2.2", 22))
-    stream_jobs.arm_receiver(tools, plan, "r1.receive-backup")
+    send_and_receive(tools, plan)
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | count | element 1\n"
     assert received["flow"] == "count | element 0\n"
@@ -108,8 +114,7 @@ def test_a_stream_with_everything_asked_for() -> None:
     """Compressed before the counter and after it, throttled in it, and behind the donor's server."""
     tools = make_tools()
     plan = make_plan(throttle=52_428_800, nice=True, compress="zstd:3", ciphers=wire.CHACHA_FIRST)
-    stream_jobs.start_sender(tools, plan, "r1.send-backup", joins=False, address=("192.0.2.2", 22))
-    stream_jobs.arm_receiver(tools, plan, "r1.receive-backup")
+    send_and_receive(tools, plan)
     sent, received = read_job(tools.donor, "start"), read_job(tools.recipient, "arm")
     assert sent["flow"] == "element 0 | element 1 | count | element 2\n"
     assert received["flow"] == "count | element 0 | element 1\n"

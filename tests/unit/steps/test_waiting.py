@@ -1,14 +1,19 @@
-"""What the wait for replication tells while it waits."""
+"""What the wait for replication tells while it waits, and where a restored replica begins."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
+import pytest
 from engine_lab import make_plan
 from fake_remote import Call, FakeRemote
+from stored_runs import make_restore_plan
 
 from orchestrator import config as config_module
 from orchestrator import log
+from orchestrator.errors import PreconditionError
+from orchestrator.models import Coordinates
 from orchestrator.remote import Result
 from orchestrator.steps import replication
 from orchestrator.steps.registry import Tools
@@ -63,3 +68,30 @@ def test_a_replica_that_is_behind_is_told_by_its_delay() -> None:
 def test_a_replica_that_is_there_tells_nothing() -> None:
     """Nothing was waited for."""
     assert wait(["0"]) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "coordinates", "gtid", "uses_gtid"),
+    [
+        ("db1", "auto", "", False),
+        ("db1", "position", "0-1-2", False),
+        ("db1", "auto", "0-1-2", True),
+        ("db3", "auto", "0-1-2", True),
+        ("db3", "gtid", "0-1-2", True),
+        ("db3", "position", "0-1-2", None),
+        ("db3", "auto", "", None),
+    ],
+)
+def test_a_restored_replica_never_begins_at_another_hosts_offset(
+    source: str, coordinates: str, gtid: str, *, uses_gtid: bool | None
+) -> None:
+    """A set of db1 tells offsets in the binary log of db1 alone."""
+    plan = dataclasses.replace(
+        make_restore_plan("r1"), source=source, set_host="db1", coordinates=coordinates
+    )
+    at = Coordinates(file="bin.000002", position=4, gtid=gtid)
+    if uses_gtid is None:
+        with pytest.raises(PreconditionError, match="a position of db1, not of db3"):
+            replication._uses_gtid(plan, at)
+    else:
+        assert replication._uses_gtid(plan, at) is uses_gtid

@@ -8,6 +8,7 @@ from benchmark.ways import (  # noqa: I001 - the order of the table
     clone_plugin,
     logical,
     several,
+    stored,
     re_encryption,
     limits,
 )
@@ -22,4 +23,5 @@ __all__ = [
     "seeds",
     "several",
     "sst",
+    "stored",
 ]

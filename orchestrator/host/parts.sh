@@ -1,0 +1,42 @@
+#!/bin/sh
+# Passes a backup set from stdin to stdout, part by part, and ends badly at the first part that is
+# not the one which the set's manifest names (orchestrator/steps/fetch.py).
+#
+#   parts.sh LIST
+#
+# LIST has a line "SHA256 BYTES NAME" for each part, in order. Exit status: 0 all parts came, and no
+# byte more; 65 a part is another one; 74 what reads from here has gone.
+
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+set -uf
+
+die() {
+    code=$1
+    shift
+    printf 'xbvault parts: %s\n' "$*" >&2
+    exit "$code"
+}
+
+exec 3<"$1" || die 66 "cannot read $1"
+exec 4<&0 5>&1
+while read -r wanted bytes name <&3; do
+    # head reads no byte more than it is told to. The first line is what tee ended with: it goes on
+    # to the end of the part when what reads from here has gone, for that may be because of the part.
+    answer=$({
+        {
+            head -c "$bytes" <&4 | tee --output-error=warn /proc/self/fd/7 >&5
+            printf '%s\n' "$?" >&6
+        } 7>&1 | sha256sum
+    } 6>&1)
+    case $answer in
+    "0
+$wanted "*) ;;
+    *"
+$wanted "*) die 74 'Broken pipe: what reads the stream has gone' ;;
+    *) die 65 "$name is not the part that the manifest names: its SHA-256 differs" ;;
+    esac
+done
+[ -z "$(head -c 1 <&4 | tr '\0' x)" ] || die 65 'there is more than the manifest names'
+exit

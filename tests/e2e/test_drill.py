@@ -1,0 +1,251 @@
+"""Drills, real from end to end: proved, taken back, reported, whatever comes of them.
+
+One laboratory for the whole file. Its scratch host has a server of its own, running and empty, which
+must be as it was after every drill. The tests hold in their order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import browser
+import pytest
+from clone_lab import CloneLab, running_lab
+from replicas import (
+    list_beside,
+    list_leftovers,
+    read_inode,
+    read_lock_holder,
+    read_newest_run,
+    read_pid,
+    show_run,
+)
+
+from orchestrator import report, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
+    pytest.mark.timeout(420),
+]
+
+REPOSITORY = "/srv/backups"
+NOT_OF_DRILLS = {
+    *("backup-completed", "encrypted-files", "tables-equal", "server-answers"),
+    *("replication-running", "replication-advancing", "replication-encrypted"),
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
+    """Bring the laboratory up, with a server of its own on the scratch host."""
+    folder = tmp_path_factory.mktemp("drill") / "lab"
+    with running_lab(folder, "--stores", "1", "--replica-server") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def backup_id(lab: CloneLab) -> str:
+    """Store a backup."""
+    return str(lab.backup("master")["backup_id"])
+
+
+@pytest.fixture(scope="module")
+def inode(lab: CloneLab) -> str:
+    """Return the identity of the scratch host's own data directory."""
+    return read_inode(lab)
+
+
+def check_given_back(lab: CloneLab, inode: str, run_id: str) -> None:
+    """See that the scratch host has its own data and server, and nothing of a drill."""
+    assert read_inode(lab) == inode
+    assert read_pid(lab)
+    assert list_beside(lab) == []
+    assert list_leftovers(lab, run_id) == []
+    assert read_lock_holder(lab) == ""
+    assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
+    assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
+
+
+def read_report(document: dict[str, Any]) -> dict[str, str]:
+    """Return the files of a report, each of which must be what the journal has the sum of."""
+    told = document["report"]
+    assert list(told["files"]) == list(report.FILES)
+    found = {}
+    for name, digest in told["files"].items():
+        content = (Path(told["directory"]) / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+        found[name] = content.decode()
+    assert json.loads(found[report.JSON])["run_id"] == document["run_id"]
+    return found
+
+
+def sum_set(lab: CloneLab, backup_id: str) -> str:
+    """Return a sum over all files of a set."""
+    return lab.on("store", f"cd {REPOSITORY}/{backup_id} && sha256sum * | sha256sum")
+
+
+def spoil(lab: CloneLab, backup_id: str, name: str, at: int) -> str:
+    """Flip a byte of a part, and return the command that puts it right again."""
+    path = f"{REPOSITORY}/{backup_id}/{name}"
+    lab.on(
+        "store",
+        f"cp -a {path} /root/part && b=$(od -An -tu1 -j {at} -N 1 {path}) && "
+        f'printf "\\\\$(printf %o $((b ^ 1)))" | '
+        f"dd of={path} bs=1 seek={at} conv=notrunc status=none && ! cmp -s {path} /root/part",
+    )
+    return f"cp -a /root/part {path}"
+
+
+def test_a_drill_proves_the_set_and_gives_the_host_back(
+    lab: CloneLab, backup_id: str, inode: str, tmp_path: Path
+) -> None:
+    """Every check holds, every phase has its time, and set, keys and host are as they were."""
+    before = sum_set(lab, backup_id)
+    document = lab.drill("latest:master", "replica", "--report", str(tmp_path / "audit"))
+    told = {key: value for key, value in document.items() if key != "exit"}
+    assert list(told) == list(summary.build_empty_drill_document())
+    assert (document["status"], document["verdict"]) == ("succeeded", "passed")
+    assert (document["backup_id"], document["host"]) == (backup_id, "replica")
+    assert (document["torn_down"], document["kept"], document["error"]) == (True, False, None)
+    names = [check["name"] for check in document["checks"]]
+    assert sorted(names) == sorted(set(summary.CHECKS) - NOT_OF_DRILLS)
+    assert all(check["ok"] and check["evidence"] for check in document["checks"])
+    assert [phase["status"] for phase in document["phases"]] == ["done"] * len(summary.PHASES)
+    times = document["recovery_time"]
+    assert 0 < times["answers_sql_seconds"] < times["proved_seconds"]
+    point = document["recovery_point"]
+    assert (point["host"], point["reached"]) == ("master", True)
+    assert point["seconds"] > 0
+    assert point["transactions"] > 0
+    assert document["trend"] == []
+    assert document["report"]["directory"] == str(tmp_path / "audit")
+    files = read_report(document)
+    assert "passed" in files[report.HTML]
+    shown = show_run(lab, document["run_id"])
+    assert {key: shown[key] for key in told} == told
+    check_given_back(lab, inode, document["run_id"])
+    assert sum_set(lab, backup_id) == before
+    listed = json.loads(lab.xbvault("backups", "list", "--json").stdout)
+    assert [each["keys"]["state"] for each in listed] == ["active"]
+    refused = lab.xbvault("runs", "undo", document["run_id"], "--yes", check=False)
+    assert refused.returncode == 3
+    assert "given replica back" in refused.stderr
+
+
+def test_a_donor_that_is_gone_is_no_failure(
+    lab: CloneLab, backup_id: str, inode: str, tmp_path: Path
+) -> None:
+    """The report says so, and knows the drill before."""
+    lab.lab("power-off", "master")
+    document = lab.drill(backup_id, "replica")
+    lab.lab("power-on", "master")
+    lab.lab("server", "start", "master")
+    assert document["verdict"] == "passed"
+    point = document["recovery_point"]
+    assert point["reason"].startswith("the donor could not be reached: ")
+    assert (point["reached"], point["seconds"], point["transactions"]) == (False, None, None)
+    assert [past["verdict"] for past in document["trend"]] == ["passed"]
+    files = read_report(document)
+    assert "could not be reached" in files[report.MARKDOWN]
+    check_given_back(lab, inode, document["run_id"])
+    if browser.CHROMIUM:
+        for width in (browser.DESKTOP, browser.PHONE):
+            seen = browser.look(files[report.HTML], width, tmp_path)
+            assert seen.scroll_width <= seen.width
+            assert "could not be reached" in seen.text
+
+
+def test_a_killed_drill_is_resumed(lab: CloneLab, backup_id: str, inode: str) -> None:
+    """From where it was killed, be it in the work, in the tear-down, or in the report."""
+    for point in ("swap-datadir:after", "restore-datadir:after", "write-drill-report:after"):
+        killed = lab.xbvault(
+            *("drill", backup_id, "replica", "--yes"), env={"XBVAULT_CRASH_AT": point}, check=False
+        )
+        assert killed.returncode == -9, killed.stderr
+        run_id = read_newest_run(lab)["run_id"]
+        document = json.loads(lab.xbvault("runs", "resume", run_id, "--json").stdout)
+        assert (document["status"], document["verdict"]) == ("succeeded", "passed")
+        read_report(document)
+        check_given_back(lab, inode, run_id)
+        again = json.loads(lab.xbvault("runs", "resume", run_id, "--json").stdout)
+        assert again["report"] == document["report"]
+
+
+def test_a_killed_drill_is_cancelled(lab: CloneLab, backup_id: str, inode: str) -> None:
+    """The host gets back what it had, and the report says that nothing was proved."""
+    killed = lab.xbvault(
+        *("drill", backup_id, "replica", "--yes"),
+        env={"XBVAULT_CRASH_AT": "re-encrypt-tablespaces:before"},
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    run_id = read_newest_run(lab)["run_id"]
+    document = json.loads(lab.xbvault("runs", "cancel", run_id, "--yes", "--json").stdout)
+    assert (document["status"], document["verdict"]) == ("cancelled", "incomplete")
+    assert document["torn_down"]
+    read_report(document)
+    check_given_back(lab, inode, run_id)
+
+
+def test_a_kept_server_is_isolated_until_it_is_undone(
+    lab: CloneLab, backup_id: str, inode: str
+) -> None:
+    """It can be looked into, refuses writes, and goes with undo."""
+    document = lab.drill(backup_id, "replica", "--keep")
+    assert (document["verdict"], document["kept"], document["torn_down"]) == ("passed", True, False)
+    assert read_inode(lab) != inode
+    assert lab.sql("replica", "SELECT COUNT(*) FROM shop.audit")
+    assert lab.sql("replica", "SELECT @@GLOBAL.read_only, @@GLOBAL.event_scheduler") == [
+        ["1", "OFF"]
+    ]
+    assert lab.on("replica", "mariadb --batch -e 'SHOW ALL SLAVES STATUS'") == ""
+    lab.xbvault("runs", "undo", document["run_id"], "--yes")
+    check_given_back(lab, inode, document["run_id"])
+
+
+@pytest.mark.parametrize("at", [4096, -1])
+def test_a_flipped_byte_fails_the_drill_and_the_report_names_the_part(
+    lab: CloneLab, backup_id: str, inode: str, at: int
+) -> None:
+    """Wherever in the part it is; the host has back what it had."""
+    name = "part-000002.age"
+    size = int(lab.on("store", f"stat -c %s {REPOSITORY}/{backup_id}/{name}"))
+    put_back = spoil(lab, backup_id, name, at % size)
+    document = lab.drill(backup_id, "replica", check=False)
+    lab.on("store", put_back)
+    assert (document["exit"], document["verdict"]) == (6, "failed")
+    assert (document["status"], document["torn_down"]) == ("cancelled", True)
+    assert name in document["error"]["message"]
+    for content in read_report(document).values():
+        assert name in content
+    check_given_back(lab, inode, document["run_id"])
+
+
+def test_a_missing_part_fails_the_drill(lab: CloneLab, backup_id: str, inode: str) -> None:
+    """Nothing is fetched then, and the report names the part."""
+    path = f"{REPOSITORY}/{backup_id}/part-000003.age"
+    lab.on("store", f"mv {path} /root/third")
+    document = lab.drill(backup_id, "replica", check=False)
+    lab.on("store", f"mv /root/third {path}")
+    assert (document["exit"], document["verdict"]) == (6, "failed")
+    assert "part-000003.age" in read_report(document)[report.HTML]
+    check_given_back(lab, inode, document["run_id"])
+
+
+def test_destroyed_keys_fail_the_drill(lab: CloneLab, backup_id: str, inode: str) -> None:
+    """With exit status 5, and a report that says who destroyed them."""
+    lab.xbvault("keys", "revoke", backup_id, "--yes")
+    document = lab.drill(backup_id, "replica", check=False)
+    assert (document["exit"], document["verdict"]) == (5, "failed")
+    assert "were destroyed on" in document["error"]["message"]
+    files = read_report(document)
+    assert "were destroyed on" in files[report.HTML]
+    check_given_back(lab, inode, document["run_id"])
+    assert {past["verdict"] for past in document["trend"]} == {"passed", "failed", "incomplete"}

@@ -1,0 +1,393 @@
+"""Stored backups and restores, killed with SIGKILL at every point, cancelled after every step, undone.
+
+One laboratory, whose replica has a server and data of its own. ``make fault`` kills everywhere;
+``make test`` at a sample of the points.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import kills
+import laws
+import pytest
+import set_laws
+from clone_lab import CloneLab, running_lab
+from warm_cli import WarmCli, warm_cli
+from ways import OURS
+
+from orchestrator.playbook import load_playbook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="the laboratory needs root"),
+    pytest.mark.timeout(1500),
+]
+
+HOSTS = {"backup": (laws.DONOR, set_laws.STORE), "restore": (set_laws.STORE, laws.RECIPIENT)}
+SAMPLED_POINTS = {
+    ("store-backup", "after"),
+    ("write-manifest", "after"),
+    ("remove-stored-set", "after"),
+    ("fetch-backup-set", "after"),
+    ("swap-datadir", "after"),
+    ("run", "ended"),
+}
+SAMPLED_CANCELS = {"write-manifest", "swap-datadir"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuietSet:
+    """A set that was stored while nobody wrote to the donor.
+
+    Attributes:
+        name: The set.
+        digests: Of the donor's tables then, which are those of now as well.
+    """
+
+    name: str
+    digests: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
+    """A lab with a repository, and a server of its own on the replica."""
+    folder = tmp_path_factory.mktemp("sets") / "lab"
+    options = ("--replica-server", "--stores", "1")
+    with running_lab(folder, *options, size=0.02, flavor=OURS.flavor) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cli(lab: CloneLab) -> Iterator[WarmCli]:
+    """The command line, warm."""
+    with warm_cli(lab.config_file) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def earlier(lab: CloneLab) -> set_laws.Sets:
+    """A backup that was there before, and that nothing may harm."""
+    lab.backup("master")
+    return set_laws.note_sets(lab)
+
+
+@pytest.fixture(scope="module")
+def quiet(lab: CloneLab, earlier: set_laws.Sets) -> QuietSet:
+    """A set to be restored. From now on nobody writes to the donor."""
+    lab.lab("writer", "stop")
+    lab.sql("master", "SET GLOBAL event_scheduler = OFF")
+    name = lab.backup("master")["backup_id"]
+    return QuietSet(name=name, digests=laws.read_digests(lab, "master"))
+
+
+def choose(points: Sequence[kills.Point]) -> list[kills.Point]:
+    """Return the points to kill at: all, or a sample."""
+    return [point for point in points if kills.is_full() or point in SAMPLED_POINTS]
+
+
+def list_steps(playbook: str) -> list[Any]:
+    """Return the steps of a playbook as parameters; those of the sample run always."""
+    mark = pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
+    names = [step.use for step in load_playbook(playbook).steps]
+    return [pytest.param(name, marks=() if name in SAMPLED_CANCELS else mark) for name in names]
+
+
+def read_events(lab: CloneLab, run_id: str, flow: str) -> list[dict[str, Any]]:
+    """Return what a run has logged from the beginning of a flow on."""
+    events = kills.read_events(lab.directory / "state", run_id)
+    first = next(i for i, event in enumerate(events) if event.get("flow") == flow)
+    return events[first:]
+
+
+def check_kills(
+    lab: CloneLab, killed: kills.Kills, run_id: str, playbook: str, flow: str = "run"
+) -> None:
+    """See that every kill came, no law was broken between, and no work was done twice."""
+    assert killed.breaches == []
+    assert killed.all_killed, killed.exits
+    assert killed.last.returncode == 0, killed.last.stdout + killed.last.stderr
+    events = read_events(lab, run_id, flow)
+    kills.check_steps(events, playbook, flow, killed.points)
+    jobs = Counter(e["job"] for e in events if e["event"] == "job.started")
+    assert set(jobs.values()) <= {1}, jobs
+    assert not [e for e in events if e["event"] in ("step.went_back", "step.failed")]
+
+
+def kill_once(lab: CloneLab, cli: WarmCli, point: str, *command: str) -> str:
+    """Run a command until it is killed at a point; return its run."""
+    ended = cli.call(*command, "--yes", "--json", env={"XBVAULT_CRASH_AT": point})
+    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    return kills.read_newest(lab)
+
+
+def cancel(cli: WarmCli, run_id: str) -> dict[str, Any]:
+    """Cancel a run; return its document."""
+    ended = cli.call("runs", "cancel", run_id, "--yes", "--json")
+    document: dict[str, Any] = json.loads(ended.stdout)
+    assert document["status"] == "cancelled", document
+    return document
+
+
+# Backups.
+
+
+def test_backup_killed_everywhere_is_a_whole_set(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets
+) -> None:
+    """However often it is cut off, a backup ends as one whole set, and is none before its end."""
+    before = laws.note(lab)
+    newest = kills.read_newest(lab)
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        begins = run_id == newest
+        return (
+            ("backup", "master", "--yes", "--json")
+            if begins
+            else (*("runs", "resume", run_id, "--json"),)
+        )
+
+    def judge() -> list[str]:
+        return laws.check_donor_runs(lab, before) + set_laws.check_sets(lab, earlier)
+
+    points = choose(kills.list_all_points("backup"))
+    killed = kills.kill_at_each(cli, points, command, judge)
+    run_id = kills.read_newest(lab)
+    check_kills(lab, killed, run_id, "backup")
+    backup_id = json.loads(killed.last.stdout)["backup_id"]
+    set_laws.check_whole(lab, backup_id)
+    set_laws.check_ended(lab, run_id, "succeeded")
+    assert set_laws.list_folders(lab) == sorted({*earlier.digests, backup_id})
+    laws.check_donor_is_as_it_was(lab, before, accounts=set())
+    set_laws.check_nothing_outlives(lab, HOSTS["backup"])
+    # Law (f).
+    sets = set_laws.note_sets(lab)
+    again = cli.call("runs", "resume", run_id, "--json")
+    assert json.loads(again.stdout)["status"] == "succeeded"
+    assert set_laws.note_sets(lab) == sets
+
+
+def test_undo_of_a_backup_killed_everywhere_leaves_nothing(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets
+) -> None:
+    """However often it is cut off, an undo ends with no folder and no key, and harms no other set."""
+    before = laws.note(lab)
+    made = lab.backup("master")
+    undo = ("runs", "undo", made["run_id"], "--yes", "--json")
+
+    def judge() -> list[str]:
+        # A set of which the undo has begun is none any more; the earlier ones are judged.
+        left = [name for name in set_laws.list_sets(lab) if name in earlier.digests]
+        breaches = [] if left == sorted(earlier.digests) else [f"of the sets, {left} are left"]
+        return breaches + laws.check_donor_runs(lab, before)
+
+    points = choose(kills.list_all_points("undo-backup"))
+    killed = kills.kill_at_each(cli, points, lambda: undo, judge)
+    check_kills(lab, killed, made["run_id"], "undo-backup", "undo")
+    assert json.loads(killed.last.stdout)["status"] == "undone"
+    set_laws.check_removed(lab, made["backup_id"])
+    assert set_laws.read_keys_state(lab, made["backup_id"]) == "destroyed"
+    set_laws.check_ended(lab, made["run_id"], "undone")
+    assert set_laws.check_sets(lab, earlier) == []
+    set_laws.check_nothing_outlives(lab, HOSTS["backup"])
+
+
+@pytest.mark.parametrize("step", list_steps("backup"))
+def test_backup_cancelled_after_a_step_leaves_nothing(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets, step: str
+) -> None:
+    """After a cancel there is no folder of the set, no key of it, and no trace on either host."""
+    before = laws.note(lab)
+    run_id = kill_once(lab, cli, f"{step}:after", "backup", "master")
+    assert set_laws.check_sets(lab, earlier) == []
+    document = cancel(cli, run_id)
+    set_laws.check_removed(lab, document["backup_id"])
+    set_laws.check_ended(lab, run_id, "cancelled")
+    assert set_laws.check_sets(lab, earlier) == []
+    set_laws.check_nothing_outlives(lab, HOSTS["backup"])
+    laws.check_donor_is_as_it_was(lab, before, accounts=set())
+    again = cli.call("runs", "resume", run_id, "--json")
+    assert again.returncode == 3, again.stdout
+
+
+def test_an_earlier_copy_of_the_journal_harms_no_set(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets
+) -> None:
+    """What was stored whole is neither streamed again nor removed by a journal of before its end."""
+    run_id = kill_once(lab, cli, "store-backup:before", "backup", "master")
+    copied = shutil.copytree(lab.directory / "state", lab.directory / "copied")
+    text = lab.config_file.read_text(encoding="utf-8")
+    config = lab.directory / "copied.toml"
+    config.write_text(text.replace(f'"{lab.directory}/state"', f'"{copied}"'), encoding="utf-8")
+    ended = cli.call("runs", "resume", run_id, "--json")
+    assert json.loads(ended.stdout)["status"] == "succeeded"
+    sets = set_laws.note_sets(lab)
+    for verb in (("resume",), ("cancel", "--yes")):
+        refused = lab.xbvault("runs", *verb, run_id, "--json", config=config, check=False)
+        assert refused.returncode == 3, refused.stdout
+        assert "has ended elsewhere" in json.loads(refused.stdout)["error"]["message"]
+        assert set_laws.check_sets(lab, sets) == []
+    set_laws.check_ended(lab, run_id, "succeeded")
+
+
+# Restores.
+
+
+def test_restore_killed_everywhere_is_the_set(lab: CloneLab, cli: WarmCli, quiet: QuietSet) -> None:
+    """However often it is cut off, a restore ends with the rows of the set, and keeps what was there."""
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    newest = kills.read_newest(lab)
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        if run_id != newest:
+            return "runs", "resume", run_id, "--json"
+        return "restore", quiet.name, "replica", "--replace", "--read-only", "--yes", "--json"
+
+    def judge() -> list[str]:
+        breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+        return breaches + set_laws.check_sets(lab, sets)
+
+    points = choose(kills.list_all_points("restore"))
+    killed = kills.kill_at_each(cli, points, command, judge)
+    run_id = kills.read_newest(lab)
+    check_kills(lab, killed, run_id, "restore")
+    laws.check_ended(lab, run_id, "succeeded")
+    assert laws.read_digests(lab, "replica") == quiet.digests
+    assert laws.check_earlier_data(lab, before) == []
+    assert set_laws.check_sets(lab, sets) == []
+    set_laws.check_nothing_outlives(lab, HOSTS["restore"], run_dirs=True)
+    laws.check_repeat_changes_nothing(lab, run_id)
+    now = laws.note(lab).own_versions
+    for key_id, versions in before.own_versions.items():
+        assert len(now[key_id] - versions) >= 2, f"key {key_id}: {versions} became {now[key_id]}"
+
+
+@pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
+def test_undo_of_a_restore_killed_everywhere_gives_the_earlier_data_back(
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet
+) -> None:
+    """However often it is cut off, an undo ends with the earlier datadir; set and keys stay."""
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    digests = laws.read_digests(lab, "replica")
+    made = lab.restore(quiet.name, "replica", "--replace", "--read-only")
+    undo = ("runs", "undo", made["run_id"], "--yes", "--json")
+
+    def judge() -> list[str]:
+        breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+        return breaches + set_laws.check_sets(lab, sets)
+
+    points = choose(kills.list_all_points("undo-restore"))
+    killed = kills.kill_at_each(cli, points, lambda: undo, judge)
+    check_kills(lab, killed, made["run_id"], "undo-restore", "undo")
+    laws.check_ended(lab, made["run_id"], "undone")
+    check_given_back(lab, before, sets, made["run_id"])
+    assert laws.read_digests(lab, "replica") == digests
+
+
+def check_given_back(lab: CloneLab, before: laws.Before, sets: set_laws.Sets, run_id: str) -> None:
+    """See that the recipient has its earlier data in place, nothing is left, and the sets stand."""
+    datadir = laws.find_root(lab, "replica") / "var/lib/mysql"
+    assert datadir.stat().st_ino == before.datadir_inode
+    assert not list(datadir.parent.glob(f"*{run_id}*"))
+    assert laws.check_earlier_data(lab, before) == []
+    assert set_laws.check_sets(lab, sets) == []
+    remembered = laws.find_root(lab, "replica") / f"var/lib/xbvault/runs/{run_id}"
+    assert not remembered.exists()
+    set_laws.check_nothing_outlives(lab, HOSTS["restore"], run_dirs=True)
+    assert laws.read_server(lab, "replica")
+
+
+@pytest.mark.parametrize("step", list_steps("restore"))
+def test_restore_cancelled_after_a_step_gives_the_earlier_data_back(
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet, step: str
+) -> None:
+    """After a cancel the earlier datadir is in place and served, and the set can be restored."""
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    run_id = kill_once(
+        lab, cli, f"{step}:after", "restore", quiet.name, "replica", "--replace", "--read-only"
+    )
+    assert laws.check_earlier_data(lab, before) == []
+    cancel(cli, run_id)
+    laws.check_ended(lab, run_id, "cancelled")
+    check_given_back(lab, before, sets, run_id)
+
+
+# In mid-act, and from an earlier copy of the journal.
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("backup", "master"), id="backup"),
+        pytest.param(("restore", "", "replica", "--replace", "--read-only"), id="restore"),
+    ],
+)
+@pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
+def test_killed_in_every_act_it_still_succeeds(
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet, arguments: Sequence[str], tmp_path: Path
+) -> None:
+    """Killed after each act on a host or in Vault, and amid the long ones, it succeeds in the end."""
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    newest = kills.read_newest(lab)
+    begin = [word or quiet.name for word in arguments]
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        return (
+            ("runs", "resume", run_id, "--json")
+            if run_id != newest
+            else (
+                *begin,
+                "--yes",
+                "--json",
+            )
+        )
+
+    def judge() -> list[str]:
+        breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+        return breaches + set_laws.check_sets(lab, sets)
+
+    acts = kills.kill_in_acts(cli, tmp_path / "acts", command, judge)
+    assert acts.breaches == []
+    assert acts.last.returncode == 0, acts.last.stdout + acts.last.stderr
+    assert acts.kills > 10
+    laws.revoke_lost_tokens(lab)
+    kind = arguments[0]
+    set_laws.check_nothing_outlives(lab, HOSTS[kind], run_dirs=kind == "restore")
+    if kind == "backup":
+        set_laws.check_whole(lab, json.loads(acts.last.stdout)["backup_id"])
+    else:
+        assert laws.read_digests(lab, "replica") == quiet.digests
+
+
+@contextlib.contextmanager
+def planted(lab: CloneLab, name: str) -> Iterator[None]:
+    """A byte of a part that is another one."""
+    path = set_laws.find_repository(lab) / name / "part-000001.age"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    yield
+    path.write_bytes(data)
+
+
+def test_laws_see_a_breach(lab: CloneLab, earlier: set_laws.Sets) -> None:
+    """The laws of sets are broken by one byte, and hold again without it."""
+    name = next(iter(earlier.digests))
+    with planted(lab, name):
+        assert set_laws.check_sets(lab, earlier)
+        with pytest.raises(AssertionError):
+            set_laws.check_whole(lab, name)
+    assert set_laws.check_sets(lab, earlier) == []
+    set_laws.check_whole(lab, name)
