@@ -27,6 +27,10 @@ help:  ## This list.
 packages:  ## Install the Debian packages that are missing; starts no server.
 	@fixtures/install-packages.sh
 
+.PHONY: browser
+browser:  ## Install Chromium, in which the tests open the report of a drill.
+	@fixtures/install-packages.sh chromium
+
 .PHONY: mysql-server
 mysql-server:  ## Put MySQL into .mysql, apart from the machine's own packages.
 	@fixtures/install-mysql.sh .mysql
@@ -69,7 +73,7 @@ check: install  ## Lint, format, types, layers.
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: check  ## Everything that must hold before a push.
+test: check browser  ## Everything that must hold before a push.
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 .PHONY: golden

@@ -212,7 +212,7 @@ def find_sets(config: Config, wanted: str, repository: str = "") -> tuple[Stored
             hint="name one that `xbvault backups list` shows, or latest, or latest:HOST",
         )
     listed = list_sets(config, repository)
-    name = _find_latest(listed, host, _list_hosts(listed)) if is_latest else wanted
+    name = _find_latest(listed, host) if is_latest else wanted
     found = tuple(each for each in listed if each.report.name == name)
     if not found:
         of = f" of {host}" if host else ""
@@ -227,14 +227,24 @@ def _list_hosts(listed: Sequence[StoredSet]) -> tuple[str, ...]:
     return tuple(sorted({each.host for each in listed if each.report.manifest}))
 
 
-def _find_latest(listed: Sequence[StoredSet], host: str, hosts: Sequence[str]) -> str:
-    if not host and len(hosts) > 1:
+def find_only_host(listed: Sequence[StoredSet]) -> str:
+    """Return the one host that there are sets of; empty if there are none.
+
+    Raises:
+        ConfigError: There are several.
+    """
+    hosts = _list_hosts(listed)
+    if len(hosts) > 1:
         named = ", ".join(f"{LATEST}:{name}" for name in hosts)
         raise ConfigError(
             f"there are backup sets of {len(hosts)} hosts, and none was named",
             hint=f"say which: {named}",
         )
-    newest = find_newest(listed, host)
+    return hosts[0] if hosts else ""
+
+
+def _find_latest(listed: Sequence[StoredSet], host: str) -> str:
+    newest = find_newest(listed, host or find_only_host(listed))
     return newest.backup_id if newest else ""
 
 

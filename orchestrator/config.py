@@ -286,6 +286,9 @@ class ProgramsConfig(_Model):
     backup: Program = Field("", description="backup tool; else mariadb-backup, or xtrabackup")
     stream: Program = Field("", description="stream tool; else mbstream, or xbstream")
     print_defaults: Program = Field("", description="reader of options; else my_print_defaults")
+    binlog: Program = Field(
+        "", description="reader of binary logs; else mariadb-binlog, or mysqlbinlog"
+    )
 
 
 class KeyringConfig(_Model):

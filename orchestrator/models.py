@@ -20,12 +20,13 @@ BACKUP = "backup"
 RESTORE = "restore"
 COPY = "copy"
 DRILL = "drill"
+ARCHIVE = "archive"
 """Forms of runs."""
 RESTORES = (RESTORE, DRILL)
 """Those that bring a stored backup set back."""
 COPIES = (CLONE, *RESTORES)
 """Those that give a recipient another datadir."""
-STORING = (BACKUP, COPY)
+STORING = (BACKUP, COPY, ARCHIVE)
 """Those that store a set in a repository."""
 STATE_DIR = "/var/lib/xbvault"
 """Root-owned folder on a host with what runs must remember there."""
@@ -103,6 +104,11 @@ class Secret:
 def known_secret_values() -> frozenset[str]:
     """Return every clear value that this process has met, for redaction and leak tests."""
     return frozenset(_KNOWN_VALUES)
+
+
+def forget_secret_values(*, keep: frozenset[str]) -> None:
+    """Forget the values of secrets but those of an earlier `known_secret_values`; for tests."""
+    _KNOWN_VALUES.intersection_update(keep)
 
 
 def as_json(value: Any) -> Any:
@@ -475,6 +481,25 @@ class BackupPlan(StoringPlan):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ArchivePlan(StoringPlan):
+    """The plan of an archive of binary logs: those that were closed since the one before.
+
+    Attributes:
+        first_log: The oldest binary log that is to be stored.
+        follows: The archive that it goes on from; empty where a new chain begins.
+    """
+
+    form: str = ARCHIVE
+    first_log: str
+    follows: str = ""
+
+    @property
+    def lock_dir(self) -> str:
+        """Folder with a lock of its own: a long backup does not hold up the archives."""
+        return archive_lock_dir(self.donor)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CopyPlan(StoringPlan):
     """The plan of a copy of a stored set; its donor is the repository that has it.
 
@@ -504,6 +529,57 @@ class CopyPlan(StoringPlan):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LogSet:
+    """An archive of binary logs that a restore replays.
+
+    Attributes:
+        backup_id: Its name.
+        parts: How many parts it has.
+        stored_bytes: Size of all parts.
+        compress: Of its stream, before it was encrypted: ``none`` or ``zstd:LEVEL``.
+        logs: Its binary logs and their sizes in bytes, in order.
+    """
+
+    backup_id: str
+    parts: int
+    stored_bytes: int
+    compress: str
+    logs: tuple[StoredLog, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredLog:
+    """A binary log in an archive.
+
+    Attributes:
+        name: The server's name for it.
+        bytes: Its size.
+    """
+
+    name: str
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What a restore replays on top of its set.
+
+    Attributes:
+        at: Up to where: a moment in ISO 8601, a GTID, or ``latest``.
+        sets: The archives, in order.
+        first: Binary log that the set's coordinates name.
+        position: Theirs, in bytes.
+        last: Binary log in which the end is.
+    """
+
+    at: str
+    sets: tuple[LogSet, ...]
+    first: str
+    position: int
+    last: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RestorePlan(Plan):
     """The plan of a restore: its donor is the repository, and its set was there before.
 
@@ -516,6 +592,7 @@ class RestorePlan(Plan):
         to_lsn: Log sequence number up to which the set goes.
         ended_at: The moment whose state it has, ISO 8601 in UTC.
         read_only: Whether the restored server refuses writes of ordinary accounts.
+        replay: What is replayed on top of the set; None for the set alone.
     """
 
     form: str = RESTORE
@@ -527,6 +604,32 @@ class RestorePlan(Plan):
     to_lsn: int
     ended_at: str
     read_only: bool = False
+    replay: Replay | None = None
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Size of all parts that come over: those of the set, then those of the archives."""
+        return self.stored_bytes + sum(each.stored_bytes for each in self.log_sets)
+
+    @property
+    def fetched_parts(self) -> int:
+        """Number of these parts."""
+        return self.parts + sum(each.parts for each in self.log_sets)
+
+    @property
+    def repository_dir(self) -> str:
+        """Directory of the repository on its host."""
+        return self.set_dir.rpartition("/")[0]
+
+    @property
+    def log_sets(self) -> tuple[LogSet, ...]:
+        """The archives that are replayed."""
+        return self.replay.sets if self.replay else ()
+
+    @property
+    def logs_file(self) -> str:
+        """File on the recipient that keeps the parts of the archives, encrypted as they are."""
+        return f"{self.staging_dir}-binlogs.age"
 
     @property
     def is_sibling(self) -> bool:
@@ -575,11 +678,17 @@ def backup_lock_dir(donor: str) -> str:
     return f"{STATE_DIR}/backups-of/{donor}"
 
 
+def archive_lock_dir(donor: str) -> str:
+    """Return the folder on a repository's host with the lock on the archives of a donor."""
+    return f"{STATE_DIR}/archives-of/{donor}"
+
+
 _PLANS: dict[str, type[RunPlan]] = {
     CLONE: Plan,
     BACKUP: BackupPlan,
     RESTORE: RestorePlan,
     COPY: CopyPlan,
+    ARCHIVE: ArchivePlan,
     DRILL: DrillPlan,
 }
 

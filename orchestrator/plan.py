@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import catalogue, key_uses, keys, recipe, wire
+from orchestrator import catalogue, key_uses, keys, recipe, replays, wire
 from orchestrator.errors import ConfigError, PreconditionError, VerificationError
 from orchestrator.facts import layout, preflight, stores
 from orchestrator.facts.look import Look
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.config import Config
+    from orchestrator.models import Replay
     from orchestrator.remote import Remote
+    from orchestrator.repository.binlogs import Target
     from orchestrator.repository.manifest import Manifest
     from orchestrator.vault import Vault
 
@@ -345,7 +347,7 @@ def _plan_backup(
     instance = survey.donor.instance
     variables = instance.variables if instance else {}
     made = BackupPlan(
-        **_describe_stream(config, survey, request, options),
+        **describe_stream(config, survey, request, options),
         keyring=donor.keyring.kind,
         set_dir=f"{target.real_datadir}/{request.backup_id}",
         part_bytes=repository.part_bytes,
@@ -365,6 +367,7 @@ class RestoreOptions:
         source: Host that the restored server is to follow; empty for none.
         read_only: Whether it refuses writes of ordinary accounts.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+        at: Up to where binary logs are replayed on top of the set; None for the set alone.
     """
 
     parallel: int | None = None
@@ -372,6 +375,7 @@ class RestoreOptions:
     source: str = ""
     read_only: bool = False
     throttle: str | None = None
+    at: Target | None = None
 
 
 def make_restore_plan(
@@ -405,7 +409,7 @@ def make_restore_plan(
         raise ConfigError(f"an option {error}", hint="see `xbvault restore --help`") from error
     vault = key_uses.open_vault(config)
     with closing(Doors(config)) as doors:
-        found = _find_one_set(config, backup, repository)
+        found, replay = _find_restored(config, backup, repository, options.at)
         repository, report = found.repository, found.report
         store = doors.open(repository)
         document = report.manifest
@@ -445,10 +449,11 @@ def make_restore_plan(
         document=document,
         report=report,
         key_problem=stores.read_key_problem(config, vault, document.backup_id),
+        replay=replay,
     )
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan_restore(config, survey, request, options, document), checks
+    return _plan_restore(config, survey, request, options, document, replay=replay), checks
 
 
 def make_copy_plan(
@@ -610,12 +615,41 @@ def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.Sto
     return (good or list(found))[0]
 
 
+def _find_restored(
+    config: Config, backup: str, repository: str, at: Target | None
+) -> tuple[catalogue.StoredSet, Replay | None]:
+    """Return the set that is restored, and what is replayed on top of it.
+
+    Raises:
+        PreconditionError: There is no such set, or the target cannot be reached from it.
+    """
+    if at is None:
+        return _find_one_set(config, backup, repository), None
+    word, _, host = backup.partition(":")
+    listed = catalogue.list_sets(config, repository)
+    if word == catalogue.LATEST:
+        host = host or catalogue.find_only_host(listed)
+        chosen = replays.choose_set(listed, host, repository, at)
+        if chosen is None:
+            raise PreconditionError(
+                f"no full backup of {host} ended before {at.text}",
+                hint="`xbvault backups list` shows what there is: take a later moment",
+            )
+    else:
+        chosen = _find_one_set(config, backup, repository)
+    if chosen.report.manifest is None:
+        return chosen, None
+    return chosen, replays.plan_replay(listed, chosen.report.manifest, chosen.repository, at)
+
+
 def _plan_restore(
     config: Config,
     survey: Survey,
     request: preflight.Request,
     options: RestoreOptions,
     document: Manifest,
+    *,
+    replay: Replay | None,
 ) -> RestorePlan:
     store, target = survey.donor.host, survey.recipient.host
     if store is None or target is None:  # make_restore_plan has raised what was wrong
@@ -637,7 +671,8 @@ def _plan_restore(
         has_keyring=document.has_keyring,
         keyring=host.keyring.kind,
         parallel=options.parallel or config.clone.parallel,
-        expected_bytes=document.stored_bytes,
+        expected_bytes=document.stored_bytes
+        + sum(each.stored_bytes for each in (replay.sets if replay else ())),
         throttle=request.throttle,
         compress=document.compress,
         compress_reason="as it was stored",
@@ -667,11 +702,12 @@ def _plan_restore(
         to_lsn=document.to_lsn,
         ended_at=document.ended_at,
         read_only=options.read_only,
+        replay=replay,
     )
     return dataclasses.replace(made, commands=recipe.list_restore_commands(config, made, survey))
 
 
-def _describe_stream(
+def describe_stream(
     config: Config, survey: Survey, request: preflight.Request, options: StreamOptions
 ) -> dict[str, Any]:
     """Return what the plans of all runs with a stream from a donor have in common."""
@@ -731,7 +767,7 @@ def _plan(
     found = layout.make_layout(target, survey.recipient.places, request.run_id)
     recipient = config.host(request.recipient)
     plan = Plan(
-        **_describe_stream(config, survey, request, options),
+        **describe_stream(config, survey, request, options),
         datadir=target.real_datadir,
         staging_dir=found.staging_dir,
         new_datadir=found.new_datadir,

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from orchestrator.config import Config
     from orchestrator.facts.survey import Survey
     from orchestrator.models import (
+        ArchivePlan,
         BackupPlan,
         CopyPlan,
         Place,
         Plan,
+        Replay,
         RestorePlan,
         RunPlan,
         StoringPlan,
@@ -40,6 +42,8 @@ CHECK_PARTS = "<SHA-256 of each part, as in the manifest>"
 PUBLIC_KEY = "<public key of the set>"
 FROM_SET = "<from the set>"
 FROM_RELAY = "<port of the relay>"
+FROM_LOG = "<from the binary log>"
+FIFO = "<FIFO>"
 HERE = "this machine"
 FROM_MEMORY = "<from free memory>"
 _UNKNOWN_NUMBER = 2**63 - 1
@@ -88,12 +92,54 @@ def list_restore_commands(
     opened = stream_jobs.unseal_command(f"{plan.secret_dir}/identity")
     commands = stream_jobs.receive_commands(plan, extract)
     vault_url = (config.host(plan.recipient).vault_address or config.vault.address).rstrip("/")
+    checked = ["pv", CHECK_PARTS]
+    if plan.replay:
+        checked.append(f"{{ head -c {plan.stored_bytes}; cat >{shlex.quote(plan.logs_file)}; }}")
+    received = _pipe(*checked, *map(shlex.join, (opened, *commands)))
     return {
-        "fetch-backup-set": (
-            sent,
-            f"{plan.recipient}: {_pipe('pv', CHECK_PARTS, *map(shlex.join, (opened, *commands)))}",
-        ),
+        "fetch-backup-set": (sent, f"{plan.recipient}: {received}"),
         **_list_copy_commands(config, plan, survey, vault_url),
+        **(_list_replay_commands(config, plan, plan.replay) if plan.replay else {}),
+    }
+
+
+def _list_replay_commands(
+    config: Config, plan: RestorePlan, replay: Replay
+) -> dict[str, tuple[str, ...]]:
+    """Return how the archived binary logs are looked into and replayed, by step."""
+    host = config.host(plan.recipient)
+    opened = shlex.join(stream_jobs.unseal_command(f"{plan.secret_dir}/identity.0"))
+    opened = _pipe(f"{opened} {shlex.quote(plan.logs_file)}", "zstd -dc")
+    reader = shlex.join(sql.binlog_command(host, connects=False))
+    looked = f"{reader} --base64-output=decode-rows -"
+    start = f"--start-position={replay.position}"
+    played = f"{reader} {start} --stop-position={FROM_LOG} -"
+    return {
+        "find-replay-end": (f"{plan.recipient}: {_pipe(opened, looked, 'awk …')}",),
+        "replay-binlogs": (
+            f"{plan.recipient}: {_pipe(opened, played, shlex.join(sql.client_command(host)))}",
+        ),
+    }
+
+
+def list_archive_commands(config: Config, plan: ArchivePlan) -> dict[str, tuple[str, ...]]:
+    """Return the commands of an archive of binary logs, by step; each begins with its host.
+
+    Args:
+        config: The configuration.
+        plan: The archive.
+    """
+    host = config.host(plan.donor)
+    reader = shlex.join(sql.binlog_command(host, connects=True))
+    shown = f"{reader} --read-from-remote-server --raw --result-file={FIFO} {plan.first_log} …"
+    seal = stream_jobs.seal_command(PUBLIC_KEY)
+    _, *others = stream_jobs.read_commands(plan, (reader,), seal)
+    return {
+        "close-binlog": (_ask(config, plan.donor, Secret.join("FLUSH LOCAL BINARY LOGS")),),
+        "store-binlogs": (
+            f"{plan.donor}: {_pipe(shown, *map(shlex.join, others), _count(plan), _login(config, plan))}",
+            f"{plan.recipient}: {_pipe('pv', _split(plan))}",
+        ),
     }
 
 
@@ -110,11 +156,19 @@ def list_copy_commands(config: Config, plan: CopyPlan) -> dict[str, tuple[str, .
 
 def _send_parts(config: Config, plan: RunPlan, folder: str) -> str:
     """Return how the parts of a stored set go to the recipient of a run."""
+    read = f"cat {shlex.quote(folder)}/part-*.age"
+    return f"{plan.donor}: {_pipe(read, _count(plan), _login(config, plan))}"
+
+
+def _count(plan: RunPlan) -> str:
+    return f"pv -L {plan.throttle}" if plan.throttle else "pv"
+
+
+def _login(config: Config, plan: RunPlan) -> str:
+    """Return how a stream goes to the recipient of a run."""
     door = config.door(plan.recipient)
     login = f"{door.receive_user}@{door.find_stream_address(plan.recipient)[0]}"
-    ssh = f"ssh {shlex.join(['-o', f'Ciphers={plan.ciphers}', login, plan.run_id])}"
-    counter = f"pv -L {plan.throttle}" if plan.throttle else "pv"
-    return f"{plan.donor}: {_pipe(f'cat {shlex.quote(folder)}/part-*.age', counter, ssh)}"
+    return f"ssh {shlex.join(['-o', f'Ciphers={plan.ciphers}', login, plan.run_id])}"
 
 
 def _split(plan: StoringPlan) -> str:

@@ -131,6 +131,7 @@ class Job:
         command: Program and arguments, each path absolute.
         user: Account that it runs as.
         environment: What it has besides.
+        delay: Up to how long systemd may put it off.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Job:
     command: tuple[str, ...]
     user: str
     environment: tuple[tuple[str, str], ...] = ()
+    delay: str = RANDOM_DELAY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,7 +241,7 @@ def render_units(job: Job, when: Calendar) -> tuple[File, File]:
             f"Environment={quote_systemd(f'{name}={value}')}\n" for name, value in job.environment
         ),
         "calendar": when.systemd,
-        "delay": RANDOM_DELAY,
+        "delay": job.delay,
     }
     return (
         File(path=f"{UNIT_DIR}/{job.name}.service", content=_SERVICE.format(**values)),

@@ -65,6 +65,26 @@ def client_command(host: HostConfig, *options: str) -> list[str]:
     return command
 
 
+def binlog_command(host: HostConfig, *, connects: bool) -> tuple[str, ...]:
+    """Return the argument list of the reader of binary logs of a host.
+
+    Args:
+        host: The host.
+        connects: Whether it asks the host's server for them, with the client's account.
+    """
+    server, flavor = host.server, flavors.of(host)
+    program = flavor.programs(host).binlog
+    if not connects:
+        return (program,)
+    environment = flavor.socket_environment if server.socket else ()
+    command = [*(("env", *environment) if environment else ()), program]
+    if server.defaults_file:
+        command.append(f"--defaults-extra-file={server.defaults_file}")  # must be the first
+    if server.socket:
+        command += ["--protocol=socket", f"--socket={server.socket}"]
+    return tuple(command)
+
+
 def query(
     remote: Remote,
     host: HostConfig,

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 STREAM_STEPS = ("stream-backup", "store-backup", "fetch-backup-set", "copy-stored-set")
 SET_STEP = "verify-backup-set"
-STORED_STEPS = ("verify-stored-set", "verify-copied-set")
+STORED_STEPS = ("verify-stored-set", "verify-copied-set", "verify-stored-binlogs")
 FETCHED_STEP = "verify-fetched-set"
-MANIFEST_STEPS = ("write-manifest", "publish-copied-set")
+MANIFEST_STEPS = ("write-manifest", "publish-copied-set", "write-archive-manifest")
+REPLAY_STEP = "replay-binlogs"
 REPLICATION_STEP = "verify-replication"
 POINT_STEP = "measure-recovery-point"
 REPORT_STEP = "write-drill-report"
@@ -55,6 +56,7 @@ CHECKS = (
     "stream-exit-statuses",
     "backup-completed",
     "stream-bytes",
+    "binlogs-whole",
     "closing-files",
     "checkpoints",
     "stored-parts",
@@ -72,6 +74,7 @@ CHECKS = (
     "donor-mount-refused",
     "keys-not-shared",
     "server-answers",
+    "binlogs-replayed",
     "server-isolated",
     "wrong-identity-refused",
     "wrong-key-refused",
@@ -128,6 +131,7 @@ def build_empty_restore_document() -> dict[str, Any]:
         "bytes_streamed": 0,
         "transfer": None,
         "coordinates": None,
+        "replayed": None,
         "replication": None,
         "checks": [],
         "error": None,
@@ -318,6 +322,7 @@ def build_document(record: RunRecord) -> dict[str, Any]:
             "bytes_streamed": read_streamed_bytes(record.steps),
             "transfer": read_transfer(record.steps),
             "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
+            "replayed": _describe_replay(record.steps),
             "replication": _find(record.steps, REPLICATION_STEP, "replication"),
             "checks": [models.as_json(check) for check in collect_checks(record.steps)],
             "error": record.error,
@@ -350,6 +355,13 @@ def build_document(record: RunRecord) -> dict[str, Any]:
         "checks": [models.as_json(check) for check in collect_checks(record.steps)],
         "error": record.error,
     }
+
+
+def _describe_replay(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return up to where binary logs were replayed; None where none were."""
+    names = ("at", "gtid", "logs")
+    found = {name: _find(steps, REPLAY_STEP, name) for name in names}
+    return found if found["at"] else None
 
 
 def build_group_document(

@@ -6,10 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 import hypothesis
+import pytest
 from mysql_tree import CANNOT_BE_HAD
 
+from orchestrator import models
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 # The same examples each time, so that a push is judged by what it changes. To look for others:
 # XBVAULT_EXAMPLES=random.
@@ -17,6 +20,14 @@ hypothesis.settings.register_profile(
     "xbvault", derandomize=os.environ.get("XBVAULT_EXAMPLES") != "random"
 )
 hypothesis.settings.load_profile("xbvault")
+
+
+@pytest.fixture(autouse=True)
+def forget_secrets() -> Iterator[None]:
+    """Forget the secrets that a test has made: a word among them would be blotted out in others."""
+    before = models.known_secret_values()
+    yield
+    models.forget_secret_values(keep=before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

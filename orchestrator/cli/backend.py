@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from orchestrator.archives import Archives
     from orchestrator.catalogue import Progress, StoredSet, Verdict
     from orchestrator.config import Config
     from orchestrator.disposal import Fate, Removal, Revocation
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.key_uses import KeyUse
     from orchestrator.metrics import Sample
     from orchestrator.models import (
+        ArchivePlan,
         BackupPlan,
         Check,
         CopyPlan,
@@ -129,6 +131,24 @@ class Backend:
 
         made = plan.StreamOptions(**options)
         return plan.make_backup_plan(config, donor, repository, options=made)
+
+    def make_archive_plan(
+        self, config: Config, donor: str, repository: str, *, new_chain: bool, **options: Any
+    ) -> tuple[ArchivePlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of an archive, and what the preflight found."""
+        from orchestrator import archives, plan
+
+        return archives.make_archive_plan(
+            config, donor, repository, options=plan.StreamOptions(**options), new_chain=new_chain
+        )
+
+    def list_archives(
+        self, config: Config, host: str, repository: str, failed: list[OrchestratorError]
+    ) -> Sequence[Archives]:
+        """Return the archives of binary logs, by repository and host."""
+        from orchestrator import archives
+
+        return archives.list_archives(config, host, repository, failed=failed)
 
     def make_restore_plan(
         self, config: Config, backup: str, recipient: str, repository: str, **options: Any

@@ -56,7 +56,7 @@ def list_(call: Call, repository: str, host: str) -> None:
         header = ("backup_id", "repository", "state", "keys", "kind", "ended", "size")
         click.echo(output.format_table(header, rows) if rows else "no backups")
     if failed:
-        raise _join_errors(failed, f"{len(failed)} repositories could not be read")
+        raise join_errors(failed, f"{len(failed)} repositories could not be read")
 
 
 @backups.command()
@@ -191,7 +191,7 @@ def expire(call: Call, repository: str, host: str, *, only_plan: bool, yes: bool
     removals = (_tell(call, each) for each in call.backend.expire_backups(config, fates))
     failed = [removal.error for removal in removals if removal.error is not None]
     if failed:
-        raise _join_errors(failed, f"{len(failed)} of {len(going)} backups were not removed")
+        raise join_errors(failed, f"{len(failed)} of {len(going)} backups were not removed")
     _finish(call, "expired")
 
 
@@ -292,10 +292,10 @@ def _choose_error(verdicts: Sequence[Verdict]) -> OrchestratorError | None:
     errors.sort(key=lambda error: not isinstance(error, VerificationError))
     if not errors:
         return None
-    return _join_errors(errors, f"{len(errors)} of {len(verdicts)} backup sets are not verified")
+    return join_errors(errors, f"{len(errors)} of {len(verdicts)} backup sets are not verified")
 
 
-def _join_errors(errors: Sequence[OrchestratorError], message: str) -> OrchestratorError:
+def join_errors(errors: Sequence[OrchestratorError], message: str) -> OrchestratorError:
     """Return several errors as one, of the kind of the first; one tells itself."""
     if len(errors) == 1:
         return errors[0]

@@ -12,6 +12,7 @@ from orchestrator.cli import (
     aftermath,
     backup,
     backups,
+    binlogs,
     clone,
     config,
     drill,
@@ -105,6 +106,7 @@ app.add_command(backup.backup)
 app.add_command(restore.restore)
 app.add_command(drill.drill)
 app.add_command(backups.backups)
+app.add_command(binlogs.binlogs)
 app.add_command(schedule.schedule)
 app.add_command(metrics.metrics)
 app.add_command(notices.notices)

@@ -14,8 +14,21 @@ from orchestrator.cli.planned import carry_out
 
 if TYPE_CHECKING:
     from orchestrator.models import RestorePlan
+    from orchestrator.repository.binlogs import Target
 
-PLAYBOOK, REPLICA_PLAYBOOK = "restore", "restore-replica"
+PLAYBOOK, REPLICA_PLAYBOOK, REPLAY_PLAYBOOK = "restore", "restore-replica", "restore-at"
+
+
+def check_at(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> Target | None:
+    """Return the target that ``--at`` names, as click's callback."""
+    from orchestrator.repository import binlogs  # noqa: PLC0415 - late, for the start-up
+
+    try:
+        return None if value is None else binlogs.parse_target(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; {value!r} is none") from error
 
 
 @click.command()
@@ -42,6 +55,13 @@ PLAYBOOK, REPLICA_PLAYBOOK = "restore", "restore-replica"
 @click.option(
     "--read-only", is_flag=True, help="Leave the restored server read-only, its events not run."
 )
+@click.option(
+    "--at",
+    metavar="TIME|GTID|latest",
+    callback=check_at,
+    help="Replay archived binary logs up to there: a moment such as 2026-01-31T23:59:59Z, a "
+    "transaction such as 0-1-42, which is the last one then, or all that is archived.",
+)
 @parallel_option
 @throttle_option
 @json_option
@@ -64,6 +84,10 @@ def restore(
     BACKUP is the name of a set, or `latest`, or `latest:DONOR` where the repository has sets of
     several hosts. The host that it was made of is not needed.
     """
+    if options["at"] and options["source"]:
+        raise click.UsageError(
+            "--at and --as-replica-of exclude each other: a replica goes on to the newest transaction"
+        )
     config = call.load_config()
     call.document = summary.build_empty_restore_document()
     config.host(host)
@@ -73,7 +97,7 @@ def restore(
         output.require_consent(call, yes=yes)
         call.attempt = f"restore of {backup} to {host}: did not begin" if yes else ""
         call.backend.prepare_engine()
-    playbook = call.backend.load_playbook(REPLICA_PLAYBOOK if options["source"] else PLAYBOOK)
+    playbook = call.backend.load_playbook(_choose_playbook(**options))
     plan, checks = call.backend.make_restore_plan(config, backup, host, repository, **options)
     carry_out(
         call,
@@ -87,12 +111,23 @@ def restore(
     )
 
 
+def _choose_playbook(*, source: str, at: Target | None, **_others: Any) -> str:
+    if source:
+        return REPLICA_PLAYBOOK
+    return REPLAY_PLAYBOOK if at else PLAYBOOK
+
+
 def _describe(plan: RestorePlan) -> str:
     """Return what a restore will do to the recipient, for the person who is asked."""
     lines = [
         f"backup set  {plan.backup_id} of {plan.set_host}, as of {plan.ended_at}, in {plan.donor}",
         f"recipient   {plan.recipient}, datadir {plan.datadir}",
     ]
+    if plan.replay:
+        lines.append(
+            f"up to       {plan.replay.at}: binary logs {plan.replay.first} to {plan.replay.last}, "
+            f"of {len(plan.replay.sets)} archives"
+        )
     if plan.source:
         lines.append(f"source      {plan.source}, which the recipient will follow")
     if plan.replace:

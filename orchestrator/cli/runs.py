@@ -35,6 +35,8 @@ PLAYBOOKS = {
     (models.CLONE, "forget_run"): "forget",
     (models.BACKUP, "cancel_run"): "undo-backup",
     (models.BACKUP, "undo_run"): "undo-backup",
+    (models.ARCHIVE, "cancel_run"): "undo-backup",
+    (models.ARCHIVE, "undo_run"): "undo-backup",
     (models.COPY, "cancel_run"): "undo-copy",
     (models.COPY, "undo_run"): "undo-copy",
     (models.RESTORE, "cancel_run"): "undo-restore",

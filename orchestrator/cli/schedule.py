@@ -1,4 +1,4 @@
-"""``xbvault schedule backup | expire``: prints what makes a command run by itself."""
+"""``xbvault schedule backup | binlogs | expire | drill``: prints what makes a command run by itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 DEFAULT_TIME = "02:00"
+EVERY_FIVE_MINUTES = "*:0/5"
+SHORT_DELAY = "10s"
+"""For what runs every few minutes."""
 _OPTIONS = (
     click.option(
         "--at",
@@ -83,6 +86,72 @@ def backup(call: Call, /, host: str, *, repository: str, **options: Any) -> None
 
 
 @schedule.command()
+@click.argument("host")
+@click.option(
+    "--to",
+    "repository",
+    metavar="REPOSITORY",
+    default="",
+    help="Where to store them; needed where several repositories are configured.",
+)
+@schedule_options
+@json_option
+@pass_call
+def binlogs(call: Call, /, host: str, *, repository: str, **options: Any) -> None:
+    """Print the same for the archive of HOST's binary logs: every five minutes, if not told when."""
+    config = call.load_config()
+    config.host(host)
+    repository = config.find_repository(repository)
+    if all(options[name] is None for name in ("at", "daily", "weekly")):
+        options["at"] = EVERY_FIVE_MINUTES
+    _show(
+        call,
+        config,
+        name=f"xbvault-binlogs-{host}-to-{repository}",
+        description=f"Archive the binary logs of {host} in {repository}",
+        arguments=("binlogs", "archive", host, "--to", repository, "--yes", "--json"),
+        delay=SHORT_DELAY,
+        **options,
+    )
+
+
+@schedule.command()
+@click.argument("backup")
+@click.argument("host")
+@click.option(
+    "--from",
+    "repository",
+    metavar="REPOSITORY",
+    default="",
+    help="Where the backup is; else wherever it is.",
+)
+@schedule_options
+@json_option
+@pass_call
+def drill(call: Call, /, backup: str, host: str, *, repository: str, **options: Any) -> None:
+    """Print the same for a drill of BACKUP (latest, or latest:DONOR) on the scratch host HOST."""
+    config = call.load_config()
+    config.host(host)
+    word, _, donor = backup.partition(":")
+    if word != "latest":
+        raise click.UsageError(
+            f"a schedule drills the newest backup each time: say latest or latest:DONOR, not {backup}"
+        )
+    if donor:
+        config.host(donor)
+    named = ("--from", config.find_repository(repository)) if repository else ()
+    of = f" of {donor}" if donor else ""
+    _show(
+        call,
+        config,
+        name="-".join(filter(None, ("xbvault-drill", donor, "on", host))),
+        description=f"Drill the newest backup{of} on {host}",
+        arguments=("drill", backup, host, *named, "--yes", "--json"),
+        **options,
+    )
+
+
+@schedule.command()
 @click.option(
     "--repo", "repository", metavar="REPOSITORY", default="", help="Only in this repository."
 )
@@ -111,6 +180,7 @@ def _show(
     name: str,
     description: str,
     arguments: Sequence[str],
+    delay: str = "",
     kind: str,
     user: str,
     **when: str | None,
@@ -125,6 +195,7 @@ def _show(
         command=(*find_program(), "--config", str(file), *arguments),
         user=user or _find_user(),
         environment=_find_environment(config),
+        delay=delay or schedules.RANDOM_DELAY,
     )
     units = schedules.render_units(job, moment) if kind != schedules.CRON else ()
     cron = schedules.render_cron(job, moment) if kind != schedules.SYSTEMD else None

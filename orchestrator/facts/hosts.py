@@ -141,6 +141,7 @@ def read_host(remote: Remote, config: HostConfig) -> HostFacts:
             *GROUP_PROGRAMS,
             *BACKUP_PROGRAMS,
             *RESTORE_PROGRAMS,
+            programs.binlog,
         ],
         stdin=facts_script(),
         timeout_seconds=120,

@@ -72,6 +72,7 @@ class Programs:
         backup: Writes, prepares and puts back backup sets.
         stream: Extracts a stream.
         print_defaults: Says what stands in option files.
+        binlog: Reads binary logs; only their archives and a replay need it.
     """
 
     client: str
@@ -79,11 +80,13 @@ class Programs:
     backup: str
     stream: str
     print_defaults: str
+    binlog: str
 
     @property
     def names(self) -> tuple[str, ...]:
         """All that a recipient must have."""
-        return (*dataclasses.astuple(self), *COMMON_PROGRAMS)
+        own = (self.client, self.server, self.backup, self.stream, self.print_defaults)
+        return (*own, *COMMON_PROGRAMS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -434,6 +437,7 @@ class Flavor(abc.ABC):
             backup=named.backup or self.own.backup,
             stream=named.stream or self.own.stream,
             print_defaults=named.print_defaults or self.own.print_defaults,
+            binlog=named.binlog or self.own.binlog,
         )
 
     @abc.abstractmethod

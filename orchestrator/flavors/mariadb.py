@@ -171,6 +171,7 @@ class MariaDB(Flavor):
         backup="mariadb-backup",
         stream="mbstream",
         print_defaults="my_print_defaults",
+        binlog="mariadb-binlog",
     )
     config_dir = "/etc/mysql/mariadb.conf.d"
     unit = "mariadb"

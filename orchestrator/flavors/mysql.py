@@ -146,6 +146,7 @@ class MySQL(Flavor):
         backup="xtrabackup",
         stream="xbstream",
         print_defaults="my_print_defaults",
+        binlog="mysqlbinlog",
     )
     config_dir = "/etc/mysql/mysql.conf.d"
     unit = "mysql"

@@ -7,7 +7,8 @@
 #   store.sh make    SET                     make the folder of a set, unless it is there
 #   store.sh write   SET PART_BYTES LEDGER   cut stdin into parts, and write them down in LEDGER
 #   store.sh publish SET                     rename manifest.json.new to manifest.json
-#   store.sh read    SET FIRST LAST          write these parts to stdout, one after the other
+#   store.sh read    SET FIRST LAST …        write these parts to stdout, one after the other; of this
+#                                            set, then of others that are named in the same way
 #   store.sh sums    SET NAME…               print SHA-256 and size of files, read from the disk
 #   store.sh remove  SET NAME…               remove a set; the names are its files beside parts and manifest
 #
@@ -234,16 +235,20 @@ die_reading() {
 }
 
 do_read() {
-    check_number "$2"
-    check_number "$3"
-    [ "$3" -le 999999 ] || die 64 'a set has 999999 parts at most'
-    enter_set "$1"
-    number=$2
-    while [ "$number" -le "$3" ]; do
-        file=$(printf 'part-%06d.age' "$number")
-        is_file "$file" || die 66 "$file of $path is missing, or is no file"
-        cat -- "$file" || die_reading "$file" "$?"
-        number=$((number + 1))
+    while [ "$#" -gt 0 ]; do
+        [ "$#" -gt 2 ] || die 64 'a set needs its first and its last part'
+        check_number "$2"
+        check_number "$3"
+        [ "$3" -le 999999 ] || die 64 'a set has 999999 parts at most'
+        enter_set "$1"
+        number=$2
+        while [ "$number" -le "$3" ]; do
+            file=$(printf 'part-%06d.age' "$number")
+            is_file "$file" || die 66 "$file of $path is missing, or is no file"
+            cat -- "$file" || die_reading "$file" "$?"
+            number=$((number + 1))
+        done
+        shift 3
     done
 }
 
@@ -307,9 +312,9 @@ main() {
     [ $# -ge 2 ] || die 64 'wrong call'
     shift
     case $verb.$# in
-    look.1 | list.1 | make.1 | publish.1 | write.3 | read.3) ;;
+    look.1 | list.1 | make.1 | publish.1 | write.3) ;;
     show.1 | show.2 | sums.1) die 64 'wrong call' ;;
-    show.* | sums.* | remove.*) ;;
+    show.* | sums.* | remove.* | read.*) ;;
     *) die 64 'wrong call' ;;
     esac
     "do_$verb" "$@"

@@ -43,7 +43,8 @@ REASONS = {
     "BINLOG MONITOR": "lets the backup tool read the binary log's position",
     "CREATE USER": "makes and drops the account of each replica",
     "RELOAD": "lets the backup tool lock; resets and flushes binary logs",
-    "REPLICATION SLAVE": "can be granted to that account only by one who has it",
+    "REPLICATION SLAVE": "can be granted to that account only by one who has it; reads the binary "
+    "logs that are archived",
     GRANT_OPTION: "grants it",
     "ALTER": "rebuilds the Aria tables under the new keys",
     "BINLOG ADMIN": "keeps what it changes on the replica out of the binary log",

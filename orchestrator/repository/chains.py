@@ -39,7 +39,7 @@ def list_chain(backup_id: str, manifests: Mapping[str, Manifest]) -> tuple[Manif
         if chain:
             _check_link(found, chain[-1])
         chain.append(found)
-        if found.is_full:
+        if not found.base_backup_id:
             return tuple(reversed(chain))
         wanted, needed_by = found.base_backup_id, wanted
 
@@ -67,7 +67,7 @@ def is_whole(backup_id: str, manifests: Mapping[str, Manifest]) -> bool:
 def find_newest_whole(
     host: str, manifests: Mapping[str, Manifest], *, until: datetime | None = None
 ) -> Manifest | None:
-    """Return a host's newest set whose chain is whole: its ``latest``.
+    """Return a host's newest set of data whose chain is whole: its ``latest``.
 
     Args:
         host: The host that the sets are of.
@@ -82,6 +82,7 @@ def find_newest_whole(
         manifest
         for name, manifest in manifests.items()
         if manifest.host == host
+        and manifest.has_data
         and (until is None or manifest.ended <= until)
         and is_whole(name, manifests)
     ]

@@ -34,6 +34,7 @@ LARGEST_BYTES: Final = 64 << 20
 """Of a manifest; with the checksums of 300,000 tables it is about half of that."""
 FULL: Final = "full"
 INCREMENTAL: Final = "incremental"
+BINLOGS: Final = "binlogs"
 FLAVORS: Final = ("mariadb", "mysql")
 
 _LARGEST: Final = 1 << 63
@@ -43,6 +44,7 @@ _DEPLOYMENT: Final = re.compile(r"[0-9a-f]{32}")
 _AGE_RECIPIENT: Final = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _KEY_PATH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _CHECKSUM: Final = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
+_LOG_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.[0-9]{6,10}")
 _HINT: Final = "it was altered or not written by xbvault: do not use this set"
 
 
@@ -77,6 +79,23 @@ class TableChecksum:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ArchivedLog:
+    """A binary log of the donor, as a set of them has it.
+
+    Attributes:
+        name: The server's name for it.
+        bytes: Its size, which is that of the decrypted log.
+        began_at: When the server began it, ISO 8601 in UTC.
+        gtid_before: GTID state with which it begins; empty where the server keeps none.
+    """
+
+    name: str
+    bytes: int
+    began_at: str
+    gtid_before: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All that is to be known of a backup set to verify and restore it. It holds no secret.
 
@@ -90,13 +109,15 @@ class Manifest:
         flavor: ``mariadb`` or ``mysql``.
         server_version: The donor's.
         tool_version: The backup tool's.
-        kind: ``full`` or ``incremental``.
+        kind: ``full``, ``incremental``, or ``binlogs`` for an archive of binary logs.
         base_backup_id: The set that an incremental one builds on; empty of a full one.
         from_lsn: Log sequence number from which an incremental set has the changes; 0 of a full one.
         to_lsn: Log sequence number up to which the set goes.
         began_at: When the backup began, ISO 8601 in UTC.
-        ended_at: When its stream had ended, which is the state that it has.
-        coordinates: Place in the donor's binary log; None where there is none.
+        ended_at: When its stream had ended, which is the state that it has; of binary logs, the
+            moment just before the last one was closed.
+        coordinates: Place in the donor's binary log; None where there is none. Of binary logs, where
+            the next archive goes on.
         compress: Of the stream, before it was encrypted: ``none`` or ``zstd:LEVEL``.
         stream_bytes: Size of the stream before it was encrypted.
         part_bytes: Size of every part but the last, which may be smaller.
@@ -112,6 +133,7 @@ class Manifest:
         layout: The donor's directories, by the server's own names for them.
         checks: What the set was judged by; each of them holds.
         checksums: Tables at the coordinates, where they were asked for.
+        binlogs: The binary logs of which the stream is made, one after the other.
     """
 
     format: str = FORMAT
@@ -144,11 +166,17 @@ class Manifest:
     layout: dict[str, str] = dataclasses.field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     checksums: tuple[TableChecksum, ...] = ()
+    binlogs: tuple[ArchivedLog, ...] = ()
 
     @property
     def is_full(self) -> bool:
         """Whether it can be restored without another set."""
         return self.kind == FULL
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has a server's data, and not only binary logs."""
+        return self.kind != BINLOGS
 
     @property
     def ended(self) -> datetime:
@@ -313,6 +341,26 @@ def _find_problems(manifest: Manifest) -> Iterator[str]:
         yield "a table's checksum is none"
     if manifest.checksums and not manifest.coordinates:
         yield "tables were summed up, but at no coordinates"
+    yield from _find_problems_of_logs(manifest)
+
+
+def _find_problems_of_logs(manifest: Manifest) -> Iterator[str]:
+    logs = manifest.binlogs
+    if manifest.has_data:
+        if logs:
+            yield "only a set of binary logs has some"
+        return
+    if not logs or manifest.coordinates is None:
+        yield "it has no binary logs, or does not say which one comes next"
+    if not all(_LOG_NAME.fullmatch(log.name) and 0 < log.bytes < _LARGEST for log in logs):
+        yield "a binary log has no name, or no bytes"
+    elif sum(log.bytes for log in logs) != manifest.data_bytes:
+        yield "the binary logs are not as large as data_bytes says"
+    for log in logs:
+        try:
+            names.parse_moment(log.began_at)
+        except VerificationError as error:
+            yield error.message
 
 
 def _find_problems_of_names(manifest: Manifest) -> Iterator[str]:
@@ -350,6 +398,9 @@ def _find_problems_of_kind(manifest: Manifest) -> Iterator[str]:
     if manifest.kind == FULL:
         if base or manifest.from_lsn:
             yield "a full set builds on none"
+    elif manifest.kind == BINLOGS:
+        if base or manifest.from_lsn or manifest.to_lsn:
+            yield "a set of binary logs builds on none, and has no pages"
     elif manifest.kind != INCREMENTAL:
         yield "kind is none"
     elif not names.is_backup_id(base) or base == manifest.backup_id:

@@ -68,6 +68,7 @@ class Candidate:
         ended: The moment whose state it has, of any time zone; it is kept in UTC.
         is_good: Whether it can be restored, as far as is known.
         base: The set that it builds on; empty of a full one.
+        has_data: Whether it has a server's data, and not only binary logs.
     """
 
     backup_id: str
@@ -75,6 +76,7 @@ class Candidate:
     ended: datetime
     is_good: bool = True
     base: str = ""
+    has_data: bool = True
 
     def __post_init__(self) -> None:
         if self.ended.tzinfo is None:
@@ -124,6 +126,7 @@ def list_candidates(reports: Iterable[SetReport]) -> tuple[Candidate, ...]:
             ended=report.manifest.ended,
             is_good=report.state.is_restorable,
             base=report.manifest.base_backup_id,
+            has_data=report.manifest.has_data,
         )
         for report in reports
         if report.manifest and report.manifest.backup_id == report.name
@@ -132,6 +135,8 @@ def list_candidates(reports: Iterable[SetReport]) -> tuple[Candidate, ...]:
 
 def plan_expiry(candidates: Iterable[Candidate], policy: Policy) -> tuple[Decision, ...]:
     """Decide what becomes of each set.
+
+    Archives of binary logs stay as long as a backup does that they can be replayed on.
 
     The newest good set of a host stays, whatever is asked; so does every set that one that is kept
     builds on. A set that is not good counts for no rule, and goes only when it is older than every
@@ -162,7 +167,24 @@ def plan_expiry(candidates: Iterable[Candidate], policy: Policy) -> tuple[Decisi
     )
 
 
-def _decide(sets: Mapping[str, Candidate], policy: Policy) -> list[Decision]:
+def _decide(everything: Mapping[str, Candidate], policy: Policy) -> list[Decision]:
+    sets = {name: each for name, each in everything.items() if each.has_data}
+    decided = _decide_backups(sets, policy)
+    kept = [sets[each.backup_id].ended for each in decided if each.keep]
+    oldest = min(kept, default=None)
+    for name, each in everything.items():
+        if each.has_data:
+            continue
+        keep = oldest is None or each.ended >= oldest
+        reason = "no backup that is kept is as old" if not keep else "binary logs since a backup"
+        if oldest is None:
+            reason = "binary logs, and no backup that is kept"
+        decided.append(Decision(backup_id=name, host=each.host, keep=keep, reasons=(reason,)))
+    place = {name: number for number, name in enumerate(everything)}
+    return sorted(decided, key=lambda each: place[each.backup_id])
+
+
+def _decide_backups(sets: Mapping[str, Candidate], policy: Policy) -> list[Decision]:
     good = [each for each in sets.values() if _is_good(each, sets)]
     reasons: Reasons = {}
     for name, reason in _apply_rules(good, policy):

@@ -367,6 +367,17 @@ def read_command(path: str, *, last: int, first: int = 1) -> tuple[str, ...]:
     return ("sh", "-c", script(_SCRIPT), "store", "read", path, str(first), str(last))
 
 
+def read_all_command(repository: str, sets: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    """Return the command that writes the parts of several sets to its output, set by set.
+
+    Args:
+        repository: Its directory on its host.
+        sets: Name of each, and the number of its last part.
+    """
+    wanted = [word for name, last in sets for word in (join_path(repository, name), "1", str(last))]
+    return ("sh", "-c", script(_SCRIPT), "store", "read", *wanted)
+
+
 def sum_files(remote: Remote, path: str, files: Sequence[StoredFile]) -> tuple[StoredFile, ...]:
     """Return sizes and sums of files of a set, as they are read back from its disk.
 

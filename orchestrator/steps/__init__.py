@@ -11,6 +11,8 @@ MODULES = (
     "backup",
     "fetch",
     "copy",
+    "archive",
+    "replay",
     "prepare",
     "restore",
     "replication",

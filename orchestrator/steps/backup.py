@@ -14,7 +14,7 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.flavors import backup_sets
-from orchestrator.models import BACKUP, STORING, Check, Coordinates, CopyPlan
+from orchestrator.models import ARCHIVE, BACKUP, STORING, Check, Coordinates, CopyPlan
 from orchestrator.repository import deployment, manifest, names, set_keys, store
 from orchestrator.steps import (
     records,
@@ -28,8 +28,8 @@ from orchestrator.steps.cleanup import Removed
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import BackupPlan, StoringPlan
-    from orchestrator.repository.manifest import StoredFile
+    from orchestrator.models import BackupPlan, Secret, StoringPlan
+    from orchestrator.repository.manifest import Manifest, StoredFile
 
 MADE = "made"
 """A copy's record has the folder under this name, before it is made."""
@@ -92,8 +92,8 @@ class PublishedSet:
     stored_bytes: int
 
 
-@step("create-set-keys", role="recipient", repeat=Repeat.SAFE, forms=(BACKUP,))
-def create_set_keys(tools: Tools, plan: BackupPlan) -> SetKeys:
+@step("create-set-keys", role="recipient", repeat=Repeat.SAFE, forms=(BACKUP, ARCHIVE))
+def create_set_keys(tools: Tools, plan: StoringPlan) -> SetKeys:
     """Make the keys of a set, store them in Vault, and compare what Vault gives back.
 
     Transition key and ``age`` identity are one secret, so that one act destroys both. The key that
@@ -101,7 +101,7 @@ def create_set_keys(tools: Tools, plan: BackupPlan) -> SetKeys:
 
     Args:
         tools: The door to Vault.
-        plan: The backup.
+        plan: The backup, or the archive of binary logs.
 
     Returns:
         Where the keys are, and how to recognise them.
@@ -300,11 +300,7 @@ def write_manifest(tools: Tools, plan: BackupPlan) -> PublishedSet:
         layout=plan.layout,
         checks=found.checks,
     )
-    if not set_keys.hold(tools.vault, tools.config, plan.backup_id, plan.recipient):
-        raise set_keys.explain_missing(tools.vault, tools.config, plan.backup_id)
-    data = manifest.seal_manifest(document, made.manifest_key)
-    store.publish_manifest(tools.recipient, plan.set_dir, data)
-    return PublishedSet(folder=plan.set_dir, stored_bytes=document.stored_bytes)
+    return publish(tools, plan, document, made.manifest_key)
 
 
 @step(
@@ -339,6 +335,19 @@ def remove_stored_set(tools: Tools, plan: StoringPlan) -> Removed:
     set_keys.let_go(tools.vault, tools.config, plan.backup_id, plan.recipient)
     store.remove_set(tools.recipient, plan.set_dir, OTHER_FILES)
     return Removed(names=(plan.set_dir,))
+
+
+def publish(tools: Tools, plan: StoringPlan, document: Manifest, key: Secret) -> PublishedSet:
+    """Write a manifest as the last file of its set, if nobody has destroyed the set's keys meanwhile.
+
+    Raises:
+        SecretError: They were.
+        VerificationError: The manifest says what cannot be.
+    """
+    if not set_keys.hold(tools.vault, tools.config, plan.backup_id, plan.recipient):
+        raise set_keys.explain_missing(tools.vault, tools.config, plan.backup_id)
+    store.publish_manifest(tools.recipient, plan.set_dir, manifest.seal_manifest(document, key))
+    return PublishedSet(folder=plan.set_dir, stored_bytes=document.stored_bytes)
 
 
 def _judge(tools: Tools, plan: BackupPlan) -> StoredSet:
@@ -392,7 +401,7 @@ def _judge(tools: Tools, plan: BackupPlan) -> StoredSet:
     )
 
 
-def judge_parts(plan: BackupPlan, parts: tuple[StoredFile, ...], received: int) -> Check:
+def judge_parts(plan: StoringPlan, parts: tuple[StoredFile, ...], received: int) -> Check:
     """Judge whether the parts are all of the stream: in order, of their size, nothing between."""
     stored = sum(part.bytes for part in parts)
     in_order = [part.name for part in parts] == [

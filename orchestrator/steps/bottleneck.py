@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 READ, COMPRESS, ENCRYPT, WIRE, WRITE = "read", "compress", "encrypt", "wire", "write"
 SEAL, CHECK, UNSEAL = "seal", "check", "unseal"
+KEEP = "keep"
 DECOMPRESS, THROTTLE = "decompress", "throttle"
 BOTTLENECKS = (
     READ,

@@ -62,7 +62,8 @@ def copy_stored_set(tools: Tools, plan: CopyPlan) -> stream_ends.Stream:
             records.update_record(tools, plan, {_WITH_KEYS: "yes"})
         store.remove_set(tools.recipient, plan.set_dir, backup.OTHER_FILES)
         stream_jobs.arm_store(tools, plan, receive)
-        stream.send_stored_set(tools, plan, plan.source_dir)
+        repository = plan.source_dir.rpartition("/")[0]
+        stream.send_stored_sets(tools, plan, repository, [(plan.backup_id, plan.parts)])
 
     try:
         send, receive = stream.attach_or_begin(tools, plan, begin)

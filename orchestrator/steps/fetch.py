@@ -27,6 +27,8 @@ from orchestrator.steps import (
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.models import RestorePlan
     from orchestrator.repository.manifest import Manifest
 
@@ -85,7 +87,8 @@ def fetch_backup_set(tools: Tools, plan: RestorePlan) -> stream_ends.Stream:
     """Stream a stored set from its repository into the recipient's staging directory.
 
     The recipient compares each part with the manifest, and decrypts; the repository's host sees no
-    key. Both ends are remote jobs that survive the orchestrator.
+    key. Archives of binary logs that are replayed come behind the set, and are kept as they are. Both
+    ends are remote jobs that survive the orchestrator.
 
     Args:
         tools: The doors to both hosts, to Vault and its SSH CA.
@@ -109,9 +112,12 @@ def fetch_backup_set(tools: Tools, plan: RestorePlan) -> stream_ends.Stream:
         places.make_vaults(tools, plan)
         tools.recipient.run(["install", "-d", "-m", "0700", records.RUNS, plan.run_dir])
         document = need_manifest(tools, plan)
+        archives = need_archives(tools, plan)
         _take_other_files(tools, plan, document)
-        stream_jobs.arm_receiver(tools, plan, receive, _make_openers(tools, plan, document))
-        stream.send_stored_set(tools, plan, plan.set_dir)
+        openers = _make_openers(tools, plan, (document, *archives))
+        stream_jobs.arm_receiver(tools, plan, receive, openers)
+        sets = [(each.backup_id, len(each.parts)) for each in (document, *archives)]
+        stream.send_stored_sets(tools, plan, plan.repository_dir, sets)
 
     try:
         send, receive = stream.attach_or_begin(tools, plan, begin)
@@ -164,9 +170,9 @@ def verify_fetched_set(tools: Tools, plan: RestorePlan) -> FetchedSet:
         Check(
             name="stored-parts",
             host=plan.recipient,
-            ok=ends.received.bytes == plan.stored_bytes,
-            evidence=f"{plan.parts} parts with {plan.stored_bytes} bytes in the manifest, received "
-            f"{ends.received.bytes}",
+            ok=ends.received.bytes == plan.fetched_bytes,
+            evidence=f"{plan.fetched_parts} parts with {plan.fetched_bytes} bytes in the manifests, "
+            f"received {ends.received.bytes}",
         ),
         stream.judge_closing_files(tools, plan),
         *stream.compare_sets(tools, plan, files),
@@ -280,8 +286,7 @@ def need_manifest(tools: Tools, plan: RestorePlan) -> Manifest:
         SecretError: Vault does not give the key of manifests.
     """
     made = deployment.need_deployment(tools.vault, tools.config)
-    repository = plan.set_dir.rpartition("/")[0]
-    found = store.read_manifest(tools.donor, repository, plan.backup_id, made)
+    found = store.read_manifest(tools.donor, plan.repository_dir, plan.backup_id, made)
     planned = (plan.parts, plan.stored_bytes, plan.to_lsn)
     if (len(found.parts), sum(part.bytes for part in found.parts), found.to_lsn) != planned:
         raise VerificationError(
@@ -292,10 +297,39 @@ def need_manifest(tools: Tools, plan: RestorePlan) -> Manifest:
     return found
 
 
-def _make_openers(tools: Tools, plan: RestorePlan, document: Manifest) -> tuple[jobs.Stage, ...]:
-    """Return what compares the parts with the manifest, and decrypts them, on the recipient."""
+def need_archives(tools: Tools, plan: RestorePlan) -> tuple[Manifest, ...]:
+    """Return the manifests of the archives that are replayed, likewise.
+
+    Raises:
+        VerificationError: One is another one.
+        SecretError: Vault does not give the key of manifests.
+    """
+    made = deployment.need_deployment(tools.vault, tools.config)
+    found = []
+    for each in plan.log_sets:
+        document = store.read_manifest(tools.donor, plan.repository_dir, each.backup_id, made)
+        logs = tuple((log.name, log.bytes) for log in document.binlogs)
+        stored = sum(part.bytes for part in document.parts)
+        if (logs, stored) != (tuple((log.name, log.bytes) for log in each.logs), each.stored_bytes):
+            raise VerificationError(
+                f"the manifest of {each.backup_id} is not the one that this restore was planned with",
+                host=plan.donor,
+                hint="begin a new restore",
+            )
+        found.append(document)
+    return tuple(found)
+
+
+def _make_openers(
+    tools: Tools, plan: RestorePlan, documents: Sequence[Manifest]
+) -> tuple[jobs.Stage, ...]:
+    """Return what compares the parts with the manifests, and decrypts those of the set."""
     ledger = f"{plan.run_dir}/parts"
-    lines = (f"{part.sha256} {part.bytes} {part.name}\n" for part in document.parts)
+    lines = (
+        f"{part.sha256} {part.bytes} {part.name if each is documents[0] else each.backup_id}\n"
+        for each in documents
+        for part in each.parts
+    )
     tools.recipient.write_file(ledger, "".join(lines))
     found = set_keys.need_identity(tools.vault, tools.config, plan.backup_id)
     identity = f"{plan.secret_dir}/identity"
@@ -303,8 +337,17 @@ def _make_openers(tools: Tools, plan: RestorePlan, document: Manifest) -> tuple[
     tools.recipient.write_file(identity, Secret.join(found, "\n"))
     return (
         jobs.Stage(argv=("sh", "-c", script("parts.sh"), "parts", ledger), role=bottleneck.CHECK),
+        *_list_keepers(plan),
         jobs.Stage(argv=stream_jobs.unseal_command(identity), role=bottleneck.UNSEAL),
     )
+
+
+def _list_keepers(plan: RestorePlan) -> tuple[jobs.Stage, ...]:
+    """Return what keeps the archives that come behind the set."""
+    if not plan.replay:
+        return ()
+    words = ("keep", str(plan.stored_bytes), plan.logs_file)
+    return (jobs.Stage(argv=("sh", "-c", script("keep.sh"), *words), role=bottleneck.KEEP),)
 
 
 def _take_other_files(tools: Tools, plan: RestorePlan, document: Manifest) -> None:

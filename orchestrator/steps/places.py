@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator import host, log
 from orchestrator.errors import InterruptedWorkError, VerificationError
 from orchestrator.facts.layout import VAULT
+from orchestrator.models import RestorePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -203,6 +204,8 @@ def list_removable(plan: Plan, *, old: bool) -> tuple[str, ...]:
         if old
         else [plan.staging_dir, *(place.new for place in places)]
     )
+    if not old and isinstance(plan, RestorePlan) and plan.replay:
+        paths.append(plan.logs_file)
     for path in paths:
         beside, inside = (
             any(path.startswith(f"{place.path}{form}") for place in places)

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 
 from orchestrator import log
 from orchestrator.errors import VerificationError
-from orchestrator.facts import preflight, stores, survey
-from orchestrator.models import BACKUP, COPY, RESTORES, DrillPlan
+from orchestrator.facts import binlogs, preflight, stores, survey
+from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, DrillPlan
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import BackupPlan, Check, CopyPlan, Plan, RestorePlan
+    from orchestrator.models import (
+        ArchivePlan,
+        BackupPlan,
+        Check,
+        CopyPlan,
+        Plan,
+        RestorePlan,
+        StoringPlan,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +118,21 @@ def check_backup_preconditions(tools: Tools, plan: BackupPlan) -> Preflight:
     Repeat:
         Changes nothing, ever.
     """
-    request = preflight.Request(
+    seen = stores.read_store_survey(
+        tools.config,
+        tools.vault,
+        tools.donor,
+        tools.recipient,
+        lock_dir=plan.lock_dir,
+        backup_id=plan.backup_id,
+    )
+    findings = preflight.judge_backup(seen, tools.config, _storing_request(plan))
+    preflight.raise_for(findings, seen.errors)
+    return Preflight(findings=findings)
+
+
+def _storing_request(plan: StoringPlan) -> preflight.Request:
+    return preflight.Request(
         form=plan.form,
         donor=plan.donor,
         recipient=plan.recipient,
@@ -123,6 +145,34 @@ def check_backup_preconditions(tools: Tools, plan: BackupPlan) -> Preflight:
         nice=plan.nice,
         relay=plan.relay,
     )
+
+
+@step(
+    "check-archive-preconditions",
+    role="both",
+    repeat=Repeat.SAFE,
+    needs_lock=False,
+    forms=(ARCHIVE,),
+)
+def check_archive_preconditions(tools: Tools, plan: ArchivePlan) -> Preflight:
+    """Find everything that would stop the archive of binary logs, before anything is changed.
+
+    Args:
+        tools: The doors to the donor, to the repository's host and to Vault.
+        plan: The archive.
+
+    Returns:
+        All findings.
+
+    Raises:
+        RemoteError: A host cannot be read.
+        SecretError: Vault refuses or lacks something.
+        PreconditionError: A host is not in the state that an archive needs, or the first log is not
+            there any more; all of it is listed.
+
+    Repeat:
+        Changes nothing, ever.
+    """
     seen = stores.read_store_survey(
         tools.config,
         tools.vault,
@@ -131,7 +181,19 @@ def check_backup_preconditions(tools: Tools, plan: BackupPlan) -> Preflight:
         lock_dir=plan.lock_dir,
         backup_id=plan.backup_id,
     )
-    findings = preflight.judge_backup(seen, tools.config, request)
+    logs, problem = None, ""
+    if seen.donor.instance:
+        logs = binlogs.read_binlogs(tools.donor, tools.config.host(plan.donor))
+        if plan.first_log not in logs.names:
+            problem = f"binary log {plan.first_log} is not on {plan.donor} any more"
+    findings = preflight.judge_archive(
+        seen,
+        tools.config,
+        _storing_request(plan),
+        logs=logs,
+        first_log=plan.first_log,
+        problem=problem,
+    )
     preflight.raise_for(findings, seen.errors)
     return Preflight(findings=findings)
 
@@ -209,6 +271,7 @@ def check_restore_preconditions(tools: Tools, plan: RestorePlan) -> Preflight:
         document=report.manifest,
         report=report,
         key_problem=stores.read_key_problem(tools.config, tools.vault, plan.backup_id),
+        replay=plan.replay,
     )
     preflight.raise_for(findings, seen.errors)
     return Preflight(findings=findings)

@@ -21,7 +21,7 @@ from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, to
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.flavors.interface import SetFiles
     from orchestrator.jobs import JobState
@@ -349,13 +349,16 @@ def attach_or_begin(
     return send, receive
 
 
-def send_stored_set(tools: Tools, plan: CopyPlan | RestorePlan, folder: str) -> None:
-    """Begin to send the parts of a stored set as they are; its receiver is armed already.
+def send_stored_sets(
+    tools: Tools, plan: CopyPlan | RestorePlan, repository: str, sets: Iterable[tuple[str, int]]
+) -> None:
+    """Begin to send the parts of stored sets as they are; their receiver is armed already.
 
     Args:
         tools: The doors to both hosts, and to Vault's SSH CA.
         plan: The copy or restore.
-        folder: Of the set, on the host that sends.
+        repository: Directory of the sets, on the host that sends.
+        sets: Name of each, and how many parts it has.
 
     Raises:
         SecretError: Vault does not sign the credential.
@@ -365,7 +368,7 @@ def send_stored_set(tools: Tools, plan: CopyPlan | RestorePlan, folder: str) -> 
     receive = plan.job_name(fan_out.RECEIVE, tools.attempt)
     stream_jobs.make_credential(tools, plan)
     with stream_jobs.open_way(tools, plan) as address:
-        argv = store.read_command(folder, last=plan.parts)
+        argv = store.read_all_command(repository, sets)
         read = jobs.Stage(argv=argv, role=bottleneck.READ)
         stream_jobs.start_sender(tools, plan, send, (read,), address=address)
         wait_for_connection(tools, plan, send, receive, reads=False)

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, jobs, wire
-from orchestrator.models import BackupPlan, CopyPlan, RestorePlan
+from orchestrator.models import ArchivePlan, BackupPlan, CopyPlan, RestorePlan
 from orchestrator.remote import LOOPBACK
 from orchestrator.repository import store
 from orchestrator.steps import bottleneck, places, records, tool_keys
@@ -27,6 +27,8 @@ SEALER, SPLITTER = "age", "split"
 """Programs by which a stored backup is encrypted on the donor, and cut into parts."""
 READER, CHECKER = "cat", "sha256sum"
 """Programs by which a stored backup is read, and by which its recipient looks at each part."""
+KEEPER = "head"
+"""Program by which its recipient keeps the archives of binary logs that come behind it."""
 
 
 def arm_receiver(
@@ -262,10 +264,13 @@ def list_tools(plan: RunPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     zstd = (wire.ZSTD,) if wire.compress_command(plan.compress) else ()
     if isinstance(plan, BackupPlan):
         return (own.backup, *zstd, SEALER), (SPLITTER,)
+    if isinstance(plan, ArchivePlan):
+        return (own.binlog, *zstd, SEALER), (SPLITTER,)
     if isinstance(plan, CopyPlan):
         return (READER,), (SPLITTER,)
     if isinstance(plan, RestorePlan):
-        return (READER,), (CHECKER, SEALER, *zstd, own.stream)
+        keeper = (KEEPER,) if plan.replay else ()
+        return (READER,), (CHECKER, *keeper, SEALER, *zstd, own.stream)
     return (own.backup, *zstd), (*zstd, own.stream)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 EXPECTED = {
     "backup",
+    "binlogs archive",
+    "binlogs list",
     "backups copy",
     "backups expire",
     "backups list",
@@ -50,6 +52,8 @@ EXPECTED = {
     "runs undo",
     "runs watch",
     "schedule backup",
+    "schedule binlogs",
+    "schedule drill",
     "schedule expire",
     "vault check",
     "vault init",
@@ -58,6 +62,7 @@ CHANGES = {
     "drill",
     "backup",
     "backups copy",
+    "binlogs archive",
     "backups expire",
     "clone",
     "keys revoke",

@@ -177,6 +177,7 @@ def test_a_step_goes_back() -> None:
         "verify-stored-set": ("store-backup",),
         "verify-fetched-set": ("fetch-backup-set",),
         "verify-copied-set": ("copy-stored-set",),
+        "verify-stored-binlogs": ("store-binlogs",),
     }
 
 

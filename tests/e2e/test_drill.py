@@ -155,11 +155,12 @@ def test_a_donor_that_is_gone_is_no_failure(
     files = read_report(document)
     assert "could not be reached" in files[report.MARKDOWN]
     check_given_back(lab, inode, document["run_id"])
-    if browser.CHROMIUM:
-        for width in (browser.DESKTOP, browser.PHONE):
-            seen = browser.look(files[report.HTML], width, tmp_path)
-            assert seen.scroll_width <= seen.width
-            assert "could not be reached" in seen.text
+    for width in (browser.DESKTOP, browser.PHONE):
+        seen = browser.look(files[report.HTML], width, tmp_path)
+        assert seen.scroll_width <= seen.width
+        assert "could not be reached" in seen.text
+        assert "PASSED" in seen.text.upper()
+        assert seen.bars > 0
 
 
 def test_a_killed_drill_is_resumed(lab: CloneLab, backup_id: str, inode: str) -> None:

@@ -315,6 +315,18 @@ PARSERS: dict[str, Parser] = {
         ERROR, call=lambda parse, value: parse(value) if isinstance(value, dict) else None
     ),
     "orchestrator.notices.read_urls": text("# x\njson://a:b@c/\n", call=_private_file),
+    "orchestrator.repository.binlogs.parse_target": text(
+        "latest",
+        "0-1-42",
+        "2f5b0a6e-6c1c-11ee-8c99-0242ac120002:7",
+        "2026-01-31T23:59:59Z",
+        "2026-01-31T23:59+01:00",
+        call=lambda parse, value: _wrap(ValueError, parse, value),
+    ),
+    "orchestrator.steps.replay.parse_found": text(
+        "stop 855\nfound 1\ntransactions 2\nlast 0-1-42\n",
+        call=lambda parse, value: parse(value, "bin.000001"),
+    ),
     "orchestrator.schedule.parse_calendar": text("*-*-* 02:00:00", "Mon..Fri *-1/3-1,2 0/6:00"),
     "orchestrator.schedule.parse_daily": text("02:00"),
     "orchestrator.schedule.parse_weekly": text("Sun 02:00"),

@@ -4,6 +4,7 @@ All problems are found at once. The names of the findings are fixed; they stand 
 ``docs/reference/checks.md``.
 """
 
+from orchestrator.facts.preflight.archive import judge_archive
 from orchestrator.facts.preflight.backup import judge_backup, judge_copy
 from orchestrator.facts.preflight.findings import Request
 from orchestrator.facts.preflight.judge import judge, judge_host
@@ -17,6 +18,7 @@ __all__ = [
     "choose_compression",
     "describe",
     "judge",
+    "judge_archive",
     "judge_backup",
     "judge_copy",
     "judge_host",

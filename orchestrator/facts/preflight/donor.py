@@ -19,6 +19,7 @@ from orchestrator.facts.preflight.stream import judge_priority
 from orchestrator.flavors import mariadb
 from orchestrator.flavors.interface import BACKUP_PROGRAMS, DONOR_PROGRAMS, GROUP_PROGRAMS
 from orchestrator.flavors.quoting import describe_names
+from orchestrator.models import ARCHIVE
 from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def judge_donor(
     if side.account is not None:
         wanted = wanted_privileges(config.flavor, host.server_version)
         names = wanted.backup if request.is_backup else wanted.donor
+        if request.form == ARCHIVE:
+            names += ("REPLICATION SLAVE",)  # who has it is given binary logs
         if not request.is_backup and takes_quiet_account(side, request):
             names += wanted.quiet
         yield "donor-privileges", judge_donor_account(side.account, names)

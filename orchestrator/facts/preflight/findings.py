@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import numerals, wire
 from orchestrator.errors import VerificationError
-from orchestrator.models import BACKUP, CLONE, Check
+from orchestrator.models import ARCHIVE, BACKUP, CLONE, Check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +61,8 @@ class Request:
 
     @property
     def is_backup(self) -> bool:
-        """Whether the data goes into a repository, and nothing will replicate."""
-        return self.form == BACKUP
+        """Whether data or binary logs go into a repository, and nothing will replicate."""
+        return self.form in (BACKUP, ARCHIVE)
 
 
 def named(host: str, found: Iterator[tuple[str, Found]]) -> Iterator[Check]:

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, wire
+from orchestrator.facts.preflight.archive import judge_replay_program
 from orchestrator.facts.preflight.backup import judge_complete, judge_sender
 from orchestrator.facts.preflight.findings import judge_readable, named
 from orchestrator.facts.preflight.host import judge_keepalive, judge_receiver
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
-    from orchestrator.models import Check
+    from orchestrator.models import Check, Replay
     from orchestrator.repository.manifest import Manifest
     from orchestrator.repository.sets import SetReport
 
@@ -41,6 +42,7 @@ def judge_restore(
     document: Manifest,
     report: SetReport,
     key_problem: str,
+    replay: Replay | None = None,
 ) -> tuple[Check, ...]:
     """Return every finding about a restore, good and bad, in a fixed order.
 
@@ -51,6 +53,7 @@ def judge_restore(
         document: The manifest of the set, proved to be ours.
         report: What the folder of the set is worth.
         key_problem: Why Vault has no keys of the set; empty if it has.
+        replay: What is replayed on top of it.
     """
     sides = [(request.donor, survey.donor), (request.recipient, survey.recipient)]
     if survey.source is not None:
@@ -67,7 +70,8 @@ def judge_restore(
         found += named(request.source, _judge_position(document, request))
     if recipient:
         found += named(
-            request.recipient, _judge_recipient(recipient, survey, config, request, document)
+            request.recipient,
+            _judge_recipient(recipient, survey, config, request, document, replay=replay),
         )
         receiver = judge_receiver(recipient, request.recipient, survey.vault.ssh_ca)
         found += named(request.recipient, iter([("receiver", receiver)]))
@@ -181,12 +185,16 @@ def _judge_recipient(
     config: Config,
     request: Request,
     document: Manifest,
+    *,
+    replay: Replay | None,
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about the recipient of a set."""
     host = config.host(request.recipient)
     flavor = flavors.of(host)
     yield from judge_recipient(recipient, survey.recipient, request, config=host)
-    wanted = [*RESTORE_PROGRAMS, *([wire.ZSTD] if document.compress != wire.NONE else [])]
+    archives = replay.sets if replay else ()
+    compressions = {document.compress, *(each.compress for each in archives)}
+    wanted = [*RESTORE_PROGRAMS, *([wire.ZSTD] if compressions != {wire.NONE} else [])]
     missing = [name for name in wanted if name not in recipient.programs]
     yield (
         "restore-programs",
@@ -196,6 +204,10 @@ def _judge_recipient(
             "install age, coreutils and zstd there",
         ),
     )
+    if replay:
+        yield "binlog-program", judge_replay_program(recipient, flavor.programs(host).binlog)
+        told = f"{replay.first} to {replay.last}, up to {replay.at}, of {len(archives)} archives"
+        yield "binlog-chain", (True, told, "")
     yield "ssh-keepalive", judge_keepalive(recipient)
     reason = flavor.judge_versions(document.server_version, recipient.server_version)
     versions = f"set {document.server_version}, recipient {recipient.server_version or '?'}"
@@ -205,7 +217,8 @@ def _judge_recipient(
         tools = f"set {document.tool_version}, recipient {recipient.tool_version or '?'}"
         yield "tools-match", (not unfit, tools, unfit)
     copies = flavor.carries_keys and document.has_keyring
-    yield "space", judge_space(survey, recipient, document.data_bytes, copies=copies)
+    needed = document.data_bytes + sum(each.stored_bytes for each in archives)
+    yield "space", judge_space(survey, recipient, needed, copies=copies)
     if document.has_keyring:
         yield (
             "recipient-keyring",

@@ -208,7 +208,6 @@ def test_durations_for_a_reader(seconds: float | None, shown: str) -> None:
     assert report.format_seconds(seconds) == shown
 
 
-@pytest.mark.skipif(browser.CHROMIUM is None, reason="chromium is not installed")
 @pytest.mark.parametrize("width", [browser.DESKTOP, browser.PHONE])
 def test_the_page_is_readable_in_a_browser(width: int, tmp_path: Path) -> None:
     """Nobody scrolls sideways, nothing is cut off, letters are large enough, nothing is executed."""
