@@ -112,8 +112,7 @@ def _list_replay_commands(
     opened = _pipe(f"{opened} {shlex.quote(plan.logs_file)}", "zstd -dc")
     reader = shlex.join(sql.binlog_command(host, connects=False))
     looked = f"{reader} --base64-output=decode-rows -"
-    start = f"--start-position={replay.position}"
-    played = f"{reader} {start} --stop-position={FROM_LOG} -"
+    played = f"head -c {FROM_LOG} | {reader} --start-position={replay.position} -"
     return {
         "find-replay-end": (f"{plan.recipient}: {_pipe(opened, looked, 'awk …')}",),
         "replay-binlogs": (

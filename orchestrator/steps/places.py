@@ -185,11 +185,12 @@ def swap_list(places: Iterable[Place]) -> str:
 
 def list_new(plan: Plan) -> tuple[str, ...]:
     """Return the directories in which the new files of a run wait, every one checked to be ours."""
-    return list_removable(plan, old=False)[1:]
+    new = {place.new for place in plan.swap_places}
+    return tuple(path for path in list_removable(plan, old=False) if path in new)
 
 
 def list_removable(plan: Plan, *, old: bool) -> tuple[str, ...]:
-    """Return the directories of the run, every one checked to be ours.
+    """Return what the run has put beside the recipient's data, every path checked to be ours.
 
     Args:
         plan: The run's plan.

@@ -193,7 +193,7 @@ def replay_binlogs(tools: Tools, plan: RestorePlan) -> Replayed:
         if not jobs.read_job(remote, name).running:
             remote.run(["rm", "-rf", "--", plan.secret_dir, plan.logs_file])
     begin_anew = (
-        f"`xbvault runs undo {plan.run_id}` gives the earlier data back; then begin a new restore"
+        f"`xbvault runs cancel {plan.run_id}` gives the earlier data back; then begin a new restore"
     )
     if state.is_cut:
         raise InterruptedWorkError(

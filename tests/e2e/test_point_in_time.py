@@ -304,3 +304,27 @@ def test_archives_stay_as_long_as_a_backup_that_needs_them(lab: CloneLab, story:
     planned = json.loads(lab.xbvault("backups", "expire", "--plan", "--json", config=config).stdout)
     assert {each["backup_id"]: each["keep"] for each in planned["sets"]}[story.backup_id]
     assert all(each["keep"] for each in planned["sets"])
+
+
+def test_a_replay_that_fails_is_taken_back(lab: CloneLab, story: Story) -> None:
+    """A table that the binary logs do not know of: the statement is named, and the data comes back."""
+    assert story.backup_id
+    lab.backup("master")
+    lab.sql(
+        "master",
+        "SET SESSION sql_log_bin = 0; CREATE TABLE pitr.hidden (id INT PRIMARY KEY); "
+        "SET SESSION sql_log_bin = 1; INSERT INTO pitr.hidden VALUES (1)",
+    )
+    lab.run("binlogs", "archive", "master", "--new-chain")
+    lab.on("replica", "mariadb -e 'SET GLOBAL read_only = ON'")
+    before = read_rows(lab)
+    failed = lab.restore("latest", "replica", "--at", "latest", "--replace", check=False)
+    assert failed["exit"] == 4
+    assert "the replay of the binary logs failed" in failed["error"]["message"]
+    assert "hidden" in json.dumps(failed["error"])
+    again = lab.xbvault("runs", "resume", failed["run_id"], "--json", check=False)
+    assert again.returncode == 4, again.stdout
+    lab.xbvault("runs", "cancel", failed["run_id"], "--yes")
+    assert read_rows(lab) == before
+    assert lab.on("replica", "ls /run/xbvault", check=False).split() == []
+    assert lab.on("replica", "ls /var/lib | grep xbvault-staging || true").strip() == ""
