@@ -12,7 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import flavors, lock
-from orchestrator.errors import OrchestratorError, SecretError, SecretStoreUnavailableError
+from orchestrator.errors import (
+    ConnectionLostError,
+    OrchestratorError,
+    SecretError,
+    SecretStoreUnavailableError,
+)
 from orchestrator.facts import accounts, hosts, instances, places, ways
 from orchestrator.facts import sample as samples
 from orchestrator.privileges import vault as vault_rights
@@ -370,12 +375,23 @@ def read_host_survey(
 ) -> HostSurvey:
     """Ask one host about everything; what it does not tell is kept as the error that it was.
 
+    It is only looked at, so a host whose connection breaks meanwhile is asked once more.
+
     Args:
         remote: The host.
         config: The configuration.
         peer: Name of the other host.
         wires: Asks about the way to the other host meanwhile; None where nobody wants to know.
     """
+    found = _read_host_survey(remote, config, peer=peer, wires=wires)
+    if any(isinstance(error, ConnectionLostError) for error in found.errors):
+        return _read_host_survey(remote, config, peer=peer, wires=wires)
+    return found
+
+
+def _read_host_survey(
+    remote: Remote, config: Config, *, peer: str, wires: Wires | None
+) -> HostSurvey:
     host_config: HostConfig = config.host(remote.name)
     errors: list[OrchestratorError] = []
     host = instance = account = token = found = None

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 STORE = "store"
 REPOSITORY = "srv/backups"
 LOCKS = "/var/lib/xbvault/backups-of"
+ARCHIVE_LOCKS = "/var/lib/xbvault/archives-of"
 OWN_FOLDERS = laws.OWN_FOLDERS | {
-    "var/lib/xbvault/backups-of",
-    f"var/lib/xbvault/backups-of/{laws.DONOR}",
-    f"var/lib/xbvault/backups-of/{laws.DONOR}/lock",
+    f"{locks.removeprefix('/')}{path}"
+    for locks in (LOCKS, ARCHIVE_LOCKS)
+    for path in ("", f"/{laws.DONOR}", f"/{laws.DONOR}/lock")
 }
 """What the product keeps on a repository's host for good."""
 TOOLS = {"age", "split", "tee", "sha256sum", "cat", "ssh", "pv"}
@@ -141,9 +142,11 @@ def check_nothing_outlives(lab: CloneLab, hosts: Iterable[str], *, run_dirs: boo
     laws.raise_all(breaches)
 
 
-def check_ended(lab: CloneLab, run_id: str, status: str, donor: str = laws.DONOR) -> None:
-    """See that a backup says how it ended, and holds no lock."""
-    laws.check_ended(lab, run_id, status, STORE, lock_dir=lock_dir(donor))
+def check_ended(
+    lab: CloneLab, run_id: str, status: str, donor: str = laws.DONOR, *, locks: str = LOCKS
+) -> None:
+    """See that a backup, or an archive, says how it ended, and holds no lock."""
+    laws.check_ended(lab, run_id, status, STORE, lock_dir=f"{locks}/{donor}")
 
 
 def read_keys_state(lab: CloneLab, name: str) -> str:

@@ -35,7 +35,13 @@ pytestmark = [
 ]
 
 HOSTS = {"backup": (laws.DONOR, set_laws.STORE), "restore": (set_laws.STORE, laws.RECIPIENT)}
+REPORT_STEP = "write-drill-report"
+"""The one step of a flow of its own, which is run again after every resume."""
 SAMPLED_POINTS = {
+    ("close-binlog", "after"),
+    ("store-binlogs", "after"),
+    ("find-replay-end", "after"),
+    ("replay-binlogs", "after"),
     ("store-backup", "after"),
     ("write-manifest", "after"),
     ("remove-stored-set", "after"),
@@ -43,7 +49,7 @@ SAMPLED_POINTS = {
     ("swap-datadir", "after"),
     ("run", "ended"),
 }
-SAMPLED_CANCELS = {"write-manifest", "swap-datadir"}
+SAMPLED_CANCELS = {"write-manifest", "write-archive-manifest", "swap-datadir"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,10 +110,10 @@ def list_steps(playbook: str) -> list[Any]:
 
 
 def read_events(lab: CloneLab, run_id: str, flow: str) -> list[dict[str, Any]]:
-    """Return what a run has logged from the beginning of a flow on."""
+    """Return what a run has logged from the beginning of a flow on, but for a drill's report."""
     events = kills.read_events(lab.directory / "state", run_id)
     first = next(i for i, event in enumerate(events) if event.get("flow") == flow)
-    return events[first:]
+    return [event for event in events[first:] if event.get("step") != REPORT_STEP]
 
 
 def check_kills(
@@ -321,6 +327,111 @@ def test_restore_cancelled_after_a_step_gives_the_earlier_data_back(
     assert laws.check_earlier_data(lab, before) == []
     cancel(cli, run_id)
     laws.check_ended(lab, run_id, "cancelled")
+    check_given_back(lab, before, sets, run_id)
+
+
+# Archives of binary logs, and restores that replay them.
+
+
+def test_archive_killed_everywhere_is_a_whole_set(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets
+) -> None:
+    """However often it is cut off, an archive ends as one whole set, and none has a gap before it."""
+    before = laws.note(lab)
+    newest = kills.read_newest(lab)
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        if run_id != newest:
+            return "runs", "resume", run_id, "--json"
+        return "binlogs", "archive", "master", "--yes", "--json"
+
+    def judge() -> list[str]:
+        return laws.check_donor_runs(lab, before) + set_laws.check_sets(lab, earlier)
+
+    points = choose(kills.list_all_points("archive"))
+    killed = kills.kill_at_each(cli, points, command, judge)
+    run_id = kills.read_newest(lab)
+    check_kills(lab, killed, run_id, "archive")
+    set_laws.check_whole(lab, json.loads(killed.last.stdout)["backup_id"])
+    set_laws.check_ended(lab, run_id, "succeeded", locks=set_laws.ARCHIVE_LOCKS)
+    laws.check_donor_is_as_it_was(lab, before, accounts=set())
+    set_laws.check_nothing_outlives(lab, HOSTS["backup"])
+    lab.run("binlogs", "archive", "master")
+    assert cli.call("binlogs", "list").returncode == 0
+
+
+@pytest.mark.parametrize("step", list_steps("archive"))
+def test_archive_cancelled_after_a_step_leaves_no_gap(
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets, step: str
+) -> None:
+    """After a cancel there is no folder and no key of it, and the next archive has what it had."""
+    run_id = kill_once(lab, cli, f"{step}:after", "binlogs", "archive", "master")
+    document = cancel(cli, run_id)
+    set_laws.check_removed(lab, document["backup_id"])
+    set_laws.check_ended(lab, run_id, "cancelled", locks=set_laws.ARCHIVE_LOCKS)
+    assert set_laws.check_sets(lab, earlier) == []
+    set_laws.check_nothing_outlives(lab, HOSTS["backup"])
+    lab.run("binlogs", "archive", "master")
+    assert cli.call("binlogs", "list").returncode == 0
+
+
+def test_restore_to_the_end_killed_everywhere_has_every_row_once(
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet
+) -> None:
+    """However often it is cut off, what was archived is replayed once, and the earlier data kept."""
+    lab.sql("master", "CREATE TABLE IF NOT EXISTS live.replayed (id INT PRIMARY KEY)")
+    lab.sql("master", "INSERT INTO live.replayed SELECT COUNT(*) + 1 FROM live.replayed AS others")
+    lab.run("binlogs", "archive", "master")
+    digests = laws.read_digests(lab, "master")
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    newest = kills.read_newest(lab)
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        if run_id != newest:
+            return "runs", "resume", run_id, "--json"
+        options = ("--at", "latest", "--replace", "--read-only", "--yes", "--json")
+        return "restore", quiet.name, "replica", *options
+
+    def judge() -> list[str]:
+        breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+        return breaches + set_laws.check_sets(lab, sets)
+
+    points = choose(kills.list_all_points("restore-at"))
+    killed = kills.kill_at_each(cli, points, command, judge)
+    run_id = kills.read_newest(lab)
+    check_kills(lab, killed, run_id, "restore-at")
+    laws.check_ended(lab, run_id, "succeeded")
+    assert laws.read_digests(lab, "replica") == digests
+    assert set_laws.check_sets(lab, sets) == []
+    set_laws.check_nothing_outlives(lab, HOSTS["restore"], run_dirs=True)
+    laws.check_repeat_changes_nothing(lab, run_id)
+
+
+@pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
+def test_drill_killed_everywhere_passes_and_gives_the_host_back(
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet
+) -> None:
+    """However often it is cut off, a drill ends with its verdict, and the host has what it had."""
+    before, sets = laws.note(lab), set_laws.note_sets(lab)
+    newest = kills.read_newest(lab)
+
+    def command() -> Sequence[str]:
+        run_id = kills.read_newest(lab)
+        if run_id != newest:
+            return "runs", "resume", run_id, "--json"
+        return "drill", quiet.name, "replica", "--yes", "--json"
+
+    def judge() -> list[str]:
+        breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
+        return breaches + set_laws.check_sets(lab, sets)
+
+    points = choose(kills.list_all_points("drill"))
+    killed = kills.kill_at_each(cli, points, command, judge)
+    run_id = kills.read_newest(lab)
+    check_kills(lab, killed, run_id, "drill")
+    assert json.loads(killed.last.stdout)["verdict"] == "passed"
     check_given_back(lab, before, sets, run_id)
 
 
