@@ -188,6 +188,12 @@ class VaultConfig(_Model):
     audit_file: LocalPath = Field(
         "", description="Vault's audit log, where this machine has it, for `xbvault keys audit`"
     )
+    key_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="keys of backups that are older than so many days are warned about; 0 for none",
+    )
 
 
 class JournalConfig(_Model):

@@ -64,6 +64,19 @@ class KeyUse:
         return self.was_read and not self.is_ours
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LastUse:
+    """When keys were given out last.
+
+    Attributes:
+        at: ISO 8601 in UTC.
+        by: The run, ``xbvault`` for a command that is none, or the display name of another's token.
+    """
+
+    at: str
+    by: str
+
+
 def open_vault(config: Config, run_id: str = "") -> Vault:
     """Return a connection to Vault that notes each read of keys.
 
@@ -113,19 +126,28 @@ def read_notes(config: Config) -> dict[str, str]:
     Raises:
         JournalError: The notes cannot be read.
     """
+    return {str(noted["request"]): str(noted["run"]) for noted in _read_noted(config)}
+
+
+def _read_noted(config: Config) -> Iterator[dict[str, Any]]:
+    """Yield our notes, the oldest first; each has all that `_make_witness` writes.
+
+    Raises:
+        JournalError: They cannot be read.
+    """
     file = config.state_directory / NOTES
-    found: dict[str, str] = {}
     try:
         text = file.read_text("utf-8", errors="replace")
     except FileNotFoundError:
-        return found
+        return
     except OSError as error:
         raise JournalError(f"{file}: {error.strerror or error}") from error
     for line in text.split("\n"):
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a kill has cut
+        noted = None
+        with contextlib.suppress(ValueError):  # a line that a kill has cut
             noted = json.loads(line)
-            found[noted["request"]] = str(noted["run"])
-    return found
+        if isinstance(noted, dict) and noted.keys() >= {"at", "request", "key", "run"}:
+            yield noted
 
 
 def read_audit(
@@ -152,6 +174,38 @@ def read_audit(
         if since is None or use.at >= since
     }
     return tuple(sorted(found.values(), key=lambda use: use.at))
+
+
+def read_last_uses(config: Config, files: Iterable[Path]) -> dict[str, LastUse]:
+    """Return when the keys of each backup or clone were given out last, and to whom.
+
+    Args:
+        config: The configuration.
+        files: Vault's audit logs. Where there are none, our own notes of this machine tell, which
+            know of our own reads alone.
+
+    Raises:
+        ConfigError: A file is not there, or is no audit log.
+        JournalError: Our own notes cannot be read.
+    """
+    named = tuple(files)
+    if not named:
+        return _read_noted_uses(config)
+    return {
+        use.backup_id: LastUse(
+            at=use.at.isoformat(timespec="seconds"), by=use.run_id or use.user or "unknown"
+        )
+        for use in read_audit(config, named)
+        if use.was_read
+    }
+
+
+def _read_noted_uses(config: Config) -> dict[str, LastUse]:
+    found = {}
+    for noted in _read_noted(config):
+        by = str(noted["run"]) or "xbvault"
+        found[str(noted["key"])] = LastUse(at=str(noted["at"]), by=by)
+    return found
 
 
 def _read_entries(file: Path) -> Iterator[dict[str, Any]]:

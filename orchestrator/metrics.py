@@ -17,9 +17,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator import catalogue, durable, models, report, summary
+from orchestrator import catalogue, durable, models, replays, report, summary
 from orchestrator.config import expand_path
 from orchestrator.errors import ConfigError
+from orchestrator.repository import binlogs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -146,6 +147,16 @@ METRICS: Final = tuple(
             "stored_newest_timestamp_seconds",
             _SET,
             "Which moment's state the newest set has that is whole, with its keys, in Unix time.",
+        ),
+        (
+            "archive_until_timestamp_seconds",
+            _SET,
+            "Up to which moment binary logs of the host are archived, in Unix time.",
+        ),
+        (
+            "archive_gaps",
+            _SET,
+            "Gaps between the archives of binary logs that are in the repository.",
         ),
     )
 )
@@ -383,6 +394,11 @@ def _describe_sets(repository: str, listed: Sequence[StoredSet]) -> Iterator[Sam
         newest = catalogue.find_newest(sets)
         if newest is not None:
             yield "xbvault_stored_newest_timestamp_seconds", labels, _as_seconds(newest.ended_at)
+        archives = binlogs.sort_archives(replays.list_sound(sets), host)
+        if archives:
+            until = _as_seconds(archives[-1].ended_at)
+            yield "xbvault_archive_until_timestamp_seconds", labels, until
+            yield "xbvault_archive_gaps", labels, len(binlogs.find_gaps(archives))
 
 
 def _list_steps(record: RunRecord) -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.durable import RunRecord
     from orchestrator.errors import OrchestratorError
     from orchestrator.facts.look import Look
-    from orchestrator.key_uses import KeyUse
+    from orchestrator.key_uses import KeyUse, LastUse
     from orchestrator.metrics import Sample
     from orchestrator.models import (
         ArchivePlan,
@@ -361,6 +361,14 @@ class Backend:
         from orchestrator import disposal
 
         return disposal.revoke(config, chosen, reason=reason)
+
+    def read_last_uses(self, config: Config) -> dict[str, LastUse]:
+        """Return when the keys of each backup were given out last, and to whom."""
+        from orchestrator import key_uses
+        from orchestrator.config import expand_path
+
+        named = config.vault.audit_file
+        return key_uses.read_last_uses(config, [expand_path(named)] if named else [])
 
     def read_key_uses(
         self,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.catalogue import StoredSet
     from orchestrator.disposal import Revocation
     from orchestrator.errors import OrchestratorError
-    from orchestrator.key_uses import KeyUse
+    from orchestrator.key_uses import KeyUse, LastUse
 
 
 NAMED = 3
@@ -35,28 +35,67 @@ def keys() -> None:
 @json_option
 @pass_call
 def list_(call: Call, host: str) -> None:
-    """List the keys of stored backups: whether they can be read, and who destroyed them and why."""
+    """List the keys of stored backups: whether they can be read, who used them last, who destroyed them.
+
+    Who used them last is told by Vault's audit log where `vault.audit_file` names it, else by what
+    xbvault has noted of its own reads on this machine. Keys older than `vault.key_days` are warned
+    about.
+    """
     failed: list[OrchestratorError] = []
-    found = call.backend.list_backups(call.load_config(), "", host, failed)
+    config = call.load_config()
+    found = call.backend.list_backups(config, "", host, failed)
     listed = [stored for stored in found if stored.report.manifest]
     if failed:
         raise failed[0]
-    if call.as_json:
-        output.print_document([build_keys(stored) for stored in listed])
-        return
-    header = ("backup_id", "keys", "made", "destroyed", "by", "why")
-    rows = [
-        (
-            stored.report.name,
-            stored.keys.state,
-            stored.keys.created_at,
-            stored.keys.destroyed_at,
-            stored.keys.destroyed_by,
-            stored.keys.reason,
-        )
+    uses, now = call.backend.read_last_uses(config), dt.datetime.now(dt.UTC)
+    items = [
+        build_listed_keys(stored, uses.get(stored.report.name), config.vault.key_days, now)
         for stored in listed
     ]
-    click.echo(output.format_table(header, rows) if rows else "no backups")
+    old = [item["backup_id"] for item in items if item["is_old"]]
+    if call.as_json:
+        output.print_document(items)
+    else:
+        rows = [_format_row(item) for item in items]
+        header = ("backup_id", "keys", "made", "days", "last use", "by", "destroyed", "by", "why")
+        click.echo(output.format_table(header, rows) if rows else "no backups")
+    if old:
+        output.talk(
+            f"warning: the keys of {len(old)} backups are older than {config.vault.key_days} days: "
+            f"{', '.join(old[:NAMED])}{' and others' if len(old) > NAMED else ''}; expire or revoke "
+            "what is not needed any more"
+        )
+
+
+def _format_row(item: dict[str, Any]) -> tuple[str, ...]:
+    names = ("backup_id", "state", "created_at", "age_days", "last_used_at", "last_used_by")
+    ends = ("destroyed_at", "destroyed_by", "reason")
+    return tuple("" if item[name] is None else str(item[name]) for name in (*names, *ends))
+
+
+def build_listed_keys(
+    stored: StoredSet, use: LastUse | None, key_days: int, now: dt.datetime
+) -> dict[str, Any]:
+    """Return what is known of the keys of a set, with their age in days and their last use.
+
+    Args:
+        stored: The set.
+        use: When they were given out last; None if nobody knows of any use.
+        key_days: From how many days on they are old; 0 for never.
+        now: The moment that it is.
+    """
+    keys = build_keys(stored)
+    age = None
+    if stored.keys.created_at:
+        age = (now - dt.datetime.fromisoformat(stored.keys.created_at)).days
+    alive = stored.keys.state == "active"
+    return {
+        **keys,
+        "age_days": age,
+        "is_old": bool(alive and key_days and age is not None and age >= key_days),
+        "last_used_at": use.at if use else None,
+        "last_used_by": use.by if use else None,
+    }
 
 
 @keys.command()

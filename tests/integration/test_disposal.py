@@ -236,6 +236,7 @@ def test_a_revoked_set_is_unreadable_and_says_so(lab: CloneLab, sets: list[str])
     }
     (listed,) = [k for k in call(lab, "keys", "list")[1] if k["backup_id"] == sets[0]]
     assert listed["proved_at"]
+    assert (listed["age_days"], listed["is_old"]) == (0, False)
     assert listed["destroyed_by"].startswith("root@")
     restored = lab.xbvault("restore", sets[0], "replica", "--yes", check=False)
     assert restored.returncode == 5

@@ -207,3 +207,27 @@ def test_notes_that_a_kill_has_cut_are_read_as_far_as_they_go(loaded: Config) ->
         file.write('{"at": "2026-11-22T23:57:03+00:00", "requ\n[]\n3\n')
     note(loaded, "r-2", "run-2")
     assert key_uses.read_notes(loaded) == {"r-1": "", "r-2": "run-2"}
+
+
+def test_the_last_use_is_told_by_vault_where_it_can(loaded: Config, tmp_path: Path) -> None:
+    """A foreign one by the name of its token, ours by its run; a refused read is none."""
+    note(loaded, "r-1", "run-1")
+    refused = make_entry("r-3", time="2026-11-24T00:00:00Z", error="permission denied")
+    entries = [make_entry("r-1"), make_entry("r-2", time="2026-11-23T00:00:00Z"), refused]
+    log = write_log(tmp_path / "audit.log", *entries)
+    found = key_uses.read_last_uses(loaded, [log])
+    assert found == {BACKUP_ID: key_uses.LastUse(at="2026-11-23T00:00:00+00:00", by="token")}
+    (own,) = key_uses.read_last_uses(loaded, []).values()
+    assert own.by == "run-1"
+    note(loaded, "r-4")
+    (own,) = key_uses.read_last_uses(loaded, []).values()
+    assert own.by == "xbvault"
+
+
+def test_notes_that_a_kill_has_cut_are_passed_over(loaded: Config) -> None:
+    """Half a line, and one of another form."""
+    note(loaded, "r-1", "run-1")
+    file = loaded.state_directory / key_uses.NOTES
+    with file.open("a", encoding="utf-8") as notes:
+        notes.write('[]\n{"request": "r-2"}\n{"at": "2026')
+    assert key_uses.read_notes(loaded) == {"r-1": "run-1"}

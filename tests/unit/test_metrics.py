@@ -23,6 +23,8 @@ from orchestrator.errors import (
     SecretError,
     VerificationError,
 )
+from orchestrator.models import Coordinates
+from orchestrator.repository.manifest import BINLOGS, ArchivedLog
 from orchestrator.repository.sets import Folder, SetReport, State, judge_folder
 
 if TYPE_CHECKING:
@@ -275,6 +277,33 @@ def test_sets_are_counted_by_what_they_are_worth(settings: Config) -> None:
         ("xbvault_stored_sets", (("host", "db2"), SET[1], ("state", "complete"))): 1,
         ("xbvault_stored_bytes", (("host", "db2"), SET[1])): size,
     }
+
+
+def test_archives_of_binary_logs_say_how_far_they_reach(settings: Config) -> None:
+    """And how many gaps there are between them; they are no backup."""
+    logs = (ArchivedLog(name="bin.000007", bytes=9, began_at="2026-11-21T00:00:00Z"),)
+    later = (ArchivedLog(name="bin.000009", bytes=9, began_at="2026-11-22T00:00:00Z"),)
+    listed = [make_stored(1)]
+    for number, found in ((2, logs), (3, later)):
+        stored = make_stored(number)
+        assert stored.report.manifest
+        manifest = dataclasses.replace(
+            stored.report.manifest,
+            kind=BINLOGS,
+            binlogs=found,
+            coordinates=Coordinates(file="bin.000008", position=4),
+        )
+        report = dataclasses.replace(stored.report, manifest=manifest)
+        listed.append(dataclasses.replace(stored, report=report))
+    samples, _ = metrics.collect_sets(settings, lambda name: listed if name == "store" else ())
+    found_samples = {name: value for name, labels, value in samples if "db1" in labels}
+    until = listed[2].report.manifest
+    newest = listed[0].report.manifest
+    assert until
+    assert newest
+    assert found_samples["xbvault_archive_gaps"] == 1
+    assert found_samples["xbvault_archive_until_timestamp_seconds"] == until.ended.timestamp()
+    assert found_samples["xbvault_stored_newest_timestamp_seconds"] == newest.ended.timestamp()
 
 
 def test_a_repository_that_cannot_be_read_is_told_of_as_such(settings: Config) -> None:

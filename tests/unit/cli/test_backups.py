@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,14 @@ from cli_lab import CommandLine, FakeBackend
 
 from orchestrator import catalogue
 from orchestrator.catalogue import KeyState, StoredSet, Verdict
+from orchestrator.cli.keys import build_listed_keys
 from orchestrator.errors import (
     HostUnreachableError,
     OrchestratorError,
     SecretError,
     VerificationError,
 )
+from orchestrator.key_uses import LastUse
 from orchestrator.models import Check
 from orchestrator.repository.sets import Folder, SetReport, State, judge_folder
 
@@ -234,3 +237,21 @@ def test_all_of_nothing_is_no_fault(line: CommandLine) -> None:
     """Folders that are no sets are not verified."""
     catalogue_of(line).sets = (CUT, FOREIGN)
     assert line.call("backups", "verify", "--all").stdout == "no backups\n"
+
+
+@pytest.mark.parametrize(
+    ("days", "is_old"), [(0, False), (40, True), (41, False)], ids=["none", "old", "younger"]
+)
+def test_keys_say_how_old_they_are_and_who_used_them(days: int, *, is_old: bool) -> None:
+    """In days, rounded down; and only keys that can still be read are too old."""
+    now = dt.datetime(2026, 12, 31, 12, tzinfo=dt.UTC)
+    stored = dataclasses.replace(
+        WHOLE, keys=KeyState(state="active", created_at="2026-11-21T11:00:00+00:00")
+    )
+    use = LastUse(at="2026-12-01T00:00:00+00:00", by="token")
+    item = build_listed_keys(stored, use, days, now)
+    assert (item["age_days"], item["is_old"]) == (40, is_old)
+    assert (item["last_used_at"], item["last_used_by"]) == (use.at, "token")
+    gone = dataclasses.replace(stored, keys=dataclasses.replace(stored.keys, state="destroyed"))
+    item = build_listed_keys(gone, None, days, now)
+    assert (item["is_old"], item["last_used_at"]) == (False, None)
