@@ -19,8 +19,19 @@ die() {
     exit "$code"
 }
 
+# Sets sha256: what prints the SHA-256 of stdin as the first word. OpenSSL is taken where it does that:
+# it uses what the processor has for it, five times as fast as the coreutils of many systems.
+choose_sum() {
+    empty=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    sha256=sha256sum
+    case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in
+    "$empty "*) sha256='openssl dgst -sha256 -r' ;;
+    esac
+}
+
 exec 3<"$1" || die 66 "cannot read $1"
 exec 4<&0 5>&1
+choose_sum
 while read -r wanted bytes name <&3; do
     # head reads no byte more than it is told to. The first line is what tee ended with: it goes on
     # to the end of the part when what reads from here has gone, for that may be because of the part.
@@ -28,7 +39,7 @@ while read -r wanted bytes name <&3; do
         {
             head -c "$bytes" <&4 | tee --output-error=warn /proc/self/fd/7 >&5
             printf '%s\n' "$?" >&6
-        } 7>&1 | sha256sum
+        } 7>&1 | $sha256
     } 6>&1)
     case $answer in
     "0

@@ -129,6 +129,16 @@ do_show() {
     done
 }
 
+# Sets sha256: what prints the SHA-256 of stdin as the first word. OpenSSL is taken where it does that:
+# it uses what the processor has for it, five times as fast as the coreutils of many systems.
+choose_sum() {
+    empty=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    sha256=sha256sum
+    case $(openssl dgst -sha256 -r </dev/null 2>/dev/null) in
+    "$empty "*) sha256='openssl dgst -sha256 -r' ;;
+    esac
+}
+
 # --- a set that is being made ---
 
 do_make() {
@@ -148,7 +158,8 @@ check_unpublished() {
 }
 
 # Runs as the filter of split, once a part, with its name in FILE; cwd is the set's folder. tee stops
-# at once where it cannot write; the sum comes last, when all has gone through.
+# at once where it cannot write; the sum comes last, when all has gone through, and is told to
+# finish_parts.
 filter='
 set -uf
 set -C
@@ -157,7 +168,7 @@ answer=$({
     {
         tee --output-error=exit -- "$FILE.new"
         printf "%s\n" "$?" >&3
-    } | sha256sum
+    } | $XBVAULT_SHA256
 } 3>&1)
 sum=${answer##*
 }
@@ -170,13 +181,24 @@ case ${answer%%
     exit 74
     ;;
 esac
-sync -- "$FILE.new" && mv -n -T -- "$FILE.new" "$FILE" && [ ! -e "$FILE.new" ] &&
-    bytes=$(stat -c %s -- "$FILE") &&
-    printf "%s %s %s\n" "$sum" "$bytes" "$FILE" >>"$XBVAULT_LEDGER" && sync -- "$XBVAULT_LEDGER" || {
-    printf "xbvault store: cannot finish %s\n" "$FILE" >&2
-    exit 74
-}
+printf "%s %s\n" "$sum" "$FILE"
 '
+
+# Puts each part in place when it is on disk, while the next one is written already. Reads what the
+# filter tells, and last how split has ended.
+finish_parts() {
+    while read -r sum file; do
+        if [ "$sum" = end ]; then
+            [ "$file" = 0 ] || die 74 "the parts of $path are not whole"
+            return 0
+        fi
+        sync -- "$file.new" && mv -n -T -- "$file.new" "$file" && ! is_there "$file.new" &&
+            bytes=$(stat -c %s -- "$file") &&
+            printf '%s %s %s\n' "$sum" "$bytes" "$file" >>"$1" && sync -- "$1" ||
+            die 74 "cannot finish $file of $path"
+    done
+    die 74 "the parts of $path are not whole"
+}
 
 do_write() {
     check_number "$2"
@@ -186,9 +208,13 @@ do_write() {
     enter_set "$1"
     check_unpublished
     clear_parts && : >"$3" && sync -- "$3" || die 74 "cannot begin $path anew"
-    export SHELL=/bin/sh XBVAULT_LEDGER="$3" XBVAULT_PART="$filter"
-    split -b "$2" --numeric-suffixes=1 -a 6 --additional-suffix=.age \
-        --filter='exec sh -c "$XBVAULT_PART"' - part- || die 74 "the parts of $path are not whole"
+    choose_sum
+    export SHELL=/bin/sh XBVAULT_LEDGER="$3" XBVAULT_PART="$filter" XBVAULT_SHA256="$sha256"
+    {
+        split -b "$2" --numeric-suffixes=1 -a 6 --additional-suffix=.age \
+            --filter='exec sh -c "$XBVAULT_PART"' - part-
+        printf 'end %s\n' "$?"
+    } | finish_parts "$3" || exit 74
     [ -s "$3" ] || die 74 "no byte came for $path"
     settle .
 }
@@ -254,11 +280,12 @@ do_read() {
 
 do_sums() {
     enter_set "$1"
+    choose_sum
     shift
     for file; do
         check_name "$file"
         is_file "$file" || die 66 "$file of $path is missing, or is no file"
-        sum=$(sha256sum <"$file") && bytes=$(stat -c %s -- "$file") ||
+        sum=$($sha256 <"$file") && bytes=$(stat -c %s -- "$file") ||
             die 74 "cannot read $file of $path"
         printf '%s %s %s\n' "${sum%% *}" "$bytes" "$file"
     done

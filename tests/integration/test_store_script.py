@@ -34,7 +34,16 @@ PART_BYTES = 1 << 20
 STREAM = random.Random(5).randbytes(2 * PART_BYTES + 12345)
 EXTRA = "key-bundle.json"
 PATH_LINE = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
-COUNTED = ("mv", "rm", "rmdir", "sync", "tee", "sha256sum", "stat", "mkdir")
+COUNTED = ("mv", "rm", "rmdir", "sync", "tee", "openssl", "sha256sum", "stat", "mkdir")
+BROKEN = "#!/bin/sh\ncat >/dev/null\necho broken >&2\nexit 1\n"
+OPENSSL_LATER = """\
+#!/bin/sh
+# Sums up nothing, as it is tried with at the beginning, and breaks at anything else.
+[ -n "$(head -c 1 | tr '\\0' x)" ] || exec /usr/bin/openssl "$@" </dev/null
+cat >/dev/null
+echo broken >&2
+exit 1
+"""
 MOST_CALLS = 80
 WRAPPER = """\
 #!/bin/sh
@@ -224,13 +233,17 @@ def test_a_filesystem_that_is_read_only_ends_the_stream_at_once(place: Place) ->
     assert b"Read-only file system" in ended.stderr
 
 
-@pytest.mark.parametrize("program", ["tee", "sha256sum", "sync", "mv", "stat"])
+@pytest.mark.parametrize("program", ["tee", "openssl", "sha256sum", "sync", "mv", "stat"])
 def test_any_program_that_fails_ends_the_stream(place: Place, program: str) -> None:
     """Wherever in the pipe of a part it stands, with its words."""
     tools = place.folder / "bin"
     tools.mkdir()
-    (tools / program).write_text("#!/bin/sh\ncat >/dev/null\necho broken >&2\nexit 1\n")
-    (tools / program).chmod(0o755)
+    broken = {program: OPENSSL_LATER if program == "openssl" else BROKEN}
+    if program == "sha256sum":
+        broken["openssl"] = BROKEN
+    for name, text in broken.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
     ended = run(
         with_tools(
             store.write_command(place.path, part_bytes=PART_BYTES, ledger=place.ledger), tools
