@@ -23,7 +23,7 @@ from orchestrator import errors, report, summary
 from orchestrator.config import expand_path
 from orchestrator.errors import ConfigError, OrchestratorError, RemoteError
 from orchestrator.log import redact_text
-from orchestrator.models import BACKUP, RESTORES, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, RESTORES, STORING, DrillPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,10 @@ def describe_run(record: RunRecord, error: OrchestratorError | None = None) -> N
     verdicts = {SUCCEEDED: "succeeded" if is_good else "failed", "cleaning": "not cleaned up"}
     if is_bad:  # cancelled by nobody: that gave the host back what it had
         verdicts["cancelled"] = "failed"
-    what = {BACKUP: f"backup of {plan.donor} to {plan.recipient}"}.get(
+    what = {
+        BACKUP: f"backup of {plan.donor} to {plan.recipient}",
+        ARCHIVE: f"archive of the binary logs of {plan.donor} to {plan.recipient}",
+    }.get(
         plan.form,
         f"{plan.form} {'from' if plan.form in RESTORES else 'of'} {plan.donor} to {plan.recipient}",
     )
@@ -97,7 +100,7 @@ def describe_run(record: RunRecord, error: OrchestratorError | None = None) -> N
         ("run", record.run_id),
         ("status", verdict),
         ("donor" if plan.form not in RESTORES else "repository", plan.donor),
-        ("repository" if plan.form == BACKUP else "recipient", plan.recipient),
+        ("repository" if plan.form in STORING else "recipient", plan.recipient),
         ("backup set", plan.backup_id),
         ("seconds in steps", str(document["seconds"]["total"])),
     ]

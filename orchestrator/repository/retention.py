@@ -14,6 +14,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import ConfigError
+from orchestrator.repository import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,6 +70,7 @@ class Candidate:
         is_good: Whether it can be restored, as far as is known.
         base: The set that it builds on; empty of a full one.
         has_data: Whether it has a server's data, and not only binary logs.
+        began: When it was begun, of any time zone; None for when it ended.
     """
 
     backup_id: str
@@ -77,6 +79,7 @@ class Candidate:
     is_good: bool = True
     base: str = ""
     has_data: bool = True
+    began: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.ended.tzinfo is None:
@@ -127,6 +130,7 @@ def list_candidates(reports: Iterable[SetReport]) -> tuple[Candidate, ...]:
             is_good=report.state.is_restorable,
             base=report.manifest.base_backup_id,
             has_data=report.manifest.has_data,
+            began=names.parse_moment(report.manifest.began_at),
         )
         for report in reports
         if report.manifest and report.manifest.backup_id == report.name
@@ -170,7 +174,9 @@ def plan_expiry(candidates: Iterable[Candidate], policy: Policy) -> tuple[Decisi
 def _decide(everything: Mapping[str, Candidate], policy: Policy) -> list[Decision]:
     sets = {name: each for name, each in everything.items() if each.has_data}
     decided = _decide_backups(sets, policy)
-    kept = [sets[each.backup_id].ended for each in decided if each.keep]
+    # The binary log in which a backup ended may have been archived before the backup had ended.
+    going_back = (sets[each.backup_id] for each in decided if each.keep)
+    kept = [min(each.ended, each.began or each.ended) for each in going_back]
     oldest = min(kept, default=None)
     for name, each in everything.items():
         if each.has_data:

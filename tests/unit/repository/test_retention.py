@@ -18,6 +18,7 @@ from orchestrator.repository.sets import Folder
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from orchestrator.repository.manifest import Manifest
     from orchestrator.repository.retention import Decision
 
 MOMENT = datetime(2026, 11, 21, 21, 5, tzinfo=UTC)
@@ -36,6 +37,11 @@ def make(name: str, when: datetime | str, **fields: Any) -> Candidate:
 def kept(candidates: Iterable[Candidate], **policy: int) -> list[str]:
     """Return the names of the sets that are kept, the newest first within a host."""
     return names(retention.plan_expiry(candidates, Policy(**policy)))
+
+
+def began_of(manifest: Manifest) -> datetime:
+    """Return when a set was begun."""
+    return datetime.fromisoformat(manifest.began_at)
 
 
 def names(decisions: Iterable[Decision]) -> list[str]:
@@ -216,11 +222,12 @@ def test_only_what_was_proved_to_be_ours_is_a_candidate() -> None:
     ]
     reports = sets.judge_repository([whole[0], cut, *others])
     assert retention.list_candidates(reports) == (
-        Candidate(backup_id=full.backup_id, host="db1", ended=full.ended),
+        Candidate(backup_id=full.backup_id, host="db1", ended=full.ended, began=began_of(full)),
         Candidate(
             backup_id=first.backup_id,
             host="db1",
             ended=first.ended,
+            began=began_of(first),
             is_good=False,
             base=full.backup_id,
         ),
@@ -335,3 +342,28 @@ def test_the_time_zone_of_a_moment_decides_nothing(
         for each in candidates
     ]
     assert kept(there, **policy) == kept(candidates, **policy)
+
+
+def make_log(name: str, when: datetime | str) -> Candidate:
+    """Return an archive of binary logs."""
+    return make(name, when, has_data=False)
+
+
+def test_archives_stay_with_the_oldest_backup_that_is_kept() -> None:
+    """They count for no rule, and go when no backup is left that they can be replayed on."""
+    backups = [make("b3", "2026-11-23"), make("b2", "2026-11-22"), make("b1", "2026-11-21")]
+    logs = [make_log(f"l{day}", f"2026-11-{day}") for day in (24, 23, 22, 21, 20)]
+    assert kept([*backups, *logs], last=2) == ["l24", "l23", "b3", "l22", "b2"]
+    assert kept([*logs], last=1) == ["l24", "l23", "l22", "l21", "l20"]
+    told = reasons([*backups, *logs], "l20", last=2)
+    assert told == ("no backup that is kept is as old",)
+
+
+def test_a_log_that_was_archived_during_a_backup_stays_with_it() -> None:
+    """The backup ended in it, and its archive before the backup."""
+    backup = make("b", MOMENT, began=MOMENT - timedelta(hours=2))
+    logs = [
+        make_log("in", MOMENT - timedelta(hours=1)),
+        make_log("out", MOMENT - timedelta(hours=3)),
+    ]
+    assert kept([backup, *logs], last=1) == ["b", "in"]
