@@ -174,22 +174,7 @@ def store_binlogs(tools: Tools, plan: ArchivePlan) -> stream_ends.Stream:
         Jobs that still run, or have ended well, are attached to. Anything else is thrown away, with
         the folder, and begun again.
     """
-
-    def begin(send: str, receive: str) -> None:
-        stream.remove_jobs(tools, send, receive)
-        tools.recipient.run(["rm", "-rf", "--", plan.set_dir, plan.ledger], timeout_seconds=600)
-        stream_jobs.arm_store(tools, plan, receive)
-        stream_jobs.make_credential(tools, plan)
-        with stream_jobs.open_way(tools, plan) as address:
-            before = _make_reader(tools, plan)
-            stream_jobs.start_sender(tools, plan, send, before, address=address)
-            stream.wait_for_connection(tools, plan, send, receive, reads=False)
-
-    try:
-        send, receive = stream.attach_or_begin(tools, plan, begin)
-    finally:
-        tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
-    return stream.wait_for_stream(tools, plan, send, receive)
+    return backup.store_stream(tools, plan, lambda: _make_reader(tools, plan), reads=False)
 
 
 def read_command(plan: ArchivePlan, command: tuple[str, ...]) -> tuple[str, ...]:

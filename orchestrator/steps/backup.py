@@ -28,7 +28,10 @@ from orchestrator.steps.cleanup import Removed
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import BackupPlan, Secret, StoringPlan
+    from collections.abc import Callable
+
+    from orchestrator import jobs
+    from orchestrator.models import ArchivePlan, BackupPlan, Secret, StoringPlan
     from orchestrator.repository.manifest import Manifest, StoredFile
 
 MADE = "made"
@@ -190,16 +193,43 @@ def store_backup(tools: Tools, plan: BackupPlan) -> stream_ends.Stream:
         the folder, and begun again.
     """
 
+    def make_reader() -> tuple[jobs.Stage, ...]:
+        tool_keys.record_set(tools, plan)
+        return stream_jobs.make_reader(tools, plan, plan.run_dir)
+
+    return store_stream(tools, plan, make_reader, reads=True)
+
+
+def store_stream(
+    tools: Tools,
+    plan: BackupPlan | ArchivePlan,
+    make_reader: Callable[[], tuple[jobs.Stage, ...]],
+    *,
+    reads: bool,
+) -> stream_ends.Stream:
+    """Stream what a donor gives into the folder of a set, or attach to the jobs that do.
+
+    Args:
+        tools: The doors to both hosts, and to Vault's SSH CA.
+        plan: The run's plan.
+        make_reader: Returns what gives the stream on the donor, once what it needs is there.
+        reads: Whether that is the backup tool, and options of ours have to wait for it.
+
+    Raises:
+        CommandError: A process of the pipe failed, the stream stalled, or the repository is not
+            there.
+        SecretError: Vault does not sign the credential, or gives the backup tool no keys.
+    """
+
     def begin(send: str, receive: str) -> None:
         stream.remove_jobs(tools, send, receive)
         tools.recipient.run(["rm", "-rf", "--", plan.set_dir, plan.ledger], timeout_seconds=600)
         stream_jobs.arm_store(tools, plan, receive)
-        tool_keys.record_set(tools, plan)
         stream_jobs.make_credential(tools, plan)
         with stream_jobs.open_way(tools, plan) as address:
-            before = stream_jobs.make_reader(tools, plan, plan.run_dir)
+            before = make_reader()
             stream_jobs.start_sender(tools, plan, send, before, address=address)
-            stream.wait_for_connection(tools, plan, send, receive, reads=True)
+            stream.wait_for_connection(tools, plan, send, receive, reads=reads)
 
     try:
         send, receive = stream.attach_or_begin(tools, plan, begin)
