@@ -97,7 +97,7 @@ def make_archive_plan(
         run_id=keys.new_run_id(repository, now),
         backup_id=keys.new_backup_id(donor, now),
         replace=False,
-        require_encryption=False,
+        require_encryption=options.require_encryption,
         **plan.read_manner(config, options),
     )
     listed = catalogue.list_sets(config, repository, donor)
