@@ -223,6 +223,34 @@ def find_sets(config: Config, wanted: str, repository: str = "") -> tuple[Stored
     return found
 
 
+def find_chains(config: Config, wanted: str, repository: str = "") -> tuple[StoredSet, ...]:
+    """Return the set that is meant, from each repository, each behind all that it builds on.
+
+    Args:
+        config: The configuration.
+        wanted: As of `find_sets`.
+        repository: Only this one; empty for all.
+
+    Raises:
+        ConfigError: As of `find_sets`.
+        PreconditionError: There is no such set.
+    """
+    found = find_sets(config, wanted, repository)
+    if not any(each.report.manifest and each.report.manifest.base_backup_id for each in found):
+        return found
+    listed = {(each.repository, each.report.name): each for each in list_sets(config, repository)}
+    chains_of: list[StoredSet] = []
+    for stored in found:
+        chain: list[StoredSet] = []
+        each: StoredSet | None = stored
+        while each and each not in chain:
+            chain.append(each)
+            base = each.report.manifest.base_backup_id if each.report.manifest else ""
+            each = listed.get((stored.repository, base))
+        chains_of += reversed(chain)
+    return tuple(chains_of)
+
+
 def _list_hosts(listed: Sequence[StoredSet]) -> tuple[str, ...]:
     return tuple(sorted({each.host for each in listed if each.report.manifest}))
 

@@ -435,6 +435,11 @@ class Plan(RunPlan):
         )
 
     @property
+    def newest_dir(self) -> str:
+        """Directory of the set that says up to where the data goes."""
+        return self.staging_dir
+
+    @property
     def account_path(self) -> str:
         """Path of the replication account of this run, below the mount of our own records."""
         return f"replication/{self.source_host}/{self.recipient}/{self.run_id}"
@@ -474,10 +479,14 @@ class BackupPlan(StoringPlan):
 
     Attributes:
         layout: The donor's directories, by the names of the server's variables.
+        base_backup_id: The set that an incremental one builds on; empty of a full one.
+        from_lsn: Log sequence number up to which that one goes; 0 of a full one.
     """
 
     form: str = BACKUP
     layout: dict[str, str] = dataclasses.field(default_factory=dict)
+    base_backup_id: str = ""
+    from_lsn: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -580,6 +589,27 @@ class Replay:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseSet:
+    """A backup set that the restored one builds on.
+
+    Attributes:
+        backup_id: Its name.
+        parts: How many parts it has.
+        stored_bytes: Size of all parts.
+        compress: Of its stream, before it was encrypted: ``none`` or ``zstd:LEVEL``.
+        from_lsn: Log sequence number from which it has the changes; 0 of the full one.
+        to_lsn: Log sequence number up to which it goes.
+    """
+
+    backup_id: str
+    parts: int
+    stored_bytes: int
+    compress: str
+    from_lsn: int
+    to_lsn: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RestorePlan(Plan):
     """The plan of a restore: its donor is the repository, and its set was there before.
 
@@ -593,6 +623,8 @@ class RestorePlan(Plan):
         ended_at: The moment whose state it has, ISO 8601 in UTC.
         read_only: Whether the restored server refuses writes of ordinary accounts.
         replay: What is replayed on top of the set; None for the set alone.
+        from_lsn: Log sequence number from which an incremental set has the changes; 0 of a full one.
+        bases: The sets that an incremental one builds on, the full one first; empty of a full one.
     """
 
     form: str = RESTORE
@@ -605,16 +637,47 @@ class RestorePlan(Plan):
     ended_at: str
     read_only: bool = False
     replay: Replay | None = None
+    from_lsn: int = 0
+    bases: tuple[BaseSet, ...] = ()
+
+    @property
+    def chain(self) -> tuple[BaseSet, ...]:
+        """What the data comes from: the full set first, the restored one last."""
+        own = BaseSet(
+            backup_id=self.backup_id,
+            parts=self.parts,
+            stored_bytes=self.stored_bytes,
+            compress=self.compress,
+            from_lsn=self.from_lsn,
+            to_lsn=self.to_lsn,
+        )
+        return (*self.bases, own)
+
+    @property
+    def chain_bytes(self) -> int:
+        """Size of all parts of the chain."""
+        return sum(each.stored_bytes for each in self.chain)
 
     @property
     def fetched_bytes(self) -> int:
-        """Size of all parts that come over: those of the set, then those of the archives."""
-        return self.stored_bytes + sum(each.stored_bytes for each in self.log_sets)
+        """Size of all parts that come over: those of the chain, then those of the archives."""
+        return self.chain_bytes + sum(each.stored_bytes for each in self.log_sets)
 
     @property
     def fetched_parts(self) -> int:
         """Number of these parts."""
-        return self.parts + sum(each.parts for each in self.log_sets)
+        of_chain = sum(each.parts for each in self.chain)
+        return of_chain + sum(each.parts for each in self.log_sets)
+
+    @property
+    def increment_dirs(self) -> tuple[str, ...]:
+        """Directories on the recipient for the incremental sets of the chain, in its order."""
+        return tuple(f"{self.staging_dir}-increment-{n}" for n in range(1, len(self.chain)))
+
+    @property
+    def newest_dir(self) -> str:
+        """Directory of the set that says up to where the data goes."""
+        return (self.staging_dir, *self.increment_dirs)[-1]
 
     @property
     def repository_dir(self) -> str:

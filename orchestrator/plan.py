@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import catalogue, key_uses, keys, recipe, replays, wire
+from orchestrator import catalogue, increments, key_uses, keys, recipe, replays, wire
 from orchestrator.errors import ConfigError, PreconditionError, VerificationError
+from orchestrator.facts import bases as base_facts
 from orchestrator.facts import layout, preflight, stores
 from orchestrator.facts.look import Look
 from orchestrator.facts.survey import Survey, read_one_host, read_survey, source_address
@@ -32,12 +33,13 @@ from orchestrator.models import (
     backup_lock_dir,
 )
 from orchestrator.remote import Doors, SshRemote
+from orchestrator.repository.sets import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.config import Config
-    from orchestrator.models import Replay
+    from orchestrator.models import BaseSet, Replay
     from orchestrator.remote import Remote
     from orchestrator.repository.binlogs import Target
     from orchestrator.repository.manifest import Manifest
@@ -74,6 +76,19 @@ class StreamOptions:
     nice: bool | None = None
     compress: str | None = None
     relay: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackupOptions(StreamOptions):
+    """What the command line can say about a stored backup besides.
+
+    Attributes:
+        incremental: Take what has changed since an earlier backup alone.
+        base: That backup; empty for the newest one whose chain is whole.
+    """
+
+    incremental: bool = False
+    base: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,7 +303,7 @@ def read_manner(config: Config, options: StreamOptions) -> dict[str, Any]:
 
 
 def make_backup_plan(
-    config: Config, donor: str, repository: str, *, options: StreamOptions
+    config: Config, donor: str, repository: str, *, options: BackupOptions
 ) -> tuple[BackupPlan, tuple[Check, ...]]:
     """Plan a stored backup, and judge whether it may begin.
 
@@ -304,6 +319,7 @@ def make_backup_plan(
     Raises:
         ConfigError: Host or repository is not in the configuration, several are and none was named,
             or an option means nothing; nothing was contacted.
+        PreconditionError: There is no backup that an incremental one could build on.
         RemoteError: A host cannot be read.
         SecretError: Vault cannot be read.
     """
@@ -320,7 +336,11 @@ def make_backup_plan(
         require_encryption=options.require_encryption,
         **read_manner(config, options),
     )
+    document = None
+    if options.incremental or options.base:
+        document = increments.choose_base(config, donor, repository, options.base)
     vault = key_uses.open_vault(config)
+    base = None
     with closing(Doors(config)) as doors:
         survey = stores.read_store_survey(
             config,
@@ -331,14 +351,20 @@ def make_backup_plan(
             backup_id=request.backup_id,
             with_sample=request.compress != wire.NONE,
         )
-    checks = preflight.judge_backup(survey, config, request)
+        if document and survey.donor.instance:
+            base = base_facts.read_base(config, doors.open(donor), document)
+    checks = preflight.judge_backup(survey, config, request, base=base)
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan_backup(config, survey, request, options), checks
+    return _plan_backup(config, survey, request, options, document), checks
 
 
 def _plan_backup(
-    config: Config, survey: Survey, request: preflight.Request, options: StreamOptions
+    config: Config,
+    survey: Survey,
+    request: preflight.Request,
+    options: StreamOptions,
+    base: Manifest | None,
 ) -> BackupPlan:
     source, target = survey.donor.host, survey.recipient.host
     if source is None or target is None:  # make_backup_plan has raised what was wrong
@@ -352,6 +378,8 @@ def _plan_backup(
         set_dir=f"{target.real_datadir}/{request.backup_id}",
         part_bytes=repository.part_bytes,
         layout={name: variables[name] for name in _LAYOUT if variables.get(name)},
+        base_backup_id=base.backup_id if base else "",
+        from_lsn=base.to_lsn if base else 0,
     )
     commands = recipe.list_backup_commands(config, made, survey)
     return dataclasses.replace(made, commands=commands)
@@ -368,6 +396,7 @@ class RestoreOptions:
         read_only: Whether it refuses writes of ordinary accounts.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
         at: Up to where binary logs are replayed on top of the set; None for the set alone.
+        last_whole: Take the last set before it whose chain is whole, if its own is not.
     """
 
     parallel: int | None = None
@@ -376,6 +405,7 @@ class RestoreOptions:
     read_only: bool = False
     throttle: str | None = None
     at: Target | None = None
+    last_whole: bool = False
 
 
 def make_restore_plan(
@@ -409,7 +439,7 @@ def make_restore_plan(
         raise ConfigError(f"an option {error}", hint="see `xbvault restore --help`") from error
     vault = key_uses.open_vault(config)
     with closing(Doors(config)) as doors:
-        found, replay = _find_restored(config, backup, repository, options.at)
+        found, replay = _find_restored(config, backup, repository, options)
         repository, report = found.repository, found.report
         store = doors.open(repository)
         document = report.manifest
@@ -419,6 +449,10 @@ def make_restore_plan(
                 host=repository,
                 hint="`xbvault backups list` shows those that can",
             )
+        bases: tuple[BaseSet, ...] = ()
+        if document.base_backup_id and report.state is not State.CHAIN_BROKEN:
+            here = catalogue.list_sets(config, repository, document.host)
+            bases = increments.list_bases(here, repository, document)
         request = preflight.Request(
             form=RESTORE,
             donor=repository,
@@ -442,18 +476,21 @@ def make_restore_plan(
             backup_id=request.backup_id,
             source=doors.open(options.source) if options.source else None,
         )
+    chain = (document.backup_id, *(each.backup_id for each in bases))
     checks = preflight.judge_restore(
         survey,
         config,
         request,
         document=document,
         report=report,
-        key_problem=stores.read_key_problem(config, vault, document.backup_id),
+        key_problem=stores.read_key_problem(config, vault, *chain),
+        bases=bases,
         replay=replay,
     )
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
-    return _plan_restore(config, survey, request, options, document, replay=replay), checks
+    made = _plan_restore(config, survey, request, options, document, bases=bases, replay=replay)
+    return made, checks
 
 
 def make_copy_plan(
@@ -522,7 +559,12 @@ def make_copy_plan(
         is_there = has_target and (
             doors.open(repository).run(["test", "-e", folder], check=False).status == 0
         )
-    checks = preflight.judge_copy(survey, config, request, report=found.report, is_there=is_there)
+        lacks = ""
+        if has_target:
+            lacks = stores.find_lacking_base(doors.open(repository), target.path, found.report)
+    checks = preflight.judge_copy(
+        survey, config, request, report=found.report, is_there=is_there, lacks=lacks
+    )
     if survey.errors:
         preflight.raise_for(checks, survey.errors)
     from_host, to_host = survey.donor.host, survey.recipient.host
@@ -616,23 +658,33 @@ def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.Sto
 
 
 def _find_restored(
-    config: Config, backup: str, repository: str, at: Target | None
+    config: Config, backup: str, repository: str, options: RestoreOptions
 ) -> tuple[catalogue.StoredSet, Replay | None]:
     """Return the set that is restored, and what is replayed on top of it.
 
     Raises:
         PreconditionError: There is no such set, or the target cannot be reached from it.
+        VerificationError: The newest set is asked for, and its chain is broken.
     """
-    if at is None:
-        return _find_one_set(config, backup, repository), None
     word, _, host = backup.partition(":")
+    at = options.at
+    if at is None:
+        found = _find_one_set(config, backup, repository)
+        document = found.report.manifest
+        if word == catalogue.LATEST and document and not options.last_whole:
+            listed = catalogue.list_sets(config, found.repository, document.host)
+            increments.need_no_later(listed, document)
+        if found.report.state is State.CHAIN_BROKEN and options.last_whole:
+            listed = catalogue.list_sets(config, found.repository)
+            found = increments.find_last_whole(listed, found)
+        return found, None
     listed = catalogue.list_sets(config, repository)
     if word == catalogue.LATEST:
         host = host or catalogue.find_only_host(listed)
         chosen = replays.choose_set(listed, host, repository, at)
         if chosen is None:
             raise PreconditionError(
-                f"no full backup of {host} ended before {at.text}",
+                f"no backup of {host} ended before {at.text}",
                 hint="`xbvault backups list` shows what there is: take a later moment",
             )
     else:
@@ -649,6 +701,7 @@ def _plan_restore(
     options: RestoreOptions,
     document: Manifest,
     *,
+    bases: tuple[BaseSet, ...],
     replay: Replay | None,
 ) -> RestorePlan:
     store, target = survey.donor.host, survey.recipient.host
@@ -672,6 +725,7 @@ def _plan_restore(
         keyring=host.keyring.kind,
         parallel=options.parallel or config.clone.parallel,
         expected_bytes=document.stored_bytes
+        + sum(each.stored_bytes for each in bases)
         + sum(each.stored_bytes for each in (replay.sets if replay else ())),
         throttle=request.throttle,
         compress=document.compress,
@@ -703,6 +757,8 @@ def _plan_restore(
         ended_at=document.ended_at,
         read_only=options.read_only,
         replay=replay,
+        from_lsn=document.from_lsn,
+        bases=bases,
     )
     return dataclasses.replace(made, commands=recipe.list_restore_commands(config, made, survey))
 

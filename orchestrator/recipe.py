@@ -10,25 +10,24 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, sql
+from orchestrator import flavors, sql, wire
 from orchestrator.facts import layout
 from orchestrator.flavors import mysql_commands, mysql_files, mysql_keyrings
 from orchestrator.flavors.interface import DROP_IN, account_name
 from orchestrator.flavors.mysql_commands import CARRIED_OPTIONS
 from orchestrator.flavors.mysql_keyrings import KeyringKind
-from orchestrator.models import Coordinates, Secret
+from orchestrator.models import BackupPlan, Coordinates, Secret
 from orchestrator.remote import LOOPBACK
-from orchestrator.steps import fan_out, keyrings, replication, stream_jobs, tool_keys
+from orchestrator.steps import fan_out, keyrings, prepare, replication, stream_jobs, tool_keys
 from orchestrator.steps.stream_jobs import INFORMATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from orchestrator.config import Config
     from orchestrator.facts.survey import Survey
     from orchestrator.models import (
         ArchivePlan,
-        BackupPlan,
         CopyPlan,
         Place,
         Plan,
@@ -82,25 +81,41 @@ def list_restore_commands(
         plan: The restore.
         survey: What was read of the repository's host and the recipient.
     """
-    sent = _send_parts(config, plan, plan.set_dir)
-    flavor = flavors.of(plan)
-    extract = flavor.extract_command(
-        flavor.programs(config.host(plan.recipient)),
-        parallel=plan.parallel,
-        staging_dir=plan.staging_dir,
-    )
-    opened = stream_jobs.unseal_command(f"{plan.secret_dir}/identity")
-    commands = stream_jobs.receive_commands(plan, extract)
+    folders = [f"{plan.repository_dir}/{each.backup_id}" for each in plan.chain]
+    sent = _send_parts(config, plan, *folders)
     vault_url = (config.host(plan.recipient).vault_address or config.vault.address).rstrip("/")
     checked = ["pv", CHECK_PARTS]
     if plan.replay:
-        checked.append(f"{{ head -c {plan.stored_bytes}; cat >{shlex.quote(plan.logs_file)}; }}")
-    received = _pipe(*checked, *map(shlex.join, (opened, *commands)))
+        checked.append(f"{{ head -c {plan.chain_bytes}; cat >{shlex.quote(plan.logs_file)}; }}")
+    if plan.bases:
+        checked.append(f"{{ {'; '.join(_list_extractions(config, plan))}; }}")
+    else:
+        opened = stream_jobs.unseal_command(f"{plan.secret_dir}/identity")
+        extract = _extract(config, plan, plan.staging_dir)
+        checked += map(shlex.join, (opened, *stream_jobs.receive_commands(plan, extract)))
     return {
-        "fetch-backup-set": (sent, f"{plan.recipient}: {received}"),
+        "fetch-backup-set": (sent, f"{plan.recipient}: {_pipe(*checked)}"),
         **_list_copy_commands(config, plan, survey, vault_url),
         **(_list_replay_commands(config, plan, plan.replay) if plan.replay else {}),
     }
+
+
+def _list_extractions(config: Config, plan: RestorePlan) -> Iterator[str]:
+    """Yield how each set of a chain is extracted from the stream that has all of them."""
+    folders = (plan.staging_dir, *plan.increment_dirs)
+    for number, (each, folder) in enumerate(zip(plan.chain, folders, strict=True)):
+        opened = stream_jobs.unseal_command(f"{plan.secret_dir}/identity.{number}")
+        unpacked = wire.decompress_command(each.compress)
+        extract = _extract(config, plan, folder)
+        commands = (opened, *([unpacked] if unpacked else []), extract)
+        yield _pipe(f"head -c {each.stored_bytes}", *map(shlex.join, commands))
+
+
+def _extract(config: Config, plan: Plan, folder: str) -> tuple[str, ...]:
+    flavor = flavors.of(plan)
+    return flavor.extract_command(
+        flavor.programs(config.host(plan.recipient)), parallel=plan.parallel, staging_dir=folder
+    )
 
 
 def _list_replay_commands(
@@ -153,9 +168,9 @@ def list_copy_commands(config: Config, plan: CopyPlan) -> dict[str, tuple[str, .
     return {"copy-stored-set": (sent, f"{plan.recipient}: {_pipe('pv', _split(plan))}")}
 
 
-def _send_parts(config: Config, plan: RunPlan, folder: str) -> str:
-    """Return how the parts of a stored set go to the recipient of a run."""
-    read = f"cat {shlex.quote(folder)}/part-*.age"
+def _send_parts(config: Config, plan: RunPlan, *folders: str) -> str:
+    """Return how the parts of stored sets go to the recipient of a run."""
+    read = " ".join(["cat", *(f"{shlex.quote(folder)}/part-*.age" for folder in folders)])
     return f"{plan.donor}: {_pipe(read, _count(plan), _login(config, plan))}"
 
 
@@ -208,12 +223,7 @@ def list_backup_commands(
 
 
 def _stream(config: Config, plan: Plan, survey: Survey) -> tuple[str, ...]:
-    flavor = flavors.of(plan)
-    extract = flavor.extract_command(
-        flavor.programs(config.host(plan.recipient)),
-        parallel=plan.parallel,
-        staging_dir=plan.staging_dir,
-    )
+    extract = _extract(config, plan, plan.staging_dir)
     receive = map(shlex.join, stream_jobs.receive_commands(plan, extract))
     return (*_send_all(config, plan, survey), f"{plan.recipient}: {_pipe('pv', *receive)}")
 
@@ -238,6 +248,7 @@ def _send_all(
         options_file=options_file,
         slave_info=plan.is_sibling,
         extra_dir=extra_dir,
+        from_lsn=plan.from_lsn if isinstance(plan, BackupPlan) else 0,
     )
     recipient = config.door(plan.recipient)
     address, port = recipient.find_stream_address(plan.recipient)
@@ -276,9 +287,9 @@ def _send(plan: RunPlan, read: list[str], ssh: str) -> list[str]:
 def _prepare(config: Config, plan: Plan) -> tuple[str, ...]:
     flavor = flavors.of(plan)
     options_file = f"{plan.secret_dir}/{tool_keys.PREPARE_OPTIONS}"
-    command = flavor.prepare_command(
+    command = prepare.make_command(
+        plan,
         flavor.programs(config.host(plan.recipient)),
-        staging_dir=plan.staging_dir,
         memory_bytes=_UNKNOWN_NUMBER,
         options_file=options_file,
     )

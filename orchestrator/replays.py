@@ -28,7 +28,7 @@ def list_sound(listed: Iterable[StoredSet]) -> Iterator[Manifest]:
 def choose_set(
     listed: Sequence[StoredSet], host: str, repository: str, target: Target
 ) -> StoredSet | None:
-    """Return a host's newest full set that ended before a target, and lies beside its archives.
+    """Return a host's newest set that ended before a target, and lies beside its archives.
 
     Args:
         listed: Folders of repositories.

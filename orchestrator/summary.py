@@ -60,6 +60,7 @@ CHECKS = (
     "closing-files",
     "checkpoints",
     "stored-parts",
+    "increments",
     "sealed-keys",
     "encrypted-files",
     "coordinates",

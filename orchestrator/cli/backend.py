@@ -129,7 +129,7 @@ class Backend:
         """Ask the hosts and Vault; return the plan of a backup, and what the preflight found."""
         from orchestrator import plan
 
-        made = plan.StreamOptions(**options)
+        made = plan.BackupOptions(**options)
         return plan.make_backup_plan(config, donor, repository, options=made)
 
     def make_archive_plan(
@@ -325,6 +325,12 @@ class Backend:
         from orchestrator import catalogue
 
         return catalogue.find_sets(config, wanted, repository)
+
+    def find_chains(self, config: Config, wanted: str, repository: str) -> Sequence[StoredSet]:
+        """Return the backup set that is meant, from each repository, behind all that it builds on."""
+        from orchestrator import catalogue
+
+        return catalogue.find_chains(config, wanted, repository)
 
     def verify_backups(
         self, config: Config, wanted: Sequence[StoredSet], say: Callable[[Progress], None]

@@ -27,6 +27,17 @@ PLAYBOOK = "backup"
     default="",
     help="Where to store it; needed where several repositories are configured.",
 )
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="Store what has changed since the newest backup there alone; MariaDB only.",
+)
+@click.option(
+    "--base",
+    metavar="BACKUP",
+    default="",
+    help="Build on this backup instead; incremental as well.",
+)
 @plan_option
 @stream_options
 @json_option
@@ -45,7 +56,8 @@ def backup(
 ) -> None:
     """Store a backup of the server of HOST in a repository.
 
-    It is encrypted on HOST, to a key that stands in Vault alone.
+    It is encrypted on HOST, to a key that stands in Vault alone. An incremental one needs all that it
+    builds on to be restored; `restore` finds that by itself.
     """
     config = call.load_config()
     call.document = summary.build_empty_backup_document()
@@ -71,10 +83,12 @@ def backup(
 
 def _describe(plan: BackupPlan) -> str:
     """Return what a backup will do, for the person who is asked."""
+    base = f"{plan.base_backup_id}, what has changed since LSN {plan.from_lsn}"
     return "\n".join(
         (
             f"donor       {plan.donor} ({plan.flavor} {plan.server_version}), only read",
             f"repository  {plan.recipient}, folder {plan.set_dir}",
+            *((f"builds on   {base}",) if plan.base_backup_id else ()),
             f"run         {plan.run_id}",
         )
     )

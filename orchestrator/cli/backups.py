@@ -91,7 +91,8 @@ def verify(call: Call, backup: str, *, every: bool, repository: str) -> None:
     """Prove that BACKUP (a backup_id, latest, or latest:HOST) can be read back as it was stored.
 
     Its manifest is authenticated, each file is read back on the repository's host and summed up,
-    and the stream is decrypted on this machine, to nowhere.
+    and the stream is decrypted on this machine, to nowhere. Of an incremental one, all backups that
+    it builds on are verified as well.
     """
     if bool(backup) == every:
         raise click.UsageError("name a backup, or give --all")
@@ -100,7 +101,7 @@ def verify(call: Call, backup: str, *, every: bool, repository: str) -> None:
     wanted = (
         call.backend.list_verifiable_backups(config, repository)
         if every
-        else call.backend.find_backups(config, backup, repository)
+        else call.backend.find_chains(config, backup, repository)
     )
     say = _make_talker(call)
     verdicts = []

@@ -62,6 +62,11 @@ def check_at(
     help="Replay archived binary logs up to there: a moment such as 2026-01-31T23:59:59Z, a "
     "transaction such as 0-1-42, which is the last one then, or all that is archived.",
 )
+@click.option(
+    "--last-whole",
+    is_flag=True,
+    help="If what BACKUP builds on is not all there, restore the last backup before it that is whole.",
+)
 @parallel_option
 @throttle_option
 @json_option
@@ -87,6 +92,10 @@ def restore(
     if options["at"] and options["source"]:
         raise click.UsageError(
             "--at and --as-replica-of exclude each other: a replica goes on to the newest transaction"
+        )
+    if options["at"] and options["last_whole"]:
+        raise click.UsageError(
+            "--at and --last-whole exclude each other: --at replays on a set that is whole anyway"
         )
     config = call.load_config()
     call.document = summary.build_empty_restore_document()
@@ -123,6 +132,9 @@ def _describe(plan: RestorePlan) -> str:
         f"backup set  {plan.backup_id} of {plan.set_host}, as of {plan.ended_at}, in {plan.donor}",
         f"recipient   {plan.recipient}, datadir {plan.datadir}",
     ]
+    if plan.bases:
+        bases = ", ".join(each.backup_id for each in plan.bases)
+        lines.insert(1, f"builds on   {bases}")
     if plan.replay:
         lines.append(
             f"up to       {plan.replay.at}: binary logs {plan.replay.first} to {plan.replay.last}, "

@@ -67,20 +67,24 @@ def schedule_options(command: F) -> F:
     default="",
     help="Where to store it; needed where several repositories are configured.",
 )
+@click.option("--incremental", is_flag=True, help="What has changed since the newest backup alone.")
 @schedule_options
 @json_option
 @pass_call
-def backup(call: Call, /, host: str, *, repository: str, **options: Any) -> None:
+def backup(call: Call, /, host: str, *, repository: str, incremental: bool, **options: Any) -> None:
     """Print a systemd service and timer, and a line for cron, that back HOST up."""
     config = call.load_config()
     config.host(host)
     repository = config.find_repository(repository)
+    kind = "incremental" if incremental else "backup"
+    word = " what has changed on" if incremental else ""
+    more = ("--incremental",) if incremental else ()
     _show(
         call,
         config,
-        name=f"xbvault-backup-{host}-to-{repository}",
-        description=f"Back up {host} to {repository}",
-        arguments=("backup", host, "--to", repository, "--yes", "--json"),
+        name=f"xbvault-{kind}-{host}-to-{repository}",
+        description=f"Back up{word} {host} to {repository}",
+        arguments=("backup", host, "--to", repository, *more, "--yes", "--json"),
         **options,
     )
 

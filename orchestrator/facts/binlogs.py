@@ -104,6 +104,36 @@ def read_state(remote: Remote, host: HostConfig, name: str) -> str:
     return re.sub(r"\s", "", told[0]).strip("[]") if told else ""
 
 
+def read_position_gtid(remote: Remote, host: HostConfig, file: str, position: int) -> str | None:
+    """Return the GTID state at a position of a binary log; None where the server has no such place.
+
+    Args:
+        remote: The door to the server's host; of MariaDB.
+        host: That host.
+        file: Name of the log.
+        position: In bytes; None is returned for one inside of an event.
+
+    Raises:
+        VerificationError: This is no name of a binary log.
+        CommandError: The server refuses.
+    """
+    if not NAME.fullmatch(file):
+        raise VerificationError(f"no name of a binary log: {file[:80]!r}")
+    row = sql.query_row(remote, host, f"SELECT BINLOG_GTID_POS('{file}', {position}) AS gtid")
+    return None if row["gtid"] == "NULL" else row["gtid"]
+
+
+def read_lsn(remote: Remote, host: HostConfig) -> int:
+    """Return the log sequence number up to which a server of MariaDB has written its redo log.
+
+    Raises:
+        CommandError: The server refuses.
+        VerificationError: It tells none.
+    """
+    row = sql.query_row(remote, host, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")
+    return row.whole("Value")
+
+
 def close_binlog(remote: Remote, host: HostConfig) -> None:
     """Let the server begin another binary log, which no replica is told of.
 

@@ -28,7 +28,7 @@ from orchestrator.facts.survey import (
     try_connection,
 )
 from orchestrator.privileges import vault as vault_rights
-from orchestrator.repository import deployment, set_keys, sets
+from orchestrator.repository import deployment, names, set_keys, sets
 from orchestrator.repository import store as repository
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def needed_capabilities(
     config: Config, donor: str, repository: str, backup_id: str
 ) -> dict[str, tuple[str, ...]]:
     """Return the rights in Vault that a stored backup needs, by path."""
-    names = vault_rights.Names(transition_key=backup_id, key_id=A_KEY)
-    return vault_rights.backup_rights(config, donor, repository, names)
+    wanted = vault_rights.Names(transition_key=backup_id, key_id=A_KEY)
+    return vault_rights.backup_rights(config, donor, repository, wanted)
 
 
 def read_store_survey(
@@ -120,19 +120,35 @@ def read_report(config: Config, vault: Vault, store: Remote, backup_id: str) -> 
     )
 
 
-def read_key_problem(config: Config, vault: Vault, backup_id: str) -> str:
-    """Return why the keys of a set cannot be had from Vault; empty if they can."""
-    try:
-        set_keys.need_identity(vault, config, backup_id)
-    except SecretError as error:
-        return error.message
+def read_key_problem(config: Config, vault: Vault, *backup_ids: str) -> str:
+    """Return why the keys of a set, or of one of several, cannot be had from Vault; empty if they can."""
+    for backup_id in backup_ids:
+        try:
+            set_keys.need_identity(vault, config, backup_id)
+        except SecretError as error:
+            return error.message
     return ""
+
+
+def find_lacking_base(store: Remote, path: str, report: SetReport) -> str:
+    """Return the set that another one builds on, if a repository does not have it; else nothing.
+
+    Args:
+        store: The door to the repository's host.
+        path: Its directory.
+        report: What the other one is worth where it lies.
+    """
+    base = report.manifest.base_backup_id if report.manifest else ""
+    if not base:
+        return ""
+    there = f"{repository.join_path(path, base)}/{names.MANIFEST}"
+    return base if store.run(["test", "-e", there], check=False).status else ""
 
 
 def needed_for_copy(config: Config, repository: str, backup_id: str) -> dict[str, tuple[str, ...]]:
     """Return the rights in Vault that a copy needs, by path."""
-    names = vault_rights.Names(transition_key=backup_id, key_id=A_KEY)
-    return vault_rights.copy_rights(config, repository, names)
+    wanted = vault_rights.Names(transition_key=backup_id, key_id=A_KEY)
+    return vault_rights.copy_rights(config, repository, wanted)
 
 
 def read_copy_survey(

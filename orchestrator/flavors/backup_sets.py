@@ -10,6 +10,7 @@ from orchestrator.flavors.interface import Upstream
 from orchestrator.models import Coordinates
 
 RECEIVED_TYPE = "full-backuped"
+INCREMENTAL_TYPE = "incremental"
 OPTIONS = "backup-my.cnf"
 """The server's options that prepare needs."""
 

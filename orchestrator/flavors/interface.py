@@ -403,6 +403,7 @@ class Flavor(abc.ABC):
         series_groups: Prefixes of the groups that only servers of a series read.
         client_groups: Groups of option files that the client reads.
         socket_environment: What is set for the client where it connects by socket.
+        makes_increments: Whether incremental backups were tried with its backup tool.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
         prepared_types: What a prepared set may call itself.
@@ -422,6 +423,7 @@ class Flavor(abc.ABC):
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
     socket_environment: ClassVar[tuple[str, ...]]
+    makes_increments: ClassVar[bool]
     carries_keys: ClassVar[bool]
     prepared_types: ClassVar[tuple[str, ...]]
     default_event_scheduler: ClassVar[str]
@@ -522,6 +524,7 @@ class Flavor(abc.ABC):
         options_file: str,
         slave_info: bool,
         extra_dir: str = "",
+        from_lsn: int = 0,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as a stream to stdout.
 
@@ -536,6 +539,7 @@ class Flavor(abc.ABC):
             slave_info: Whether to record what the donor itself replicates from, and up to where.
             extra_dir: Where it leaves a copy of the set's checkpoints and information; empty:
                 nowhere.
+            from_lsn: Log sequence number from which the changes are wanted; 0 for everything.
         """
 
     @abc.abstractmethod
@@ -546,9 +550,24 @@ class Flavor(abc.ABC):
 
     @abc.abstractmethod
     def prepare_command(
-        self, programs: Programs, *, staging_dir: str, memory_bytes: int, options_file: str
+        self,
+        programs: Programs,
+        *,
+        staging_dir: str,
+        memory_bytes: int,
+        options_file: str,
+        increment_dir: str = "",
     ) -> tuple[str, ...]:
-        """Return the command that makes a set consistent."""
+        """Return the command that makes a set consistent.
+
+        Args:
+            programs: The recipient's.
+            staging_dir: The set.
+            memory_bytes: What it may use.
+            options_file: Options that a run has written; empty where the tool takes none.
+            increment_dir: An incremental set that is put into it, once it is consistent itself;
+                empty for none.
+        """
 
     @abc.abstractmethod
     def restore_command(

@@ -183,6 +183,7 @@ class MariaDB(Flavor):
     # It speaks TLS by socket too, and would read every CA of the system first, most of its time; it
     # has no use for them there. An account that requires TLS is let in as before.
     socket_environment = ("SSL_CERT_FILE=/dev/null",)
+    makes_increments = True
     carries_keys = False
     prepared_types = ("log-applied", "full-prepared")  # 10.11 was seen to write the first
     default_event_scheduler = "OFF"
@@ -271,6 +272,7 @@ class MariaDB(Flavor):
         options_file: str,
         slave_info: bool,
         extra_dir: str = "",
+        from_lsn: int = 0,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an mbstream to stdout."""
         command = [programs.backup]
@@ -289,6 +291,8 @@ class MariaDB(Flavor):
             command.append("--slave-info")
         if extra_dir:
             command.append(f"--extra-lsndir={extra_dir}")
+        if from_lsn:
+            command.append(f"--incremental-lsn={from_lsn}")
         if socket:
             command.append(f"--socket={socket}")
         return tuple(command)
@@ -300,14 +304,24 @@ class MariaDB(Flavor):
         return (programs.stream, "-x", f"--parallel={parallel}", f"--directory={staging_dir}")
 
     def prepare_command(
-        self, programs: Programs, *, staging_dir: str, memory_bytes: int, options_file: str
+        self,
+        programs: Programs,
+        *,
+        staging_dir: str,
+        memory_bytes: int,
+        options_file: str,
+        increment_dir: str = "",
     ) -> tuple[str, ...]:
-        """Return the command that makes a set consistent."""
+        """Return the command that makes a set consistent.
+
+        Before 10.2 the one for a set that increments come to had ``--apply-log-only``.
+        """
         return (
             programs.backup,
             "--prepare",
             f"--use-memory={memory_bytes}",
             f"--target-dir={staging_dir}",
+            *((f"--incremental-dir={increment_dir}",) if increment_dir else ()),
         )
 
     def restore_command(

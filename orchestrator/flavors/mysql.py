@@ -156,6 +156,7 @@ class MySQL(Flavor):
     series_groups = ("mysqld-",)
     client_groups = ("mysql", "client")
     socket_environment = ()
+    makes_increments = False
     carries_keys = True
     prepared_types = ("full-prepared",)  # the tool restores from no other
     default_event_scheduler = "ON"
@@ -239,8 +240,15 @@ class MySQL(Flavor):
         options_file: str,
         slave_info: bool,
         extra_dir: str = "",
+        from_lsn: int = 0,
     ) -> tuple[str, ...]:
-        """Return the command that writes a backup as an xbstream to stdout."""
+        """Return the command that writes a backup as an xbstream to stdout.
+
+        Raises:
+            ValueError: Changes alone are wanted; see `makes_increments`.
+        """
+        if from_lsn:
+            raise ValueError("incremental backups of MySQL were not tried")
         return mysql_commands.backup_command(
             tool=programs.backup,
             options_file=options_file,
@@ -260,9 +268,21 @@ class MySQL(Flavor):
         )
 
     def prepare_command(
-        self, programs: Programs, *, staging_dir: str, memory_bytes: int, options_file: str
+        self,
+        programs: Programs,
+        *,
+        staging_dir: str,
+        memory_bytes: int,
+        options_file: str,
+        increment_dir: str = "",
     ) -> tuple[str, ...]:
-        """Return the command that makes a set consistent."""
+        """Return the command that makes a set consistent.
+
+        Raises:
+            ValueError: An incremental set is to be put into it; see `makes_increments`.
+        """
+        if increment_dir:
+            raise ValueError("incremental backups of MySQL were not tried")
         return mysql_commands.prepare_command(
             tool=programs.backup, options_file=options_file, memory_bytes=memory_bytes
         )

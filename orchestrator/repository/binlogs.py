@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import PreconditionError, VerificationError
-from orchestrator.repository import names
-from orchestrator.repository.manifest import BINLOGS, FULL
+from orchestrator.repository import chains, names
+from orchestrator.repository.manifest import BINLOGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -207,7 +207,7 @@ def find_way(base: Manifest, archives: Sequence[Manifest], target: Target) -> Wa
 
 
 def choose_base(manifests: Mapping[str, Manifest], host: str, target: Target) -> Manifest | None:
-    """Return a host's newest full set that ended before a target.
+    """Return a host's newest set that ended before a target, and whose chain is whole.
 
     Args:
         manifests: Of the sets that can be restored, by name.
@@ -217,7 +217,10 @@ def choose_base(manifests: Mapping[str, Manifest], host: str, target: Target) ->
     found = [
         each
         for each in manifests.values()
-        if each.host == host and each.kind == FULL and not _is_before(each, target)
+        if each.host == host
+        and each.has_data
+        and chains.is_whole(each.backup_id, manifests)
+        and not _is_before(each, target)
     ]
     return max(found, key=lambda each: (each.ended, each.backup_id), default=None)
 

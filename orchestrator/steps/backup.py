@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import flavors, keys, numerals, version
 from orchestrator.errors import (
+    PreconditionError,
     SecretError,
     VerificationError,
 )
@@ -312,6 +313,9 @@ def write_manifest(tools: Tools, plan: BackupPlan) -> PublishedSet:
         flavor=plan.flavor,
         server_version=plan.server_version,
         tool_version=plan.tool_version,
+        kind=manifest.INCREMENTAL if plan.base_backup_id else manifest.FULL,
+        base_backup_id=plan.base_backup_id,
+        from_lsn=plan.from_lsn,
         to_lsn=found.to_lsn,
         began_at=names.format_moment(dt.datetime.fromisoformat(record["created"])),
         ended_at=_read_end(tools, plan),
@@ -354,6 +358,7 @@ def remove_stored_set(tools: Tools, plan: StoringPlan) -> Removed:
     Raises:
         CommandError: It cannot be removed, or holds a file that is none of ours.
         LockHeldError: Another run reads it.
+        PreconditionError: An incremental set builds on it.
 
     Repeat:
         What is gone is no error.
@@ -362,9 +367,28 @@ def remove_stored_set(tools: Tools, plan: StoringPlan) -> Removed:
     if is_copy and records.read_record(tools, plan).get(MADE) != plan.set_dir:
         return Removed(names=())  # the run never came to it, and another may have
     store.need_unread(tools.recipient, plan.set_dir, run_id=plan.run_id)
+    _need_no_increment(tools, plan)
     set_keys.let_go(tools.vault, tools.config, plan.backup_id, plan.recipient)
     store.remove_set(tools.recipient, plan.set_dir, OTHER_FILES)
     return Removed(names=(plan.set_dir,))
+
+
+def _need_no_increment(tools: Tools, plan: StoringPlan) -> None:
+    """Refuse to remove a set that another one builds on.
+
+    Raises:
+        PreconditionError: One does.
+    """
+    made = deployment.read_deployment(tools.vault, tools.config)
+    folders = store.list_folders(tools.recipient, plan.set_dir.rpartition("/")[0], made)
+    for folder in folders:
+        if folder.manifest and folder.manifest.base_backup_id == plan.backup_id:
+            raise PreconditionError(
+                f"{folder.manifest.backup_id} builds on {plan.backup_id}, and could not be restored "
+                "without it",
+                host=plan.recipient,
+                hint="undo the run that made that one first, or let `xbvault backups expire` decide",
+            )
 
 
 def publish(tools: Tools, plan: StoringPlan, document: Manifest, key: Secret) -> PublishedSet:
@@ -392,7 +416,7 @@ def _judge(tools: Tools, plan: BackupPlan) -> StoredSet:
         for name in (files.info, files.checkpoints)
     }
     closing = [name for name, text in told.items() if text]
-    is_set, evidence = stream.judge_checkpoints(told[files.checkpoints], ())
+    is_set, evidence = stream.judge_checkpoints(told[files.checkpoints], (), from_lsn=plan.from_lsn)
     try:
         coordinates, at = read_position(plan, told[files.info]), ""
     except VerificationError as error:

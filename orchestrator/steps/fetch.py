@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, jobs, sql
+from orchestrator import flavors, jobs, sql, wire
 from orchestrator.errors import SecretError, VerificationError
 from orchestrator.facts import instances
 from orchestrator.host import script
@@ -87,8 +87,9 @@ def fetch_backup_set(tools: Tools, plan: RestorePlan) -> stream_ends.Stream:
     """Stream a stored set from its repository into the recipient's staging directory.
 
     The recipient compares each part with the manifest, and decrypts; the repository's host sees no
-    key. Archives of binary logs that are replayed come behind the set, and are kept as they are. Both
-    ends are remote jobs that survive the orchestrator.
+    key. Before an incremental set come those that it builds on, and each goes to a directory of its
+    own. Archives of binary logs that are replayed come last, and are kept as they are. Both ends are
+    remote jobs that survive the orchestrator.
 
     Args:
         tools: The doors to both hosts, to Vault and its SSH CA.
@@ -111,12 +112,18 @@ def fetch_backup_set(tools: Tools, plan: RestorePlan) -> stream_ends.Stream:
         stream.throw_away(tools, plan, send, receive)
         places.make_vaults(tools, plan)
         tools.recipient.run(["install", "-d", "-m", "0700", records.RUNS, plan.run_dir])
-        document = need_manifest(tools, plan)
-        archives = need_archives(tools, plan)
-        _take_other_files(tools, plan, document)
-        openers = _make_openers(tools, plan, (document, *archives))
-        stream_jobs.arm_receiver(tools, plan, receive, openers)
-        sets = [(each.backup_id, len(each.parts)) for each in (document, *archives)]
+        chain = need_chain(tools, plan)
+        documents = (*chain, *need_archives(tools, plan))
+        for document in chain:
+            _take_other_files(tools, plan, document)
+        checkers = (_make_checker(tools, plan, documents), *_list_keepers(plan))
+        if plan.bases:
+            listed = _write_unpacking(tools, plan)
+            stream_jobs.arm_unpacker(tools, plan, receive, checkers, listed)
+        else:
+            opener = _make_opener(tools, plan)
+            stream_jobs.arm_receiver(tools, plan, receive, (*checkers, opener))
+        sets = [(each.backup_id, len(each.parts)) for each in documents]
         stream.send_stored_sets(tools, plan, plan.repository_dir, sets)
 
     try:
@@ -176,6 +183,7 @@ def verify_fetched_set(tools: Tools, plan: RestorePlan) -> FetchedSet:
         ),
         stream.judge_closing_files(tools, plan),
         *stream.compare_sets(tools, plan, files),
+        *_judge_increments(tools, plan),
         *_judge_bundle(tools, plan),
         *tool_keys.judge_set(tools, plan),
     ]
@@ -278,23 +286,27 @@ def close_restore_record(tools: Tools, plan: RestorePlan) -> ClosedRecord:
     return ClosedRecord(path=f"{tools.config.vault.mount}/{plan.record_path}")
 
 
-def need_manifest(tools: Tools, plan: RestorePlan) -> Manifest:
-    """Return the manifest of the set, proved once more, and seen to be the one that was planned with.
+def need_chain(tools: Tools, plan: RestorePlan) -> tuple[Manifest, ...]:
+    """Return the manifests of the chain, proved once more, and seen to be those that were planned with.
 
     Raises:
-        VerificationError: It is another one.
+        VerificationError: One is another one.
         SecretError: Vault does not give the key of manifests.
     """
     made = deployment.need_deployment(tools.vault, tools.config)
-    found = store.read_manifest(tools.donor, plan.repository_dir, plan.backup_id, made)
-    planned = (plan.parts, plan.stored_bytes, plan.to_lsn)
-    if (len(found.parts), sum(part.bytes for part in found.parts), found.to_lsn) != planned:
-        raise VerificationError(
-            f"the manifest of {plan.backup_id} is not the one that this restore was planned with",
-            host=plan.donor,
-            hint="begin a new restore",
-        )
-    return found
+    found = []
+    for each in plan.chain:
+        document = store.read_manifest(tools.donor, plan.repository_dir, each.backup_id, made)
+        stored = sum(part.bytes for part in document.parts)
+        planned = (each.parts, each.stored_bytes, each.from_lsn, each.to_lsn)
+        if (len(document.parts), stored, document.from_lsn, document.to_lsn) != planned:
+            raise VerificationError(
+                f"the manifest of {each.backup_id} is not the one that this restore was planned with",
+                host=plan.donor,
+                hint="begin a new restore",
+            )
+        found.append(document)
+    return tuple(found)
 
 
 def need_archives(tools: Tools, plan: RestorePlan) -> tuple[Manifest, ...]:
@@ -320,61 +332,107 @@ def need_archives(tools: Tools, plan: RestorePlan) -> tuple[Manifest, ...]:
     return tuple(found)
 
 
-def _make_openers(
-    tools: Tools, plan: RestorePlan, documents: Sequence[Manifest]
-) -> tuple[jobs.Stage, ...]:
-    """Return what compares the parts with the manifests, and decrypts those of the set."""
+def _make_checker(tools: Tools, plan: RestorePlan, documents: Sequence[Manifest]) -> jobs.Stage:
+    """Return what compares the parts with the manifests."""
     ledger = f"{plan.run_dir}/parts"
     lines = (
-        f"{part.sha256} {part.bytes} {part.name if each is documents[0] else each.backup_id}\n"
+        f"{part.sha256} {part.bytes} "
+        f"{part.name if each.backup_id == plan.backup_id else each.backup_id}\n"
         for each in documents
         for part in each.parts
     )
     tools.recipient.write_file(ledger, "".join(lines))
-    found = set_keys.need_identity(tools.vault, tools.config, plan.backup_id)
+    argv = ("sh", "-c", script("parts.sh"), "parts", ledger)
+    return jobs.Stage(argv=argv, role=bottleneck.CHECK)
+
+
+def _make_opener(tools: Tools, plan: RestorePlan) -> jobs.Stage:
+    """Return what decrypts the stream of a set that builds on none."""
     identity = f"{plan.secret_dir}/identity"
+    _write_identity(tools, plan, plan.backup_id, identity)
+    return jobs.Stage(argv=stream_jobs.unseal_command(identity), role=bottleneck.UNSEAL)
+
+
+def _write_unpacking(tools: Tools, plan: RestorePlan) -> str:
+    """Write how each stream of a chain is opened and where it goes; return the file."""
+    lines = []
+    folders = (plan.staging_dir, *plan.increment_dirs)
+    for number, (each, folder) in enumerate(zip(plan.chain, folders, strict=True)):
+        identity = f"{plan.secret_dir}/identity.{number}"
+        _write_identity(tools, plan, each.backup_id, identity)
+        packed = wire.ZSTD if each.compress != wire.NONE else wire.NONE
+        lines.append(f"{each.stored_bytes} {identity} {packed} {folder}\n")
+    listed = f"{plan.run_dir}/chain"
+    tools.recipient.write_file(listed, "".join(lines))
+    return listed
+
+
+def _write_identity(tools: Tools, plan: RestorePlan, backup_id: str, path: str) -> None:
+    """Write what decrypts a set to the recipient's tmpfs."""
+    found = set_keys.need_identity(tools.vault, tools.config, backup_id)
     tools.recipient.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
-    tools.recipient.write_file(identity, Secret.join(found, "\n"))
-    return (
-        jobs.Stage(argv=("sh", "-c", script("parts.sh"), "parts", ledger), role=bottleneck.CHECK),
-        *_list_keepers(plan),
-        jobs.Stage(argv=stream_jobs.unseal_command(identity), role=bottleneck.UNSEAL),
-    )
+    tools.recipient.write_file(path, Secret.join(found, "\n"))
 
 
 def _list_keepers(plan: RestorePlan) -> tuple[jobs.Stage, ...]:
-    """Return what keeps the archives that come behind the set."""
+    """Return what keeps the archives that come behind the chain."""
     if not plan.replay:
         return ()
-    words = ("keep", str(plan.stored_bytes), plan.logs_file)
+    words = ("keep", str(plan.chain_bytes), plan.logs_file)
     return (jobs.Stage(argv=("sh", "-c", script("keep.sh"), *words), role=bottleneck.KEEP),)
 
 
 def _take_other_files(tools: Tools, plan: RestorePlan, document: Manifest) -> None:
-    """Bring over what a set has beside its parts, each compared with the manifest.
+    """Bring over what a set of the chain has beside its parts, each compared with the manifest.
 
     Raises:
         VerificationError: One differs.
     """
-    targets = {
-        transition.BUNDLE: transition.bundle_path(tools, plan),
-        tool_keys.TABLESPACES: tool_keys.list_path(tools, plan),
-    }
+    is_newest = document.backup_id == plan.backup_id
+    targets = {transition.BUNDLE: transition.bundle_path(tools, plan, document.backup_id)}
+    if is_newest:
+        targets[tool_keys.TABLESPACES] = tool_keys.list_path(tools, plan)
     for file in document.files:
-        data = tools.donor.read_file(f"{plan.set_dir}/{file.name}")
+        path = store.join_path(plan.repository_dir, document.backup_id)
+        data = tools.donor.read_file(f"{path}/{file.name}")
         if hashlib.sha256(data).hexdigest() != file.sha256:
             raise VerificationError(
-                f"{file.name} of backup set {plan.backup_id} is not the one that was stored: its "
+                f"{file.name} of backup set {document.backup_id} is not the one that was stored: its "
                 "SHA-256 differs",
                 host=plan.donor,
                 hint="do not use this set; `xbvault backups verify` looks at all of it",
             )
         if file.name in targets:
             tools.recipient.write_file(targets[file.name], data)
-    if flavors.tool_carries_keys(plan):
+    if is_newest and flavors.tool_carries_keys(plan):
         record = records.read_record_at(tools, plan.key_path)
         path = tool_keys.fingerprint_path(tools, plan)
         tools.recipient.write_file(path, record.get("fingerprint", ""))
+
+
+def _judge_increments(tools: Tools, plan: RestorePlan) -> list[Check]:
+    """Judge the incremental sets of the chain: each is whole, and goes on where its manifest says."""
+    files = flavors.of(plan).set_files(plan.server_version)
+    good: list[str] = []
+    bad: list[str] = []
+    for folder, each in zip(plan.increment_dirs, plan.chain[1:], strict=True):
+        told = tools.recipient.run(["cat", "--", f"{folder}/{files.checkpoints}"], check=False)
+        ok, evidence = stream.judge_checkpoints(told.text, (), from_lsn=each.from_lsn)
+        whole = stream.judge_closing_files(tools, plan, folder)
+        is_good = ok and whole.ok and f", to_lsn={each.to_lsn}," in evidence
+        words = evidence if whole.ok else f"{evidence}, {whole.evidence}"
+        (good if is_good else bad).append(f"{each.backup_id}: {words}")
+    if not plan.bases:
+        return []
+    return [
+        Check(
+            name="increments",
+            host=plan.recipient,
+            ok=not bad,
+            evidence="; ".join(bad)
+            or f"{len(good)}, each from where the one before it ends; the last is {good[-1]}",
+        )
+    ]
 
 
 def _judge_bundle(tools: Tools, plan: RestorePlan) -> list[Check]:

@@ -205,8 +205,8 @@ def list_removable(plan: Plan, *, old: bool) -> tuple[str, ...]:
         if old
         else [plan.staging_dir, *(place.new for place in places)]
     )
-    if not old and isinstance(plan, RestorePlan) and plan.replay:
-        paths.append(plan.logs_file)
+    if not old and isinstance(plan, RestorePlan):
+        paths += [*plan.increment_dirs, *([plan.logs_file] if plan.replay else [])]
     for path in paths:
         beside, inside = (
             any(path.startswith(f"{place.path}{form}") for place in places)

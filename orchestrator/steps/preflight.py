@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator import log
 from orchestrator.errors import VerificationError
-from orchestrator.facts import binlogs, preflight, stores, survey
+from orchestrator.facts import bases, binlogs, preflight, stores, survey
 from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, DrillPlan
+from orchestrator.repository import deployment, store
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -126,7 +127,13 @@ def check_backup_preconditions(tools: Tools, plan: BackupPlan) -> Preflight:
         lock_dir=plan.lock_dir,
         backup_id=plan.backup_id,
     )
-    findings = preflight.judge_backup(seen, tools.config, _storing_request(plan))
+    base = None
+    if plan.base_backup_id and seen.donor.instance:
+        made = deployment.need_deployment(tools.vault, tools.config)
+        directory = plan.set_dir.rpartition("/")[0]
+        document = store.read_manifest(tools.recipient, directory, plan.base_backup_id, made)
+        base = bases.read_base(tools.config, tools.donor, document)
+    findings = preflight.judge_backup(seen, tools.config, _storing_request(plan), base=base)
     preflight.raise_for(findings, seen.errors)
     return Preflight(findings=findings)
 
@@ -270,7 +277,10 @@ def check_restore_preconditions(tools: Tools, plan: RestorePlan) -> Preflight:
         request,
         document=report.manifest,
         report=report,
-        key_problem=stores.read_key_problem(tools.config, tools.vault, plan.backup_id),
+        key_problem=stores.read_key_problem(
+            tools.config, tools.vault, *(each.backup_id for each in plan.chain)
+        ),
+        bases=plan.bases,
         replay=plan.replay,
     )
     preflight.raise_for(findings, seen.errors)
@@ -316,6 +326,14 @@ def check_copy_preconditions(tools: Tools, plan: CopyPlan) -> Preflight:
         backup_id=plan.backup_id,
     )
     is_there = tools.recipient.run(["test", "-e", plan.set_dir], check=False).status == 0
-    findings = preflight.judge_copy(seen, tools.config, request, report=report, is_there=is_there)
+    directory = plan.set_dir.rpartition("/")[0]
+    findings = preflight.judge_copy(
+        seen,
+        tools.config,
+        request,
+        report=report,
+        is_there=is_there,
+        lacks=stores.find_lacking_base(tools.recipient, directory, report),
+    )
     preflight.raise_for(findings, seen.errors)
     return Preflight(findings=findings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, jobs, log
@@ -14,7 +15,7 @@ from orchestrator.errors import (
 from orchestrator.facts import hosts
 from orchestrator.flavors import backup_sets, mariadb
 from orchestrator.flavors.mysql_output import Phase
-from orchestrator.models import COPIES
+from orchestrator.models import COPIES, RestorePlan
 from orchestrator.steps import (
     outcomes,
     records,
@@ -25,6 +26,7 @@ from orchestrator.steps import (
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
+    from orchestrator.flavors.interface import Programs
     from orchestrator.models import Plan
 
 LEAST_PREPARE_BYTES = 128 * 1024 * 1024
@@ -76,7 +78,10 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
         whatever way: raises InterruptedWorkError, and the run goes back to the stream.
     """
     name = plan.job_name("prepare-backup-set", tools.attempt)
-    if tools.recipient.run(["test", "-s", _options_file(plan)], check=False).status != 0:
+    if (
+        tools.recipient.run(["test", "-s", _options_file(plan.staging_dir)], check=False).status
+        != 0
+    ):
         raise PreconditionError(
             f"no backup set in {plan.staging_dir}",
             host=plan.recipient,
@@ -90,25 +95,23 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     token_file = ""
     if flavors.needs_transition_mount(plan):
         token_file = tokens.ensure_transition_token(tools, plan)
-        _retarget(tools, plan)
+        for folder in (plan.staging_dir, *_list_increments(plan)):
+            _retarget(tools, plan, folder)
     flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
     free = hosts.read_brief(tools.recipient, plan.datadir)
-    memory = min(max(free.memory_available_bytes // 4, LEAST_PREPARE_BYTES), MOST_PREPARE_BYTES)
+    command = make_command(
+        plan,
+        flavor.programs(host),
+        memory_bytes=min(
+            max(free.memory_available_bytes // 4, LEAST_PREPARE_BYTES), MOST_PREPARE_BYTES
+        ),
+        options_file=tool_keys.write_prepare_options(tools, plan),
+    )
     jobs.start_job(
         tools.recipient,
         jobs.JobSpec(
             name=name,
-            stages=(
-                jobs.Stage(
-                    argv=flavor.prepare_command(
-                        flavor.programs(host),
-                        staging_dir=plan.staging_dir,
-                        memory_bytes=memory,
-                        options_file=tool_keys.write_prepare_options(tools, plan),
-                    ),
-                    environment_file=token_file,
-                ),
-            ),
+            stages=(jobs.Stage(argv=command, environment_file=token_file),),
             directory=plan.staging_dir,
             fence=tools.fence,
             lease_seconds=tools.config.clone.job_lease_seconds,
@@ -133,20 +136,50 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     return _read_prepared(tools, plan, state)
 
 
-def _options_file(plan: Plan) -> str:
-    return f"{plan.staging_dir}/{backup_sets.OPTIONS}"
+def make_command(
+    plan: Plan, programs: Programs, *, memory_bytes: int, options_file: str
+) -> tuple[str, ...]:
+    """Return the command that makes a set consistent, with all that its chain adds to it.
+
+    Args:
+        plan: The run's plan.
+        programs: The recipient's.
+        memory_bytes: What it may use.
+        options_file: Options that the run has written; empty where the tool takes none.
+    """
+    commands = [
+        flavors.of(plan).prepare_command(
+            programs,
+            staging_dir=plan.staging_dir,
+            memory_bytes=memory_bytes,
+            options_file=options_file,
+            increment_dir=increment_dir,
+        )
+        for increment_dir in ("", *_list_increments(plan))
+    ]
+    if len(commands) == 1:
+        return commands[0]
+    return ("sh", "-c", " && ".join(map(shlex.join, commands)))
 
 
-def _retarget(tools: Tools, plan: Plan) -> None:
+def _list_increments(plan: Plan) -> tuple[str, ...]:
+    return plan.increment_dirs if isinstance(plan, RestorePlan) else ()
+
+
+def _options_file(folder: str) -> str:
+    return f"{folder}/{backup_sets.OPTIONS}"
+
+
+def _retarget(tools: Tools, plan: Plan, folder: str) -> None:
     mount = records.need_transition(tools, plan).mount
-    text = tools.recipient.read_file(_options_file(plan)).decode("utf-8", "replace")
+    text = tools.recipient.read_file(_options_file(folder)).decode("utf-8", "replace")
     changed = mariadb.retarget_options(
         text,
         vault_url=f"{records.vault_address(tools, plan.recipient)}/v1/{mount}",
         vault_ca=tools.config.host(plan.recipient).vault_ca_file,
     )
     if changed != text:
-        tools.recipient.write_file(_options_file(plan), changed)
+        tools.recipient.write_file(_options_file(folder), changed)
 
 
 def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoints:
@@ -157,11 +190,14 @@ def _read_prepared(tools: Tools, plan: Plan, state: jobs.JobState) -> Checkpoint
     flavor = flavors.of(plan)
     belied = flavor.find_contradictions(state.stderr)
     is_prepared = kind in flavor.prepared_types and backup_sets.is_completed(state.stderr)
+    if isinstance(plan, RestorePlan) and plan.bases:
+        is_prepared = is_prepared and values.get("to_lsn", "") == str(plan.to_lsn)
     if belied or not is_prepared:
         raise VerificationError(
             f"the tool says that it has prepared the set, and also: {log.redact_text(belied[0])}"
             if belied
-            else f"the set does not say that it is prepared: backup_type={kind or '?'}",
+            else f"the set does not say that it is prepared: backup_type={kind or '?'}, "
+            f"to_lsn={values.get('to_lsn', '?')}",
             host=plan.recipient,
             hint="`xbvault runs cancel`, then begin a new run; the earlier data was not touched",
         )

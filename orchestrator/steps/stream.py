@@ -15,7 +15,7 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.flavors import backup_sets
-from orchestrator.models import Check, Coordinates
+from orchestrator.models import Check, Coordinates, RestorePlan
 from orchestrator.repository import store
 from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from orchestrator.flavors.interface import SetFiles
     from orchestrator.jobs import JobState
-    from orchestrator.models import CopyPlan, Plan, RestorePlan, RunPlan
+    from orchestrator.models import CopyPlan, Plan, RunPlan
 
 CONNECT_SECONDS = 60
 
@@ -206,7 +206,7 @@ def read_set_coordinates(tools: Tools, plan: Plan) -> Coordinates:
     flavor = flavors.of(plan)
     files = flavor.set_files(plan.server_version)
     kept = _coordinates_copy(tools, plan)
-    source = f"{plan.staging_dir}/{files.slave_info if plan.is_sibling else files.binlog_info}"
+    source = f"{plan.newest_dir}/{files.slave_info if plan.is_sibling else files.binlog_info}"
     if tools.recipient.run(["test", "-s", kept], check=False).status != 0:
         text = tools.recipient.read_file(source)
         tools.recipient.write_file(kept, text)
@@ -269,15 +269,21 @@ def _judge_words(tools: Tools, plan: RunPlan) -> Check:
     )
 
 
-def judge_closing_files(tools: Tools, plan: Plan) -> Check:
-    """Judge whether the files are there that the backup tool writes last."""
+def judge_closing_files(tools: Tools, plan: Plan, folder: str = "") -> Check:
+    """Judge whether the files are there that the backup tool writes last.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The run's plan.
+        folder: Where the set is; empty for the staging directory.
+    """
     files = flavors.of(plan).set_files(plan.server_version)
     wanted = (files.info, files.checkpoints, backup_sets.OPTIONS)
+    folder = folder or plan.staging_dir
     there = [
         name
         for name in wanted
-        if tools.recipient.run(["test", "-s", f"{plan.staging_dir}/{name}"], check=False).status
-        == 0
+        if tools.recipient.run(["test", "-s", f"{folder}/{name}"], check=False).status == 0
     ]
     return Check(
         name="closing-files",
@@ -296,12 +302,15 @@ def compare_sets(tools: Tools, plan: Plan, files: SetFiles) -> list[Check]:
     return [Check(name="checkpoints", host=plan.recipient, ok=ok, evidence=evidence)]
 
 
-def judge_checkpoints(text: str, prepared_types: tuple[str, ...]) -> tuple[bool, str]:
+def judge_checkpoints(
+    text: str, prepared_types: tuple[str, ...], *, from_lsn: int = 0
+) -> tuple[bool, str]:
     """Return whether a received set's checkpoints are those of a whole set, and what they say.
 
     Args:
         text: The file.
         prepared_types: What the set calls itself when it has been prepared since.
+        from_lsn: Where an incremental set must begin; 0 of a full one.
     """
     try:
         values = backup_sets.parse_checkpoints(text)
@@ -310,8 +319,14 @@ def judge_checkpoints(text: str, prepared_types: tuple[str, ...]) -> tuple[bool,
             backup_sets.parse_lsn(values, "last_lsn"),
             backup_sets.parse_lsn(values, "to_lsn"),
         )
+        begin = backup_sets.parse_lsn(values, "from_lsn") if from_lsn else 0
     except VerificationError as error:
         return False, f"checkpoints: {error.message}"
+    if from_lsn:
+        ok = kind == backup_sets.INCREMENTAL_TYPE and last >= to >= begin == from_lsn
+        wanted = f", {from_lsn} wanted" if begin != from_lsn else ""
+        told = f"backup_type={kind or '?'}, from_lsn={begin}{wanted}"
+        return ok, f"{told}, to_lsn={to}, last_lsn={last}"
     ok = kind in (backup_sets.RECEIVED_TYPE, *prepared_types) and last >= to > 0
     return ok, f"backup_type={kind or '?'}, to_lsn={to}, last_lsn={last}"
 
@@ -417,7 +432,8 @@ def remove_jobs(tools: Tools, send: str, receive: str) -> None:
 def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     """Remove what a stream that is not worth attaching to has left."""
     remove_jobs(tools, send, receive)
-    tools.recipient.run(["rm", "-rf", "--", plan.staging_dir], timeout_seconds=600)
+    staged = (plan.staging_dir, *(plan.increment_dirs if isinstance(plan, RestorePlan) else ()))
+    tools.recipient.run(["rm", "-rf", "--", *staged], timeout_seconds=600)
     tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
 
 

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from orchestrator import flavors, jobs, wire
+from orchestrator.host import script
 from orchestrator.models import ArchivePlan, BackupPlan, CopyPlan, RestorePlan
 from orchestrator.remote import LOOPBACK
 from orchestrator.repository import store
@@ -42,21 +43,46 @@ def arm_receiver(
         receive: Its name.
         before: What the stream goes through before it is what the backup tool wrote.
     """
-    flavor = flavors.of(plan)
     places.make_vaults(tools, plan)
     tools.recipient.run(
-        ["install", "-d", "-m", "0700", "/var/lib/xbvault/runs", plan.run_dir, plan.staging_dir]
+        ["install", "-d", "-m", "0700", records.RUNS, plan.run_dir, plan.staging_dir]
     )
-    extract = flavor.extract_command(
-        flavor.programs(tools.config.host(plan.recipient)),
-        parallel=plan.parallel,
-        staging_dir=plan.staging_dir,
-    )
+    extract = extract_command(tools, plan, plan.staging_dir)
     stages = tuple(
         jobs.Stage(argv=argv, role=role)
         for argv, role in zip(receive_commands(plan, extract), _receive_roles(plan), strict=True)
     )
     _arm(tools, plan, receive, (*before, *stages))
+
+
+def arm_unpacker(
+    tools: Tools, plan: RestorePlan, receive: str, before: tuple[jobs.Stage, ...], listed: str
+) -> None:
+    """Make the job that takes the streams of a chain of sets, one after the other.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The restore.
+        receive: Its name.
+        before: What the streams go through before they are decrypted.
+        listed: File that says how each of them is opened, and where it goes.
+    """
+    folders = (plan.staging_dir, *plan.increment_dirs)
+    places.make_vaults(tools, plan)
+    tools.recipient.run(["install", "-d", "-m", "0700", records.RUNS, plan.run_dir, *folders])
+    extract = extract_command(tools, plan, ".")
+    argv = ("sh", "-c", script("unpack.sh"), "unpack", listed, *extract)
+    _arm(tools, plan, receive, (*before, jobs.Stage(argv=argv, role=bottleneck.WRITE)))
+
+
+def extract_command(tools: Tools, plan: Plan, folder: str) -> tuple[str, ...]:
+    """Return the command that extracts a stream into a folder of the recipient."""
+    flavor = flavors.of(plan)
+    return flavor.extract_command(
+        flavor.programs(tools.config.host(plan.recipient)),
+        parallel=plan.parallel,
+        staging_dir=folder,
+    )
 
 
 def arm_store(tools: Tools, plan: StoringPlan, receive: str) -> None:
@@ -191,6 +217,7 @@ def make_reader(tools: Tools, plan: RunPlan, folder: str) -> tuple[jobs.Stage, .
         options_file=tool_keys.write_backup_options(tools, plan),
         slave_info=plan.is_sibling,
         extra_dir=extra_dir,
+        from_lsn=plan.from_lsn if isinstance(plan, BackupPlan) else 0,
     )
     made, *others = read_commands(plan, backup, seal)
     roles = [bottleneck.COMPRESS] * bool(wire.compress_command(plan.compress))
@@ -270,7 +297,8 @@ def list_tools(plan: RunPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return (READER,), (SPLITTER,)
     if isinstance(plan, RestorePlan):
         keeper = (KEEPER,) if plan.replay else ()
-        return (READER,), (CHECKER, *keeper, SEALER, *zstd, own.stream)
+        opened = () if plan.bases else (SEALER, *zstd)
+        return (READER,), (CHECKER, *keeper, *opened, own.stream)
     return (own.backup, *zstd), (*zstd, own.stream)
 
 

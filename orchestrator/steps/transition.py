@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 from orchestrator import bundle, flavors, keys, log
 from orchestrator.errors import PreconditionError, SecretError, VerificationError
-from orchestrator.models import BACKUP, CLONE, COPIES, BackupPlan, KeyVersions, Plan, Secret
+from orchestrator.models import (
+    BACKUP,
+    CLONE,
+    COPIES,
+    BackupPlan,
+    KeyVersions,
+    Plan,
+    RestorePlan,
+    Secret,
+)
+from orchestrator.repository import set_keys
 from orchestrator.steps import records, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -163,6 +173,7 @@ def seal_key_bundle(tools: Tools, plan: RunPlan) -> SealedBundle:
                 host=plan.donor,
                 hint="is hosts.*.vault_mount the mount that the donor's server uses?",
             )
+        _check_base_keys(tools, plan, table)
         sealed = bundle.seal_bundle(table, transition_key, plan.backup_id)
         tools.recipient.write_file(path, sealed)
         table = open_key_bundle(tools, plan)
@@ -252,21 +263,86 @@ def _share_transition_key(tools: Tools, plan: Plan, record: dict[str, str]) -> N
         records.update_record(tools, plan, {**record, "fingerprint": keys.fingerprint(key)})
 
 
-def bundle_path(tools: Tools, plan: RunPlan) -> str:
-    """Return where the bundle of this attempt lies on the recipient."""
+def bundle_path(tools: Tools, plan: RunPlan, backup_id: str = "") -> str:
+    """Return where the bundle of this attempt lies on the recipient.
+
+    Args:
+        tools: The run's.
+        plan: The run's plan.
+        backup_id: A set that the restored one builds on; empty for that itself.
+    """
     if isinstance(plan, BackupPlan):
         return f"{plan.set_dir}/{BUNDLE}"
-    return f"{plan.run_dir}/keys.{tools.attempt}.bundle"
+    of_base = f".{backup_id}" if backup_id not in ("", plan.backup_id) else ""
+    return f"{plan.run_dir}/keys.{tools.attempt}{of_base}.bundle"
 
 
 def open_key_bundle(tools: Tools, plan: RunPlan) -> KeyTable:
     """Open the bundle with the transition key, fetched from Vault again.
 
+    That of a chain has the keys of all its sets: a version may have been destroyed since the first.
+
     Raises:
-        VerificationError: The key does not fit the bundle, or the bundle was changed.
+        VerificationError: The key does not fit the bundle, the bundle was changed, or two sets of a
+            chain have different keys of one version.
     """
     sealed = tools.recipient.read_file(bundle_path(tools, plan))
-    return bundle.open_bundle(sealed, records.read_transition_key(tools, plan), plan.backup_id)
+    table = bundle.open_bundle(sealed, records.read_transition_key(tools, plan), plan.backup_id)
+    for base in plan.bases if isinstance(plan, RestorePlan) else ():
+        of_base = tools.recipient.read_file(bundle_path(tools, plan, base.backup_id))
+        add_keys(table, _open_stored(tools, of_base, base.backup_id), base.backup_id)
+    return table
+
+
+def add_keys(table: KeyTable, of_base: KeyTable, backup_id: str) -> None:
+    """Add the keys of a set to those of one that builds on it.
+
+    Args:
+        table: The keys of that one.
+        of_base: The set's.
+        backup_id: The set.
+
+    Raises:
+        VerificationError: They have different keys of one version, so one of the two sets cannot be
+            read on the same server as the other.
+    """
+    for key_id, versions in of_base.items():
+        known = table.setdefault(key_id, {})
+        for version, value in versions.items():
+            if known.setdefault(version, value) != value:
+                raise VerificationError(
+                    f"version {version} of key {key_id} was another one when {backup_id} was made: "
+                    "somebody has replaced the keys of its host",
+                    hint="take a full backup: an incremental one on that set cannot be restored",
+                )
+
+
+def _open_stored(tools: Tools, sealed: bytes, backup_id: str) -> KeyTable:
+    """Open the bundle of a stored set that another one builds on.
+
+    Raises:
+        SecretError: Its keys were destroyed.
+        VerificationError: The bundle was changed.
+    """
+    mount, path = tools.config.vault.mount, set_keys.path_of(backup_id)
+    found = tools.vault.read_secret(mount, path)
+    if not found or "key" not in found:
+        raise set_keys.explain_missing(tools.vault, tools.config, backup_id)
+    return bundle.open_bundle(sealed, found["key"], backup_id)
+
+
+def _check_base_keys(tools: Tools, plan: RunPlan, table: KeyTable) -> None:
+    """See that an incremental set can be read with the keys of the one that it builds on.
+
+    Raises:
+        VerificationError: The donor's keys are others now, or the bundle of that set was changed.
+        SecretError: The keys of that set were destroyed.
+    """
+    if isinstance(plan, BackupPlan) and plan.base_backup_id:
+        folder = f"{plan.set_dir.rpartition('/')[0]}/{plan.base_backup_id}"
+        sealed = tools.recipient.read_file(f"{folder}/{BUNDLE}")
+        both = {key_id: dict(versions) for key_id, versions in table.items()}
+        add_keys(both, _open_stored(tools, sealed, plan.base_backup_id), plan.base_backup_id)
 
 
 def _read_donor_keys(tools: Tools, plan: RunPlan) -> KeyTable:

@@ -177,7 +177,7 @@ def test_no_row_is_on_a_disk_while_logs_are_archived(lab: CloneLab, story: Story
     [
         ("0-11-99999999", 3, "is in no archive of master"),
         ("7-1-1", 3, "is in no archive of master"),
-        ("2001-01-01T00:00:00Z", 3, "no full backup of master ended before"),
+        ("2001-01-01T00:00:00Z", 3, "no backup of master ended before"),
         ("2099-01-01T00:00:00Z", 3, "lies behind the archives of master"),
         ("yesterday", 2, "is latest, a GTID"),
         ("2026-01-01T00:00:00", 2, "a moment says its time zone"),
@@ -197,7 +197,7 @@ def test_an_archive_is_no_backup(lab: CloneLab, story: Story) -> None:
     name = story.archives[0]["backup_id"]
     refused = lab.xbvault("restore", name, "replica", "--plan", check=False)
     assert refused.returncode == 3
-    assert "set-full" in refused.stderr
+    assert "set-chain" in refused.stderr
     shown = json.loads(lab.xbvault("backups", "show", "latest", "--json").stdout)
     assert shown["backup_id"] == story.backup_id
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OF_SETS = (
-    *("stored-parts", "server-answers", "binlogs-whole", "binlogs-replayed"),
+    *("stored-parts", "increments", "server-answers", "binlogs-whole", "binlogs-replayed"),
     *("server-isolated", "wrong-identity-refused", "wrong-key-refused"),
 )
 """Checks of stored backups, their restores and their drills alone."""

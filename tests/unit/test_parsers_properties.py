@@ -43,6 +43,23 @@ def test_cut_checkpoints_are_seen(whole: str) -> None:
         assert is_good is (length >= needed and whole[length - 1] == "\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("backup_type = incremental\nfrom_lsn = 7\nto_lsn = 9\nlast_lsn = 9\n", True),
+        ("backup_type = incremental\nfrom_lsn = 7\nto_lsn = 7\nlast_lsn = 8\n", True),
+        ("backup_type = incremental\nfrom_lsn = 8\nto_lsn = 9\nlast_lsn = 9\n", False),
+        ("backup_type = incremental\nfrom_lsn = 7\nto_lsn = 6\nlast_lsn = 9\n", False),
+        ("backup_type = full-backuped\nfrom_lsn = 7\nto_lsn = 9\nlast_lsn = 9\n", False),
+        ("backup_type = incremental\nto_lsn = 9\nlast_lsn = 9\n", False),
+    ],
+)
+def test_checkpoints_of_an_increment(text: str, *, is_good: bool) -> None:
+    """It has the changes from where its base ends, and no full set is taken for one, nor it for that."""
+    assert judge_checkpoints(text, (), from_lsn=7)[0] is is_good
+    assert judge_checkpoints(text, ())[0] is text.startswith("backup_type = full")
+
+
 @pytest.mark.parametrize("name", ["slave-status", "slave-status-stopped", "checksums"])
 def test_a_cut_row_is_seen(name: str) -> None:
     """What is left of a cut answer are whole rows, or nothing."""

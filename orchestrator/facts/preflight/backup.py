@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from orchestrator.config import Config
+    from orchestrator.facts.bases import Base
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
@@ -33,8 +34,17 @@ if TYPE_CHECKING:
     from orchestrator.repository.sets import SetReport
 
 
-def judge_backup(survey: Survey, config: Config, request: Request) -> tuple[Check, ...]:
-    """Return every finding about a stored backup, good and bad, in a fixed order."""
+def judge_backup(
+    survey: Survey, config: Config, request: Request, *, base: Base | None = None
+) -> tuple[Check, ...]:
+    """Return every finding about a stored backup, good and bad, in a fixed order.
+
+    Args:
+        survey: What the hosts and Vault told.
+        config: The configuration.
+        request: What was asked for.
+        base: The set that an incremental one builds on; None for a full one, and for a binary log.
+    """
     sides = ((request.donor, survey.donor), (request.recipient, survey.recipient))
     found: list[Check] = [judge_readable(name, side.errors) for name, side in sides]
     donor, store = survey.donor.host, survey.recipient.host
@@ -42,9 +52,12 @@ def judge_backup(survey: Survey, config: Config, request: Request) -> tuple[Chec
         judged = judge_donor(donor, survey.donor, request, config=config.host(request.donor))
         found += named(request.donor, judged)
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
+        if base:
+            found += named(request.donor, _judge_base(donor, base))
     if store:
         choice = choose_compression(survey, request)
-        size_there = survey.donor.expected_bytes / choice.ratio
+        # What has changed is not known before it was looked for.
+        size_there = 0 if base else survey.donor.expected_bytes / choice.ratio
         found += named(request.recipient, _judge_store(store, survey, request, size_there))
     if donor and store:
         found += named("", iter([("clocks", judge_clocks((donor, store), config))]))
@@ -57,8 +70,43 @@ def judge_backup(survey: Survey, config: Config, request: Request) -> tuple[Chec
     return tuple(found)
 
 
+def _judge_base(donor: HostFacts, base: Base) -> Iterator[tuple[str, Found]]:
+    """Yield the findings about the set that an incremental one builds on."""
+    document = base.document
+    told = (
+        f"{document.backup_id}, {document.kind}, up to LSN {document.to_lsn}, {document.ended_at}"
+    )
+    is_same = document.server_version == donor.server_version
+    versions = (
+        f"; made by {document.server_version}, the donor has {donor.server_version or '?'} now"
+    )
+    yield (
+        "base-set",
+        (
+            is_same,
+            told if is_same else f"{told}{versions}",
+            "take a full backup: the tool puts no increment of another version into a set",
+        ),
+    )
+    yield (
+        "base-position",
+        (
+            not base.problem,
+            base.problem or base.evidence,
+            "take a full backup: the server was replaced, put back, or its binary log is gone, and "
+            "what has changed since that set cannot be told",
+        ),
+    )
+
+
 def judge_copy(
-    survey: Survey, config: Config, request: Request, *, report: SetReport, is_there: bool
+    survey: Survey,
+    config: Config,
+    request: Request,
+    *,
+    report: SetReport,
+    is_there: bool,
+    lacks: str = "",
 ) -> tuple[Check, ...]:
     """Return every finding about a copy of a stored set, good and bad, in a fixed order.
 
@@ -68,6 +116,7 @@ def judge_copy(
         request: What was asked for; its donor is the repository that has the set.
         report: What the set is worth there.
         is_there: Whether the other repository has it already.
+        lacks: The set that it builds on, if the other repository does not have that; else empty.
     """
     sides = ((request.donor, survey.donor), (request.recipient, survey.recipient))
     found: list[Check] = [judge_readable(name, side.errors) for name, side in sides]
@@ -75,6 +124,14 @@ def judge_copy(
     absent = f"{request.backup_id} is there already" if is_there else "not there yet"
     none_there: Found = (not is_there, absent, "there is nothing to copy")
     found += named(request.recipient, iter([("set-absent", none_there)]))
+    base = report.manifest.base_backup_id if report.manifest else ""
+    if base:
+        is_here: Found = (
+            not lacks,
+            f"{lacks} is not there, which it builds on" if lacks else f"{base} is there",
+            f"`xbvault backups copy {base} --to {request.recipient}` first",
+        )
+        found += named(request.recipient, iter([("base-set", is_here)]))
     source, store = survey.donor.host, survey.recipient.host
     stored = report.manifest.stored_bytes if report.manifest else 0
     if source:

@@ -21,6 +21,7 @@ from orchestrator.facts.preflight.replication import judge_connection, judge_sou
 from orchestrator.facts.preflight.stream import judge_way
 from orchestrator.facts.preflight.vault import judge_vault
 from orchestrator.flavors.interface import RESTORE_PROGRAMS
+from orchestrator.repository.sets import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.facts.hosts import HostFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
-    from orchestrator.models import Check, Replay
+    from orchestrator.models import BaseSet, Check, Replay
     from orchestrator.repository.manifest import Manifest
     from orchestrator.repository.sets import SetReport
 
@@ -42,6 +43,7 @@ def judge_restore(
     document: Manifest,
     report: SetReport,
     key_problem: str,
+    bases: tuple[BaseSet, ...] = (),
     replay: Replay | None = None,
 ) -> tuple[Check, ...]:
     """Return every finding about a restore, good and bad, in a fixed order.
@@ -52,14 +54,15 @@ def judge_restore(
         request: What was asked for; its donor is the repository.
         document: The manifest of the set, proved to be ours.
         report: What the folder of the set is worth.
-        key_problem: Why Vault has no keys of the set; empty if it has.
+        key_problem: Why Vault has no keys of a set of the chain; empty if it has.
+        bases: The sets that it builds on, the full one first.
         replay: What is replayed on top of it.
     """
     sides = [(request.donor, survey.donor), (request.recipient, survey.recipient)]
     if survey.source is not None:
         sides.append((request.source, survey.source))
     found: list[Check] = [judge_readable(name, side.errors) for name, side in sides]
-    found += named(request.donor, _judge_set(document, report, request))
+    found += named(request.donor, _judge_set(document, report, request, bases))
     store, recipient = survey.donor.host, survey.recipient.host
     if store:
         found += named(request.donor, judge_sender(store))
@@ -71,7 +74,9 @@ def judge_restore(
     if recipient:
         found += named(
             request.recipient,
-            _judge_recipient(recipient, survey, config, request, document, replay=replay),
+            _judge_recipient(
+                recipient, survey, config, request, document, bases=bases, replay=replay
+            ),
         )
         receiver = judge_receiver(recipient, request.recipient, survey.vault.ssh_ca)
         found += named(request.recipient, iter([("receiver", receiver)]))
@@ -85,7 +90,9 @@ def judge_restore(
     found += named(request.recipient, judge_lock(survey, request))
     keys: Found = (
         not key_problem,
-        key_problem or f"transition key and identity of {document.backup_id} can be read",
+        key_problem
+        or f"transition key and identity of {document.backup_id} can be read"
+        + (f", and those of {len(bases)} sets before it" if bases else ""),
         "nobody can read this set any more; take another one",
     )
     found += named("", iter([("vault-set-keys", keys)]))
@@ -94,17 +101,24 @@ def judge_restore(
 
 
 def _judge_set(
-    document: Manifest, report: SetReport, request: Request
+    document: Manifest, report: SetReport, request: Request, bases: tuple[BaseSet, ...]
 ) -> Iterator[tuple[str, Found]]:
-    yield "set-complete", judge_complete(report)
-    yield (
-        "set-full",
-        (
-            document.is_full,
-            document.kind,
-            f"restore {document.base_backup_id or 'a full set'} instead",
-        ),
-    )
+    ok, told, hint = judge_complete(report)
+    if report.state is State.CHAIN_BROKEN:
+        hint = (
+            "--last-whole restores the last set before it that is whole; see `xbvault backups list`"
+        )
+    yield "set-complete", (ok, told, hint)
+    if ok:
+        names = [*(each.backup_id for each in bases), document.backup_id]
+        yield (
+            "set-chain",
+            (
+                document.is_full or bool(bases),
+                f"{len(names)} sets: {', '.join(names)}" if bases else document.kind,
+                "restore a full set, or an incremental one whose chain is whole",
+            ),
+        )
     yield (
         "set-flavor",
         (
@@ -186,6 +200,7 @@ def _judge_recipient(
     request: Request,
     document: Manifest,
     *,
+    bases: tuple[BaseSet, ...],
     replay: Replay | None,
 ) -> Iterator[tuple[str, Found]]:
     """Yield the findings about the recipient of a set."""
@@ -193,7 +208,11 @@ def _judge_recipient(
     flavor = flavors.of(host)
     yield from judge_recipient(recipient, survey.recipient, request, config=host)
     archives = replay.sets if replay else ()
-    compressions = {document.compress, *(each.compress for each in archives)}
+    compressions = {
+        document.compress,
+        *(each.compress for each in bases),
+        *(each.compress for each in archives),
+    }
     wanted = [*RESTORE_PROGRAMS, *([wire.ZSTD] if compressions != {wire.NONE} else [])]
     missing = [name for name in wanted if name not in recipient.programs]
     yield (
@@ -217,7 +236,10 @@ def _judge_recipient(
         tools = f"set {document.tool_version}, recipient {recipient.tool_version or '?'}"
         yield "tools-match", (not unfit, tools, unfit)
     copies = flavor.carries_keys and document.has_keyring
-    needed = document.data_bytes + sum(each.stored_bytes for each in archives)
+    # Each increment has a directory of its own until the restore has ended.
+    increments = sum(each.stored_bytes for each in bases[1:])
+    increments += document.stored_bytes if bases else 0
+    needed = document.data_bytes + increments + sum(each.stored_bytes for each in archives)
     yield "space", judge_space(survey, recipient, needed, copies=copies)
     if document.has_keyring:
         yield (

@@ -85,6 +85,10 @@ class Catalogue(FakeBackend):
         self.asked.append(f"find {wanted} {repository}".strip())
         return [each for each in self.sets if each.report.name == wanted]
 
+    def find_chains(self, config: Config, wanted: str, repository: str) -> Sequence[StoredSet]:
+        """Return the same: these are full sets."""
+        return self.find_backups(config, wanted, repository)
+
     def verify_backups(
         self,
         config: Config,

@@ -14,12 +14,13 @@ from surveys import change, make_account, make_host, make_survey
 from orchestrator import config as config_module
 from orchestrator.errors import HostUnreachableError, SecretStoreUnavailableError
 from orchestrator.facts import preflight, stores
+from orchestrator.facts.bases import Base
 from orchestrator.facts.preflight import Request
 from orchestrator.facts.survey import HostSurvey, Survey, needed_for_restore
 from orchestrator.facts.ways import Way
 from orchestrator.flavors.interface import DONOR_PROGRAMS, RESTORE_PROGRAMS, STORE_PROGRAMS
 from orchestrator.lock import LockState
-from orchestrator.models import BACKUP, RESTORE, Coordinates
+from orchestrator.models import BACKUP, RESTORE, BaseSet, Coordinates
 from orchestrator.privileges.database import MARIADB
 from orchestrator.repository.sets import judge_folder
 
@@ -237,11 +238,57 @@ def test_rights_that_a_backup_lacks() -> None:
     assert "xbvault/data/backups/deployment" in check.evidence
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem", "found"),
+    [
+        ({}, "", []),
+        ({"server_version": "10.11.18"}, "", [("base-set", "db1")]),
+        ({}, "no such place", [("base-position", "db1")]),
+    ],
+)
+def test_what_an_incremental_backup_builds_on(
+    changes: dict[str, Any], problem: str, found: list[tuple[str, str]]
+) -> None:
+    """A set of the same version, of the same server as it was then; the space is not known."""
+    document = stored_sets.make_manifest(**({"server_version": "10.11.19"} | changes))
+    base = Base(document=document, problem=problem, evidence="the same")
+    small = make_store(parent_free_bytes=250_000_000)
+    survey = dataclasses.replace(make_backup_survey(), recipient=small)
+    assert bad(preflight.judge_backup(survey, CONFIG, BACKUP_REQUEST, base=base)) == found
+    assert bad(preflight.judge_backup(survey, CONFIG, BACKUP_REQUEST)) == [("space", "store")]
+
+
+def test_a_restore_of_a_chain() -> None:
+    """It names the sets, and reckons with all of them."""
+    changes = {"kind": "incremental", "base_backup_id": stored_sets.OTHER_ID, "from_lsn": 5}
+    document = stored_sets.make_manifest(server_version="10.11.19", **changes)
+    base = BaseSet(
+        backup_id=stored_sets.OTHER_ID,
+        parts=1,
+        stored_bytes=100,
+        compress="none",
+        from_lsn=0,
+        to_lsn=5,
+    )
+    checks = preflight.judge_restore(
+        make_restore_survey(),
+        CONFIG,
+        RESTORE_REQUEST,
+        document=document,
+        report=judge_folder(stored_sets.make_folder(document)),
+        key_problem="",
+        bases=(base,),
+    )
+    assert bad(checks) == []
+    (told,) = (check.evidence for check in checks if check.name == "set-chain")
+    assert told == f"2 sets: {stored_sets.OTHER_ID}, {stored_sets.BACKUP_ID}"
+
+
 def test_a_good_restore_has_no_bad_finding() -> None:
     """Nothing is asked of the host that the set was made of."""
     checks = judge_restore(make_restore_survey())
     assert bad(checks) == []
-    assert {"set-complete", "set-full", "vault-set-keys", "restore-programs"} <= {
+    assert {"set-complete", "set-chain", "vault-set-keys", "restore-programs"} <= {
         check.name for check in checks
     }
     assert not [check for check in checks if "db1" in check.host]
@@ -254,7 +301,7 @@ def test_a_good_restore_has_no_bad_finding() -> None:
         ({"flavor": "mysql"}, [("set-flavor", "store")]),
         (
             {"kind": "incremental", "base_backup_id": stored_sets.OTHER_ID, "from_lsn": 5},
-            [("set-full", "store")],
+            [("set-chain", "store")],
         ),
         ({"data_bytes": 10**12}, [("space", "db2")]),
     ],

@@ -176,6 +176,22 @@ def test_the_newest_backup_before_the_target_is_the_base() -> None:
     assert binlogs.choose_base(sets, "db2", parse_target("latest")) is None
 
 
+def test_a_base_may_be_incremental() -> None:
+    """If all that it builds on is there."""
+    later = dataclasses.replace(
+        BASE,
+        backup_id=BASE.backup_id[:-1] + "f",
+        kind="incremental",
+        base_backup_id=BASE.backup_id,
+        from_lsn=BASE.to_lsn,
+        ended_at="2026-11-21T13:00:00Z",
+    )
+    sets = {each.backup_id: each for each in (BASE, later)}
+    assert binlogs.choose_base(sets, "db1", parse_target("latest")) == later
+    alone = {later.backup_id: later}
+    assert binlogs.choose_base(alone, "db1", parse_target("latest")) is None
+
+
 def test_archives_are_sorted_and_each_is_there_once() -> None:
     """A copy in another repository is the same archive."""
     mixed = (ARCHIVES[2], BASE, ARCHIVES[0], ARCHIVES[2], ARCHIVES[1])
