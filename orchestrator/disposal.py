@@ -3,21 +3,29 @@
 Both can be cut off anywhere and are done again: what is gone is no error, and what is left shows in
 the catalogue. The keys go first. So what is left of a set that was being removed is of no use to
 anybody, and the record of its keys says by whom and why.
+
+An expiry is no run that is resumed; what it holds on a repository's host is noted beside the
+journal. So the next one gives back what a killed one held, and no backup waits for a lease.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import getpass
+import os
+import re
 import secrets
 import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from orchestrator import catalogue, key_uses, keys, lock
+from orchestrator import catalogue, key_uses, keys, lock, log
 from orchestrator.catalogue import StoredSet
 from orchestrator.errors import (
     ConfigError,
+    JournalError,
     LockHeldError,
     OrchestratorError,
     SecretStoreUnavailableError,
@@ -30,6 +38,7 @@ from orchestrator.steps.transition import BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from orchestrator.config import Config
     from orchestrator.remote import Remote
@@ -39,6 +48,9 @@ if TYPE_CHECKING:
 LEASE_SECONDS: Final = 900
 """Of the lock on a host's backups; it is renewed before each set, whose removal takes less."""
 EXPIRED: Final = "expired: no rule of the retention keeps it"
+CLAIMS: Final = "expiries"
+"""Beside the journal: a file for each host's backups that an expiry holds, with its name."""
+_CLAIM: Final = re.compile(r"expire-[0-9a-f]{8}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +205,7 @@ def _find_elsewhere(
 
 
 def expire(config: Config, fates: Sequence[Fate]) -> Iterator[Removal]:
-    """Remove the sets that no rule keeps, with their keys.
+    """Remove the sets that no rule keeps, with their keys, and end what a killed expiry has held.
 
     Args:
         config: The configuration.
@@ -205,7 +217,9 @@ def expire(config: Config, fates: Sequence[Fate]) -> Iterator[Removal]:
     Raises:
         RemoteError: A repository's host cannot be used.
         SecretStoreUnavailableError: Vault is sealed or cannot be reached.
+        JournalError: What is held cannot be noted beside the journal.
     """
+    _free_left(config)
     vault = key_uses.open_vault(config)
     going = [fate for fate in fates if not fate.decision.keep]
     gone: set[tuple[str, str]] = set()
@@ -224,15 +238,16 @@ def expire(config: Config, fates: Sequence[Fate]) -> Iterator[Removal]:
 
 
 def _expire_one(config: Config, vault: Vault, remote: Remote, fate: Fate) -> Removal:
-    name, repository = fate.stored.report.name, fate.stored.repository
-    path = store.join_path(config.repository(repository).path, name)
-    # Nothing that one expiry holds can be taken for another's.
-    run = f"expire-{secrets.token_hex(4)}"
-    base = backup_lock_dir(fate.decision.host)
     try:
-        lock.take_lock(remote, run=run, holder=run, lease_seconds=LEASE_SECONDS, base=base)
+        with _hold_backups(config, remote, fate.stored.repository, fate.decision.host):
+            return _remove(config, vault, remote, fate)
     except LockHeldError as error:
         return Removal(fate=fate, error=error)
+
+
+def _remove(config: Config, vault: Vault, remote: Remote, fate: Fate) -> Removal:
+    name, repository = fate.stored.report.name, fate.stored.repository
+    path = store.join_path(config.repository(repository).path, name)
     try:
         store.need_unread(remote, path)
         # Asked now: a copy may have been begun since the plan was made, and a repository whose
@@ -247,9 +262,88 @@ def _expire_one(config: Config, vault: Vault, remote: Remote, fate: Fate) -> Rem
         raise
     except OrchestratorError as error:
         return Removal(fate=fate, error=error)
-    finally:
-        lock.release_lock(remote, run=run, holder=run, base=base)
     return Removal(fate=fate, kept_keys=not is_last)
+
+
+@contextlib.contextmanager
+def _hold_backups(config: Config, remote: Remote, repository: str, host: str) -> Iterator[None]:
+    """Hold the lock on the backups of a host inside the block."""
+    base = backup_lock_dir(host)
+    with _claim(config, repository, host) as run:
+        lock.take_lock(remote, run=run, holder=run, lease_seconds=LEASE_SECONDS, base=base)
+        try:
+            yield
+        finally:
+            lock.release_lock(remote, run=run, holder=run, base=base)
+
+
+@contextlib.contextmanager
+def _claim(config: Config, repository: str, host: str) -> Iterator[str]:
+    """Yield the name by which one expiry holds the backups of a host, a killed one's where one is left.
+
+    The file is locked by flock, which ends with the process however that dies. It stays if the
+    block fails, for then nobody knows what is held; the next expiry gives it back.
+
+    Raises:
+        LockHeldError: Another process has it.
+        JournalError: It cannot be written.
+    """
+    path = config.state_directory / CLAIMS / f"{repository}:{host}"
+    try:
+        descriptor = _open_claim(path)
+    except OSError as error:
+        raise JournalError(
+            f"cannot write {path}: {error.strerror}",
+            hint="give the account that runs xbvault the directory of its journal, and room there",
+        ) from error
+    if descriptor is None:
+        raise LockHeldError(
+            f"another expiry of the backups of {host} in {repository} goes on",
+            host=repository,
+            hint="wait for its end, then try again",
+        )
+    try:
+        yield _read_claim(descriptor)
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _open_claim(path: Path) -> int | None:
+    """Return the descriptor that holds a claim's file; None if another process has it."""
+    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(descriptor).st_ino:  # else removed since it was opened
+            if not _CLAIM.fullmatch(_read_claim(descriptor)):
+                # Nothing that one expiry holds can be taken for another's.
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"expire-{secrets.token_hex(4)}".encode(), 0)
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _read_claim(descriptor: int) -> str:
+    return os.pread(descriptor, 100, 0).decode("utf-8", "replace")
+
+
+def _free_left(config: Config) -> None:
+    """Give back what expiries held that were killed; where that fails, the lease ends by itself."""
+    folder = config.state_directory / CLAIMS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        repository, _, host = path.name.partition(":")
+        base = backup_lock_dir(host)
+        try:
+            with (
+                _claim(config, repository, host) as run,
+                closing(catalogue.open_repository(config, repository)) as remote,
+            ):
+                lock.release_lock(remote, run=run, holder=run, base=base)
+        except OrchestratorError as error:
+            log.get().warning("expiry.still_held", file=str(path), reason=error.message)
 
 
 # --- revocation ---

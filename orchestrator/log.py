@@ -50,6 +50,7 @@ EVENTS = (
     "deployment.made",
     "set.published",
     "set.removed",
+    "expiry.still_held",
     "notice",
 )
 """Every event name. A contract test looks for others in the sources."""

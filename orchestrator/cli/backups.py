@@ -184,10 +184,10 @@ def expire(call: Call, repository: str, host: str, *, only_plan: bool, yes: bool
     call.document["sets"] = [build_fate(fate) for fate in fates]
     going = [fate for fate in fates if not fate.decision.keep]
     _show_fates(call, fates)
-    if only_plan or not going:
-        _finish(call, "planned" if only_plan else "expired")
+    if only_plan:
+        _finish(call, "planned")
         return
-    if not yes:
+    if going and not yes:
         output.confirm(f"Remove {len(going)} backups and destroy their keys, for good?")
     removals = (_tell(call, each) for each in call.backend.expire_backups(config, fates))
     failed = [removal.error for removal in removals if removal.error is not None]

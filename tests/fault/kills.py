@@ -142,6 +142,7 @@ def kill_in_acts(
     judge: Callable[[], list[str]],
     *,
     every: int = 1 if is_full() else SAMPLE,
+    variable: str = act_kills.VARIABLE,
 ) -> Acts:
     """Kill inside the steps: amid every long act and after every act, or some of them.
 
@@ -151,9 +152,10 @@ def kill_in_acts(
         command: Returns what to run next: it begins the run, or goes on with it.
         judge: Returns the laws that are broken; asked after every kill.
         every: Of so many acts, one kills.
+        variable: `act_kills.COMMAND_VARIABLE` for a command that is no run, and has no steps.
     """
     breaches: list[str] = []
-    crash = {act_kills.VARIABLE: f"{every}:{record}"}
+    crash = {variable: f"{every}:{record}"}
     killed = 0
     while killed < MOST_ACTS:
         ended = cli.call(*command(), env=crash)

@@ -85,19 +85,35 @@ def check_sets(lab: CloneLab, before: Sets, store: str = STORE) -> list[str]:
     Earlier ones are as they were, with their keys alive. One that has come since is whole, and has
     its keys, from the moment on that it has a manifest.
     """
-    folder = find_repository(lab, store)
-    breaches = []
-    for name, digest in before.digests.items():
-        if not (folder / name / "manifest.json").is_file():
-            breaches.append(f"the set {name} is gone")
-        elif _digest_set(folder / name) != digest:
-            breaches.append(f"the set {name} is another one now")
+    breaches = _find_changes(lab, before, store)
     for name in list_sets(lab, store):
         if name not in before.digests:
             breaches += _find_gaps(lab, name, store)
         if read_keys_state(lab, name) != _ALIVE:
             breaches.append(f"the keys of the set {name} are {read_keys_state(lab, name)}")
     return breaches
+
+
+def check_kept(lab: CloneLab, before: Sets, store: str = STORE) -> list[str]:
+    """Return what is wrong with the sets that stay, at any moment, while others are given up.
+
+    Those that stay are as they were, with their keys alive. Of any other, keys that are gone, or
+    half gone, are told of in their record: by whom, when and why.
+    """
+    breaches = _find_changes(lab, before, store)
+    for name in list_sets(lab, store):
+        state, record = read_keys_state(lab, name), read_record(lab, name)
+        untold = {"destroyed", "destroyed_by", "reason"} - record.keys()
+        if state != _ALIVE and name in before.digests:
+            breaches.append(f"the keys of the set {name} are {state}")
+        elif state != _ALIVE and (record.get("state") != _DEAD or untold):
+            breaches.append(f"the keys of the set {name} are {state}, and its record is {record}")
+    return breaches
+
+
+def choose_sets(before: Sets, names: Iterable[str]) -> Sets:
+    """Return some of the sets that were noted."""
+    return Sets(digests={name: before.digests[name] for name in names})
 
 
 def check_whole(lab: CloneLab, name: str, store: str = STORE) -> None:
@@ -149,6 +165,13 @@ def check_ended(
     laws.check_ended(lab, run_id, status, STORE, lock_dir=f"{locks}/{donor}")
 
 
+def read_record(lab: CloneLab, name: str) -> dict[str, str]:
+    """Return what Vault has on record of the keys of a set."""
+    answer = laws.request(lab, "GET", f"xbvault/metadata/transition-keys/{name}")
+    record: dict[str, str] = answer["data"]["custom_metadata"] or {}
+    return record
+
+
 def read_keys_state(lab: CloneLab, name: str) -> str:
     """Return whether the keys of a set are alive or destroyed; empty where there never were any."""
     try:
@@ -164,6 +187,18 @@ def read_keys_state(lab: CloneLab, name: str) -> str:
     if not any(alive):
         return _DEAD
     return _ALIVE if (answer["data"]["custom_metadata"] or {}).get("state") == "active" else "half"
+
+
+def _find_changes(lab: CloneLab, before: Sets, store: str) -> list[str]:
+    """Return which of the sets that were noted are gone, or others now."""
+    folder = find_repository(lab, store)
+    breaches = []
+    for name, digest in before.digests.items():
+        if not (folder / name / "manifest.json").is_file():
+            breaches.append(f"the set {name} is gone")
+        elif _digest_set(folder / name) != digest:
+            breaches.append(f"the set {name} is another one now")
+    return breaches
 
 
 def _find_gaps(lab: CloneLab, name: str, store: str) -> list[str]:

@@ -11,8 +11,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import kills
@@ -20,6 +18,7 @@ import laws
 import pytest
 import set_laws
 from clone_lab import CloneLab, running_lab
+from set_kills import cancel, check_kills, kill_once
 from warm_cli import WarmCli, warm_cli
 from ways import OURS
 
@@ -35,8 +34,6 @@ pytestmark = [
 ]
 
 HOSTS = {"backup": (laws.DONOR, set_laws.STORE), "restore": (set_laws.STORE, laws.RECIPIENT)}
-REPORT_STEP = "write-drill-report"
-"""The one step of a flow of its own, which is run again after every resume."""
 SAMPLED_POINTS = {
     ("close-binlog", "after"),
     ("store-binlogs", "after"),
@@ -107,42 +104,6 @@ def list_steps(playbook: str) -> list[Any]:
     mark = pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
     names = [step.use for step in load_playbook(playbook).steps]
     return [pytest.param(name, marks=() if name in SAMPLED_CANCELS else mark) for name in names]
-
-
-def read_events(lab: CloneLab, run_id: str, flow: str) -> list[dict[str, Any]]:
-    """Return what a run has logged from the beginning of a flow on, but for a drill's report."""
-    events = kills.read_events(lab.directory / "state", run_id)
-    first = next(i for i, event in enumerate(events) if event.get("flow") == flow)
-    return [event for event in events[first:] if event.get("step") != REPORT_STEP]
-
-
-def check_kills(
-    lab: CloneLab, killed: kills.Kills, run_id: str, playbook: str, flow: str = "run"
-) -> None:
-    """See that every kill came, no law was broken between, and no work was done twice."""
-    assert killed.breaches == []
-    assert killed.all_killed, killed.exits
-    assert killed.last.returncode == 0, killed.last.stdout + killed.last.stderr
-    events = read_events(lab, run_id, flow)
-    kills.check_steps(events, playbook, flow, killed.points)
-    jobs = Counter(e["job"] for e in events if e["event"] == "job.started")
-    assert set(jobs.values()) <= {1}, jobs
-    assert not [e for e in events if e["event"] in ("step.went_back", "step.failed")]
-
-
-def kill_once(lab: CloneLab, cli: WarmCli, point: str, *command: str) -> str:
-    """Run a command until it is killed at a point; return its run."""
-    ended = cli.call(*command, "--yes", "--json", env={"XBVAULT_CRASH_AT": point})
-    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
-    return kills.read_newest(lab)
-
-
-def cancel(cli: WarmCli, run_id: str) -> dict[str, Any]:
-    """Cancel a run; return its document."""
-    ended = cli.call("runs", "cancel", run_id, "--yes", "--json")
-    document: dict[str, Any] = json.loads(ended.stdout)
-    assert document["status"] == "cancelled", document
-    return document
 
 
 # Backups.

@@ -4,6 +4,9 @@
 has ended, at the first one that the file does not have yet. What it met is added to the file, so
 that the next process comes further; each n-th in the file kills. `install` puts this between the
 steps and their doors; the product knows nothing of it.
+
+``COMMAND_KILLS`` says the same of commands that are no run, such as an expiry: of the doors to the
+repositories and to Vault that they open.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from orchestrator.vault import Vault
 
 VARIABLE = "ACT_KILLS"
+COMMAND_VARIABLE = "COMMAND_KILLS"
+COMMAND = "command"
+"""Stands for the step, where there is none."""
 LONG_SECONDS = 0.15
 """An act that takes longer is cut while it goes on, too."""
 
@@ -39,7 +45,8 @@ _READS = ("read_", "list_", "lookup_", "has_", "can_", "with_", "host_key_")
 """A kill after an act that changes nothing is one after the act before it."""
 _READING_COMMANDS = ("test", "cat", "stat", "ls")
 _VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
-_PUBLIC_KEY = re.compile(r"AAAA[\w+/]{20,}")
+_NEW_EACH_TIME = re.compile(r"AAAA[\w+/]{20,}|\bexpire-[0-9a-f]{8}\b")
+"""Public keys, and the names of expiries."""
 _LONGEST_WORD = 200
 
 
@@ -55,16 +62,37 @@ def install() -> None:
     setattr(session.Session, give.__name__, tools)  # for mypy, methods are never assigned to
 
 
+def install_for_commands() -> None:
+    """Let commands that are no run have watched doors."""
+    from orchestrator import catalogue, key_uses  # noqa: PLC0415 - as above
+
+    acts = _make_acts(COMMAND_VARIABLE, COMMAND)
+    for module, opens in ((catalogue, "open_repository"), (key_uses, "open_vault")):
+        setattr(module, opens, _watch_what_is_opened(opens, getattr(module, opens), acts))
+
+
+def _watch_what_is_opened(opens: str, function: Callable[..., Any], acts: _Acts) -> Any:
+    def open_watched(*arguments: Any) -> _Door:
+        name = "vault" if opens == "open_vault" else str(arguments[1])
+        return _Door(name, function(*arguments), acts)
+
+    return open_watched
+
+
 def watch_doors(step: str, tools: Tools) -> Tools:
     """Return the tools, with doors that may kill."""
-    every, _, path = os.environ[VARIABLE].partition(":")
-    acts = _Acts(step, int(every), Path(path))
+    acts = _make_acts(VARIABLE, step)
     return dataclasses.replace(
         tools,
         vault=cast("Vault", _Door("vault", tools.vault, acts)),
         donor=cast("Remote", _Door("donor", tools.donor, acts)),
         recipient=cast("Remote", _Door("recipient", tools.recipient, acts)),
     )
+
+
+def _make_acts(variable: str, step: str) -> _Acts:
+    every, _, path = os.environ[variable].partition(":")
+    return _Acts(step, int(every), Path(path))
 
 
 class _Door:
@@ -143,7 +171,7 @@ def _words(value: object) -> list[str]:
         return [HIDDEN]
     if isinstance(value, str):
         is_content = len(value) > _LONGEST_WORD or value.isdigit()
-        return [] if is_content else [_PUBLIC_KEY.sub("", value)]
+        return [] if is_content else [_NEW_EACH_TIME.sub("", value)]
     return [str(value)] if isinstance(value, int) else []
 
 

@@ -117,6 +117,8 @@ def _become(wanted: dict[str, str | list[str] | dict[str, str]]) -> None:
     os.environ.update(dict(wanted["env"]))  # type: ignore[arg-type]  # made by us
     if act_kills.VARIABLE in os.environ:
         act_kills.install()
+    if act_kills.COMMAND_VARIABLE in os.environ:
+        act_kills.install_for_commands()
     sys.argv = ["xbvault", *wanted["arguments"]]
     random.seed()  # else every fork would draw the same
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import act_kills
 import pytest
 
+from orchestrator import catalogue, key_uses
 from orchestrator.models import Secret
 from orchestrator.steps.registry import Tools
 
@@ -147,3 +148,30 @@ def test_a_long_act_is_cut_while_it_goes_on(
     under_way, ended = (at - began for at in killed_at)
     assert act_kills.LONG_SECONDS <= under_way < 0.6 <= ended
     assert process.names()[0] == f"{process.names()[1]} (under way)"
+
+
+def test_commands_that_are_no_run_open_watched_doors(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each door that they open counts into one record, and the names of expiries are all one."""
+    monkeypatch.setenv(act_kills.COMMAND_VARIABLE, f"1:{process.record}")
+    door = Door(process.acted)
+
+    def do(name: str) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, "open_repository", lambda _config, _name: door)
+            patch.setattr(key_uses, "open_vault", lambda _config: door)
+            act_kills.install_for_commands()
+            config: Any = None
+            try:
+                remote: Any = catalogue.open_repository(config, "store")
+                remote.run(["take", name])
+                vault: Any = key_uses.open_vault(config)
+                vault.write_file("/file", "text")
+            except Killed:
+                return False
+        return True
+
+    names = ["expire-0000000a", "expire-0000000b", "expire-0000000c"]
+    assert [do(name) for name in names] == [False, False, True]
+    assert [name.split()[0] for name in process.names()] == ["store", "vault"]
