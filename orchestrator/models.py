@@ -474,10 +474,12 @@ class BackupPlan(StoringPlan):
 
     Attributes:
         layout: The donor's directories, by the names of the server's variables.
+        checksums: Tables that are summed up for the manifest: ``all``, ``sample`` or ``none``.
     """
 
     form: str = BACKUP
     layout: dict[str, str] = dataclasses.field(default_factory=dict)
+    checksums: str = "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,17 @@ class CloneOptions(StreamOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BackupOptions(StreamOptions):
+    """What the command line can say about a stored backup besides.
+
+    Attributes:
+        checksums: ``all``, ``sample`` or ``none``.
+    """
+
+    checksums: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
     """Names of clones that are to share one reading of the donor.
 
@@ -288,7 +299,7 @@ def read_manner(config: Config, options: StreamOptions) -> dict[str, Any]:
 
 
 def make_backup_plan(
-    config: Config, donor: str, repository: str, *, options: StreamOptions
+    config: Config, donor: str, repository: str, *, options: BackupOptions
 ) -> tuple[BackupPlan, tuple[Check, ...]]:
     """Plan a stored backup, and judge whether it may begin.
 
@@ -318,6 +329,7 @@ def make_backup_plan(
         backup_id=keys.new_backup_id(donor, now),
         replace=False,
         require_encryption=options.require_encryption,
+        checksums=options.checksums or config.clone.backup_checksums,
         **read_manner(config, options),
     )
     vault = key_uses.open_vault(config)
@@ -338,7 +350,7 @@ def make_backup_plan(
 
 
 def _plan_backup(
-    config: Config, survey: Survey, request: preflight.Request, options: StreamOptions
+    config: Config, survey: Survey, request: preflight.Request, options: BackupOptions
 ) -> BackupPlan:
     source, target = survey.donor.host, survey.recipient.host
     if source is None or target is None:  # make_backup_plan has raised what was wrong
@@ -352,6 +364,7 @@ def _plan_backup(
         set_dir=f"{target.real_datadir}/{request.backup_id}",
         part_bytes=repository.part_bytes,
         layout={name: variables[name] for name in _LAYOUT if variables.get(name)},
+        checksums=request.checksums,
     )
     commands = recipe.list_backup_commands(config, made, survey)
     return dataclasses.replace(made, commands=commands)

@@ -129,7 +129,7 @@ class Backend:
         """Ask the hosts and Vault; return the plan of a backup, and what the preflight found."""
         from orchestrator import plan
 
-        made = plan.StreamOptions(**options)
+        made = plan.BackupOptions(**options)
         return plan.make_backup_plan(config, donor, repository, options=made)
 
     def make_archive_plan(

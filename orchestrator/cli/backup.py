@@ -28,6 +28,11 @@ PLAYBOOK = "backup"
     help="Where to store it; needed where several repositories are configured.",
 )
 @plan_option
+@click.option(
+    "--checksums",
+    type=click.Choice(["all", "sample", "none"]),
+    help="InnoDB tables summed up for a drill to compare; else clone.backup_checksums.",
+)
 @stream_options
 @json_option
 @verbose_option

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from orchestrator import log
 from orchestrator.errors import VerificationError
 from orchestrator.facts import binlogs, preflight, stores, survey
-from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, BackupPlan, DrillPlan
+from orchestrator.steps import recorded_sums
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import (
         ArchivePlan,
-        BackupPlan,
         Check,
         CopyPlan,
         Plan,
@@ -144,6 +144,7 @@ def _storing_request(plan: StoringPlan) -> preflight.Request:
         throttle=plan.throttle,
         nice=plan.nice,
         relay=plan.relay,
+        checksums=plan.checksums if isinstance(plan, BackupPlan) else recorded_sums.NONE,
     )
 
 
