@@ -478,6 +478,9 @@ class CloneConfig(_Model):
         "replica", description="events on the released replica: SLAVESIDE_DISABLED, or DISABLED"
     )
     checksums: Literal["all", "sample", "none"] = Field("all", description="tables compared")
+    backup_checksums: Literal["all", "sample", "none"] = Field(
+        "none", description="tables summed up for a stored backup, for a drill to compare"
+    )
     sample_bytes: int = Field(
         1_000_000_000, ge=0, description="with checksums=sample: compare tables up to this in all"
     )

@@ -481,12 +481,14 @@ class BackupPlan(StoringPlan):
         layout: The donor's directories, by the names of the server's variables.
         base_backup_id: The set that an incremental one builds on; empty of a full one.
         from_lsn: Log sequence number up to which that one goes; 0 of a full one.
+        checksums: Tables that are summed up for the manifest: ``all``, ``sample`` or ``none``.
     """
 
     form: str = BACKUP
     layout: dict[str, str] = dataclasses.field(default_factory=dict)
     base_backup_id: str = ""
     from_lsn: int = 0
+    checksums: str = "none"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -85,10 +85,12 @@ class BackupOptions(StreamOptions):
     Attributes:
         incremental: Take what has changed since an earlier backup alone.
         base: That backup; empty for the newest one whose chain is whole.
+        checksums: ``all``, ``sample`` or ``none``.
     """
 
     incremental: bool = False
     base: str = ""
+    checksums: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -334,6 +336,7 @@ def make_backup_plan(
         backup_id=keys.new_backup_id(donor, now),
         replace=False,
         require_encryption=options.require_encryption,
+        checksums=options.checksums or config.clone.backup_checksums,
         **read_manner(config, options),
     )
     document = None
@@ -363,7 +366,7 @@ def _plan_backup(
     config: Config,
     survey: Survey,
     request: preflight.Request,
-    options: StreamOptions,
+    options: BackupOptions,
     base: Manifest | None,
 ) -> BackupPlan:
     source, target = survey.donor.host, survey.recipient.host
@@ -380,6 +383,7 @@ def _plan_backup(
         layout={name: variables[name] for name in _LAYOUT if variables.get(name)},
         base_backup_id=base.backup_id if base else "",
         from_lsn=base.to_lsn if base else 0,
+        checksums=request.checksums,
     )
     commands = recipe.list_backup_commands(config, made, survey)
     return dataclasses.replace(made, commands=commands)

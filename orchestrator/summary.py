@@ -27,6 +27,8 @@ MANIFEST_STEPS = ("write-manifest", "publish-copied-set", "write-archive-manifes
 REPLAY_STEP = "replay-binlogs"
 REPLICATION_STEP = "verify-replication"
 POINT_STEP = "measure-recovery-point"
+SUMS_STEP = "sum-up-tables"
+COMPARED_STEP = "compare-recorded-tables"
 REPORT_STEP = "write-drill-report"
 TEAR_DOWN_STEP = "restore-datadir"
 PHASES = {
@@ -39,6 +41,7 @@ PHASES = {
     "verify": (
         "verify-isolation",
         "verify-encryption",
+        COMPARED_STEP,
         "verify-key-separation",
         "try-wrong-keys",
         POINT_STEP,
@@ -79,6 +82,7 @@ CHECKS = (
     "server-isolated",
     "wrong-identity-refused",
     "wrong-key-refused",
+    "tables-summed",
 )
 """The checks of clones, backups, restores and drills in their order. Scripts rely on the names: none is changed or taken away,
 and ``docs/reference/checks.md`` says what each means."""
@@ -114,6 +118,7 @@ def build_empty_backup_document() -> dict[str, Any]:
         "part_count": 0,
         "transfer": None,
         "coordinates": None,
+        "tables_summed": None,
         "checks": [],
         "error": None,
     }
@@ -134,6 +139,7 @@ def build_empty_restore_document() -> dict[str, Any]:
         "coordinates": None,
         "replayed": None,
         "replication": None,
+        "tables_compared": None,
         "checks": [],
         "error": None,
     }
@@ -164,6 +170,7 @@ def build_empty_drill_document() -> dict[str, Any]:
         "phases": describe_phases(()),
         "recovery_time": {"answers_sql_seconds": None, "proved_seconds": None},
         "recovery_point": None,
+        "tables_compared": None,
         "checks": [],
         "trend": [],
         "report": None,
@@ -208,6 +215,7 @@ def build_drill_document(record: RunRecord) -> dict[str, Any]:
             "proved_seconds": _find_phase_end(phases, PROVED),
         },
         "recovery_point": _find_result(record.steps, POINT_STEP),
+        "tables_compared": _describe_compared(record.steps),
         "checks": [models.as_json(check) for check in collect_checks(record.steps)],
         "trend": written.get("trend", []),
         "report": {key: written[key] for key in ("directory", "files")} if written else None,
@@ -325,6 +333,7 @@ def build_document(record: RunRecord) -> dict[str, Any]:
             "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
             "replayed": _describe_replay(record.steps),
             "replication": _find(record.steps, REPLICATION_STEP, "replication"),
+            "tables_compared": _describe_compared(record.steps),
             "checks": [models.as_json(check) for check in collect_checks(record.steps)],
             "error": record.error,
         }
@@ -341,6 +350,7 @@ def build_document(record: RunRecord) -> dict[str, Any]:
             "part_count": int(_find_any(record.steps, STORED_STEPS, "parts") or 0),
             "transfer": read_transfer(record.steps),
             "coordinates": _find_any(record.steps, STORED_STEPS, "coordinates"),
+            "tables_summed": _describe_sums(record.steps),
             "checks": [models.as_json(check) for check in collect_checks(record.steps)],
             "error": record.error,
         }
@@ -363,6 +373,20 @@ def _describe_replay(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
     names = ("at", "gtid", "logs")
     found = {name: _find(steps, REPLAY_STEP, name) for name in names}
     return found if found["at"] else None
+
+
+def _describe_sums(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return which tables a backup has summed up; None where none were asked for."""
+    found = _find_result(steps, SUMS_STEP)
+    if not found or not (found["recorded"] or found["reason"]):
+        return None
+    return {key: found[key] for key in ("recorded", "left_out", "reason")}
+
+
+def _describe_compared(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return how many tables were compared with the manifest; None where it did not come to that."""
+    found = _find_result(steps, COMPARED_STEP)
+    return {key: found[key] for key in ("recorded", "compared", "reason")} if found else None
 
 
 def build_group_document(

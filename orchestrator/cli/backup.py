@@ -39,6 +39,11 @@ PLAYBOOK = "backup"
     help="Build on this backup instead; incremental as well.",
 )
 @plan_option
+@click.option(
+    "--checksums",
+    type=click.Choice(["all", "sample", "none"]),
+    help="InnoDB tables summed up for a drill to compare; else clone.backup_checksums.",
+)
 @stream_options
 @json_option
 @verbose_option

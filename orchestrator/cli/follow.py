@@ -197,6 +197,10 @@ def _format_drill(document: dict[str, Any]) -> Iterator[str]:
         yield f"recovery point: {behind} behind {point['host']}{more}"
     elif point:
         yield f"recovery point: {point['reason']}"
+    tables = document["tables_compared"]
+    if tables:
+        equal = f"{tables['compared']} of {tables['recorded']} equal to the sums in the manifest"
+        yield f"tables: {tables['reason'] or equal}"
     if document["report"]:
         yield f"report: {document['report']['directory']}"
         for name, digest in document["report"]["files"].items():

@@ -19,6 +19,7 @@ MODULES = (
     "encryption",
     "verification",
     "drill",
+    "checksums",
     "comparison",
     "release",
     "cleanup",

@@ -18,6 +18,7 @@ from orchestrator.flavors import backup_sets
 from orchestrator.models import ARCHIVE, BACKUP, STORING, Check, Coordinates, CopyPlan
 from orchestrator.repository import deployment, manifest, names, set_keys, store
 from orchestrator.steps import (
+    recorded_sums,
     records,
     stream,
     stream_ends,
@@ -287,7 +288,7 @@ def write_manifest(tools: Tools, plan: BackupPlan) -> PublishedSet:
         Where the set lies.
 
     Raises:
-        VerificationError: The set is not whole any more.
+        VerificationError: The set is not whole any more, or the sums of its tables are gone.
         SecretError: Vault does not give the key of manifests, or the set's keys were destroyed
             meanwhile.
 
@@ -333,6 +334,7 @@ def write_manifest(tools: Tools, plan: BackupPlan) -> PublishedSet:
         data_bytes=plan.expected_bytes,
         layout=plan.layout,
         checks=found.checks,
+        checksums=recorded_sums.read_sums(tools, plan, found.coordinates),
     )
     return publish(tools, plan, document, made.manifest_key)
 
@@ -410,11 +412,7 @@ def _judge(tools: Tools, plan: BackupPlan) -> StoredSet:
     files = flavor.set_files(plan.server_version)
     ends = stream_ends.read_ends(tools, plan)
     parts = store.read_ledger(tools.recipient, plan.ledger)
-    folder = f"{plan.run_dir}/{stream_jobs.INFORMATION}"
-    told = {
-        name: tools.donor.run(["cat", "--", f"{folder}/{name}"], check=False).text
-        for name in (files.info, files.checkpoints)
-    }
+    told = {name: _read_told(tools, plan, name) for name in (files.info, files.checkpoints)}
     closing = [name for name, text in told.items() if text]
     is_set, evidence = stream.judge_checkpoints(told[files.checkpoints], (), from_lsn=plan.from_lsn)
     try:
@@ -453,6 +451,22 @@ def _judge(tools: Tools, plan: BackupPlan) -> StoredSet:
         to_lsn=to_lsn,
         checks=checks,
     )
+
+
+def read_told_coordinates(tools: Tools, plan: BackupPlan) -> Coordinates | None:
+    """Return the coordinates that the backup tool has left on the donor; None where it has none.
+
+    Raises:
+        VerificationError: They do not parse.
+    """
+    files = flavors.of(plan).set_files(plan.server_version)
+    return read_position(plan, _read_told(tools, plan, files.info))
+
+
+def _read_told(tools: Tools, plan: BackupPlan, name: str) -> str:
+    """Return one of the files that the backup tool has left on the donor beside the stream."""
+    path = f"{plan.run_dir}/{stream_jobs.INFORMATION}/{name}"
+    return tools.donor.run(["cat", "--", path], check=False).text
 
 
 def judge_parts(plan: StoringPlan, parts: tuple[StoredFile, ...], received: int) -> Check:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 COMPARED_ENGINES = ("InnoDB",)
 """CHECKSUM TABLE inside a consistent snapshot holds for InnoDB, not for Aria or MyISAM."""
-_SUMS_MARK = "xbvault_sums"
-_SUMS_BEGIN = f"SELECT '' AS {_SUMS_MARK}"
+SUMS_MARK = "xbvault_sums"
+SUMS_BEGIN = f"SELECT '' AS {SUMS_MARK}"
 """Divides what a server says of its snapshot from the checksums."""
 _SUM = re.compile(r"[0-9]+(?:/[0-9]+/[0-9]+)?")
-_UNREAD = "NULL"
+UNREAD = "NULL"
 """The checksum of a table that is not there, or is younger than the snapshot."""
 _OVERTAKEN = re.compile(r"^ERROR (?:1054|1146|1412) ", re.MULTILINE)
 """No such column, no such table, table younger than the snapshot: where rows are summed one by one."""
@@ -169,9 +169,7 @@ def compare_tables(tools: Tools, plan: Plan) -> Comparison:
     evidence = f"{first[1]} tables equal at {first[0]}" + "".join(
         f", {number} at {at}" for at, number in later if number
     )
-    check = Check(
-        name="tables-equal", ok=True, evidence=f"{evidence}{_describe_left_out(left_out)}"
-    )
+    check = Check(name="tables-equal", ok=True, evidence=f"{evidence}{describe_left_out(left_out)}")
     return Comparison(
         checks=(check,),
         compared=sum(verdict.equal.values()),
@@ -203,7 +201,7 @@ def judge(
         if found.at:
             equal = len(tables) - len(found.unequal)
             verdict.equal[found.at] = verdict.equal.get(found.at, 0) + equal
-        differ = [entry for entry in found.unequal if entry[1] != _UNREAD]
+        differ = [entry for entry in found.unequal if entry[1] != UNREAD]
         verdict.differ = [(t.label, a, b) for t, a, b in differ if _key(t) in suspected]
         suspected |= {_key(table) for table, _, _ in differ}
         left = {_key(table): table for table, _, _ in found.unequal}
@@ -233,13 +231,13 @@ def _look(tools: Tools, plan: Plan, tables: Sequence[Table], *, by_gtid: bool) -
         if plan.is_sibling
         else dialect.snapshot_sql()
     )
-    script = checksum_sql(tables, columns, begin=(*begin, _SUMS_BEGIN))
+    script = checksum_sql(tables, columns, begin=(*begin, SUMS_BEGIN))
     try:
-        output = _checksum(tools, tools.donor, donor_host, script)
+        output = run_sums(tools, tools.donor, donor_host, script)
     except CommandError as error:
         if not _OVERTAKEN.search(error.stderr):
             raise
-        return Look(at="", unequal=tuple((table, _UNREAD, _UNREAD) for table in tables))
+        return Look(at="", unequal=tuple((table, UNREAD, UNREAD) for table in tables))
     wanted = _read_snapshot(plan, output, by_gtid=by_gtid)
     if not (wanted.gtid or (wanted.file and wanted.position)):
         raise VerificationError(
@@ -247,11 +245,11 @@ def _look(tools: Tools, plan: Plan, tables: Sequence[Table], *, by_gtid: bool) -
             host=plan.donor,
             hint="`xbvault runs resume` compares again",
         )
-    theirs = parse_checksums(output.partition(f"\n{_SUMS_MARK}\n")[2])
+    theirs = parse_checksums(output.partition(f"\n{SUMS_MARK}\n")[2])
     _run_until(tools, plan, wanted)
     script = checksum_sql(tables, columns)
     ours = parse_checksums(
-        _checksum(tools, tools.recipient, tools.config.host(plan.recipient), script)
+        run_sums(tools, tools.recipient, tools.config.host(plan.recipient), script)
     )
     return Look(
         at=_describe_position(wanted), unequal=tuple(find_differences(tables, theirs, ours))
@@ -311,13 +309,13 @@ def checksum_sql(
     return ";\n".join(lines) + ";\n"
 
 
-def _describe_left_out(left_out: list[str]) -> str:
+def describe_left_out(left_out: list[str], what: str = "not compared") -> str:
     """Return what was not compared, for the evidence: every table that is not the server's own."""
     own = [label for label in left_out if label.startswith("mysql.")]
     others = [label for label in left_out if not label.startswith("mysql.")]
     parts = []
     if others:
-        parts.append(f"; not compared: {describe_names(others, most=20)}")
+        parts.append(f"; {what}: {describe_names(others, most=20)}")
     if own:
         parts.append(f"; {len(own)} tables of schema mysql are each server's own")
     return "".join(parts)
@@ -350,7 +348,7 @@ def parse_checksums(text: str) -> list[tuple[str, str]]:
         name, tab, value = line.rpartition("\t")
         if not tab or "." not in name:  # the position's, not a schema's and a table's
             continue
-        if value == _UNREAD or _SUM.fullmatch(value):
+        if value == UNREAD or _SUM.fullmatch(value):
             sums.append((sql.unescape(name), value))
     return sums
 
@@ -378,17 +376,12 @@ def find_differences(
     return [
         (table, one, other)
         for table, (_, one), (_, other) in zip(tables, theirs, ours, strict=True)
-        if one != other or one == _UNREAD
+        if one != other or one == UNREAD
     ]
 
 
-def _checksum(
-    tools: Tools,
-    remote: Remote,
-    host: HostConfig,
-    script: str,
-) -> str:
-    """Checksum on a host; the host ends the client, and its snapshot, when the time is over."""
+def run_sums(tools: Tools, remote: Remote, host: HostConfig, script: str) -> str:
+    """Run the script of `checksum_sql` on a host; the host ends the client, and its snapshot, when the time is over."""
     result = remote.run(
         sql.client_command(host), stdin=script, timeout_seconds=tools.seconds_left()
     )

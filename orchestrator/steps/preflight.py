@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from orchestrator import log
 from orchestrator.errors import VerificationError
 from orchestrator.facts import bases, binlogs, preflight, stores, survey
-from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, BackupPlan, DrillPlan
 from orchestrator.repository import deployment, store
+from orchestrator.steps import recorded_sums
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.models import (
         ArchivePlan,
-        BackupPlan,
         Check,
         CopyPlan,
         Plan,
@@ -151,6 +151,7 @@ def _storing_request(plan: StoringPlan) -> preflight.Request:
         throttle=plan.throttle,
         nice=plan.nice,
         relay=plan.relay,
+        checksums=plan.checksums if isinstance(plan, BackupPlan) else recorded_sums.NONE,
     )
 
 

@@ -36,10 +36,13 @@ pytestmark = [
 ]
 
 REPOSITORY = "/srv/backups"
+STILL = """CREATE DATABASE still; CREATE TABLE still.life (id INT PRIMARY KEY);
+INSERT INTO still.life VALUES (1), (2)"""
+"""A table that nobody writes to."""
 NOT_OF_DRILLS = {
     *("backup-completed", "encrypted-files", "tables-equal", "server-answers"),
     *("replication-running", "replication-advancing", "replication-encrypted"),
-    *("binlogs-whole", "binlogs-replayed", "increments"),
+    *("binlogs-whole", "binlogs-replayed", "increments", "tables-summed"),
 }
 
 
@@ -125,10 +128,13 @@ def test_a_drill_proves_the_set_and_gives_the_host_back(
     assert (point["host"], point["reached"]) == ("master", True)
     assert point["seconds"] > 0
     assert point["transactions"] > 0
+    reason = "not recorded: `xbvault backup --checksums`"
+    assert document["tables_compared"] == {"recorded": 0, "compared": 0, "reason": reason}
     assert document["trend"] == []
     assert document["report"]["directory"] == str(tmp_path / "audit")
     files = read_report(document)
     assert "passed" in files[report.HTML]
+    assert "not recorded: " in files[report.HTML]
     shown = show_run(lab, document["run_id"])
     assert {key: shown[key] for key in told} == told
     check_given_back(lab, inode, document["run_id"])
@@ -138,6 +144,83 @@ def test_a_drill_proves_the_set_and_gives_the_host_back(
     refused = lab.xbvault("runs", "undo", document["run_id"], "--yes", check=False)
     assert refused.returncode == 3
     assert "given replica back" in refused.stderr
+
+
+@pytest.fixture(scope="module")
+def summed(lab: CloneLab, backup_id: str) -> dict[str, Any]:
+    """Store another backup, with the sums of its tables, while the donor is written to."""
+    assert backup_id
+    lab.sql("master", STILL)
+    return lab.backup("master", "--checksums", "all")
+
+
+def list_recorded(lab: CloneLab, backup_id: str) -> list[str]:
+    """Return the tables that a manifest has sums of."""
+    shown = json.loads(lab.xbvault("backups", "show", backup_id, "--json").stdout)
+    return [f"{each['schema']}.{each['name']}" for each in shown["manifest"]["checksums"]]
+
+
+def test_a_set_with_sums_is_compared(lab: CloneLab, summed: dict[str, Any], inode: str) -> None:
+    """Every table that was recorded; those that were written meanwhile were left out."""
+    told = summed["tables_summed"]
+    assert told["recorded"] > 5
+    assert told["reason"] == ""
+    (evidence,) = [c["evidence"] for c in summed["checks"] if c["name"] == "tables-summed"]
+    assert evidence.startswith(f"{told['recorded']} tables summed up at ")
+    recorded = list_recorded(lab, summed["backup_id"])
+    assert len(recorded) == told["recorded"]
+    assert "still.life" in recorded
+    assert not set(recorded) & {name.partition(" (")[0] for name in told["left_out"]}
+    document = lab.drill(summed["backup_id"], "replica")
+    number = told["recorded"]
+    assert document["verdict"] == "passed"
+    assert document["tables_compared"] == {"recorded": number, "compared": number, "reason": ""}
+    assert "tables-equal" in {check["name"] for check in document["checks"]}
+    files = read_report(document)
+    assert f"**{number} of {number}** tables equal" in files[report.MARKDOWN]
+    assert f"<b>{number} of {number}</b> tables equal" in files[report.HTML]
+    check_given_back(lab, inode, document["run_id"])
+
+
+def test_a_row_that_differs_fails_the_drill(
+    lab: CloneLab, summed: dict[str, Any], inode: str
+) -> None:
+    """The table is named, and the host has back what it had."""
+    killed = lab.xbvault(
+        *("drill", summed["backup_id"], "replica", "--yes"),
+        env={"XBVAULT_CRASH_AT": "compare-recorded-tables:before"},
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    run_id = read_newest_run(lab)["run_id"]
+    lab.sql("replica", "DELETE FROM still.life LIMIT 1")
+    ended = lab.xbvault("runs", "resume", run_id, "--json", check=False)
+    document = json.loads(ended.stdout)
+    assert (ended.returncode, document["verdict"]) == (6, "failed")
+    assert document["error"]["message"].endswith("that were backed up: still.life")
+    assert document["torn_down"]
+    assert all("still.life" in content for content in read_report(document).values())
+    check_given_back(lab, inode, run_id)
+
+
+def test_a_statement_in_the_log_leaves_nothing_recorded(lab: CloneLab, backup_id: str) -> None:
+    """A wrong sum would be worse than none; the backup is as good without."""
+    killed = lab.xbvault(
+        *("backup", "master", "--checksums", "all", "--yes"),
+        env={"XBVAULT_CRASH_AT": "sum-up-tables:before"},
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    run_id = read_newest_run(lab)["run_id"]
+    lab.sql("master", "SET SESSION binlog_format = STATEMENT; DELETE FROM shop.orders LIMIT 1")
+    document = json.loads(lab.xbvault("runs", "resume", run_id, "--json").stdout)
+    assert document["status"] == "succeeded"
+    told = document["tables_summed"]
+    assert (told["recorded"], told["left_out"]) == (0, [])
+    assert "a statement stands at bin." in told["reason"]
+    assert "tables-summed" not in {check["name"] for check in document["checks"]}
+    lab.xbvault("runs", "undo", run_id, "--yes")
+    assert backup_id
 
 
 def test_a_donor_that_is_gone_is_no_failure(
@@ -152,7 +235,7 @@ def test_a_donor_that_is_gone_is_no_failure(
     point = document["recovery_point"]
     assert point["reason"].startswith("the donor could not be reached: ")
     assert (point["reached"], point["seconds"], point["transactions"]) == (False, None, None)
-    assert [past["verdict"] for past in document["trend"]] == ["passed"]
+    assert [past["verdict"] for past in document["trend"]] == ["passed", "passed", "failed"]
     files = read_report(document)
     assert "could not be reached" in files[report.MARKDOWN]
     check_given_back(lab, inode, document["run_id"])

@@ -56,8 +56,8 @@ def test_what_a_drill_found_is_told() -> None:
     assert (document["host"], document["set_host"]) == ("replica", "master")
     assert (document["kept"], document["torn_down"]) == (False, True)
     assert document["recovery_point"] == POINT
-    assert document["recovery_time"] == {"answers_sql_seconds": 9.0, "proved_seconds": 17.0}
-    assert document["ended_at"] == "2026-11-22T04:00:19.000Z"
+    assert document["recovery_time"] == {"answers_sql_seconds": 9.0, "proved_seconds": 18.0}
+    assert document["ended_at"] == "2026-11-22T04:00:20.000Z"
     assert document["trend"] == [models.as_json(past) for past in PAST]
     assert document["report"] == {
         "directory": "/var/lib/xbvault/drills/run",
@@ -132,7 +132,7 @@ def test_a_step_that_a_resume_did_again_counts_with_the_time_of_its_work() -> No
     )
     told = {phase["name"]: phase for phase in summary.describe_phases(steps)}
     assert (told["fetch"]["seconds"], told["prepare"]["offset_seconds"]) == (601.0, 602.0)
-    assert (told["prepare"]["seconds"], told["verify"]["seconds"]) == (2.0, 5.0)
+    assert (told["prepare"]["seconds"], told["verify"]["seconds"]) == (2.0, 6.0)
     document = summary.build_document(make_drill_record(steps=steps))
     answers = document["recovery_time"]["answers_sql_seconds"]
     assert answers == told["start"]["offset_seconds"] + 1.0 == 608.0

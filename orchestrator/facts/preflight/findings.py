@@ -40,6 +40,7 @@ class Request:
         form: Kind of run.
         set_host: Host that a stored set was made of, which is restored.
         flavor: The recipient's, for a stored set.
+        checksums: Tables that are summed up for a manifest: ``all``, ``sample`` or ``none``.
     """
 
     donor: str
@@ -58,6 +59,7 @@ class Request:
     form: str = CLONE
     set_host: str = ""
     flavor: str = ""
+    checksums: str = "none"
 
     @property
     def is_backup(self) -> bool:
