@@ -94,6 +94,16 @@ def quiet(lab: CloneLab, earlier: set_laws.Sets) -> QuietSet:
     return QuietSet(name=name, digests=laws.read_digests(lab, "master"))
 
 
+@pytest.fixture(scope="module")
+def increment(lab: CloneLab, quiet: QuietSet) -> QuietSet:
+    """A set that builds on that one, after one more row."""
+    lab.sql(
+        "master", "CREATE TABLE live.since (id INT PRIMARY KEY); INSERT INTO live.since VALUES (1)"
+    )
+    name = lab.backup("master", "--base", quiet.name)["backup_id"]
+    return QuietSet(name=name, digests=laws.read_digests(lab, "master"))
+
+
 def choose(points: Sequence[kills.Point]) -> list[kills.Point]:
     """Return the points to kill at: all, or a sample."""
     return [point for point in points if kills.is_full() or point in SAMPLED_POINTS]
@@ -109,10 +119,22 @@ def list_steps(playbook: str) -> list[Any]:
 # Backups.
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="full"),
+        pytest.param(
+            ("--incremental",),
+            marks=pytest.mark.skipif(not kills.is_full(), reason="only in make fault"),
+            id="incremental",
+        ),
+    ],
+)
 def test_backup_killed_everywhere_is_a_whole_set(
-    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets
+    lab: CloneLab, cli: WarmCli, earlier: set_laws.Sets, options: Sequence[str]
 ) -> None:
     """However often it is cut off, a backup ends as one whole set, and is none before its end."""
+    there = set_laws.list_folders(lab)
     before = laws.note(lab)
     newest = kills.read_newest(lab)
 
@@ -120,7 +142,7 @@ def test_backup_killed_everywhere_is_a_whole_set(
         run_id = kills.read_newest(lab)
         begins = run_id == newest
         return (
-            ("backup", "master", "--yes", "--json")
+            ("backup", "master", *options, "--yes", "--json")
             if begins
             else (*("runs", "resume", run_id, "--json"),)
         )
@@ -135,7 +157,7 @@ def test_backup_killed_everywhere_is_a_whole_set(
     backup_id = json.loads(killed.last.stdout)["backup_id"]
     set_laws.check_whole(lab, backup_id)
     set_laws.check_ended(lab, run_id, "succeeded")
-    assert set_laws.list_folders(lab) == sorted({*earlier.digests, backup_id})
+    assert set_laws.list_folders(lab) == sorted({*there, backup_id})
     laws.check_donor_is_as_it_was(lab, before, accounts=set())
     set_laws.check_nothing_outlives(lab, HOSTS["backup"])
     # Law (f).
@@ -338,9 +360,12 @@ def test_archive_cancelled_after_a_step_leaves_no_gap(
 
 
 def test_restore_to_the_end_killed_everywhere_has_every_row_once(
-    lab: CloneLab, cli: WarmCli, quiet: QuietSet
+    lab: CloneLab, cli: WarmCli, increment: QuietSet
 ) -> None:
-    """However often it is cut off, what was archived is replayed once, and the earlier data kept."""
+    """However often it is cut off, what was archived is replayed once, and the earlier data kept.
+
+    It begins with an incremental set: the chain is put together anew, or not at all.
+    """
     lab.sql("master", "CREATE TABLE IF NOT EXISTS live.replayed (id INT PRIMARY KEY)")
     lab.sql("master", "INSERT INTO live.replayed SELECT COUNT(*) + 1 FROM live.replayed AS others")
     lab.run("binlogs", "archive", "master")
@@ -353,7 +378,7 @@ def test_restore_to_the_end_killed_everywhere_has_every_row_once(
         if run_id != newest:
             return "runs", "resume", run_id, "--json"
         options = ("--at", "latest", "--replace", "--read-only", "--yes", "--json")
-        return "restore", quiet.name, "replica", *options
+        return "restore", increment.name, "replica", *options
 
     def judge() -> list[str]:
         breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
@@ -372,7 +397,7 @@ def test_restore_to_the_end_killed_everywhere_has_every_row_once(
 
 @pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
 def test_drill_killed_everywhere_passes_and_gives_the_host_back(
-    lab: CloneLab, cli: WarmCli, quiet: QuietSet
+    lab: CloneLab, cli: WarmCli, increment: QuietSet
 ) -> None:
     """However often it is cut off, a drill ends with its verdict, and the host has what it had."""
     before, sets = laws.note(lab), set_laws.note_sets(lab)
@@ -382,7 +407,7 @@ def test_drill_killed_everywhere_passes_and_gives_the_host_back(
         run_id = kills.read_newest(lab)
         if run_id != newest:
             return "runs", "resume", run_id, "--json"
-        return "drill", quiet.name, "replica", "--yes", "--json"
+        return "drill", increment.name, "replica", "--yes", "--json"
 
     def judge() -> list[str]:
         breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
