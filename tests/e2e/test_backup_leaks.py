@@ -49,7 +49,7 @@ class Evidence:
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
     """A backup and its restore that were watched, and all that was found."""
     folder = tmp_path_factory.mktemp("backup-leaks")
-    with running_lab(folder / "lab", "--stores", "1", size=0.02) as stand:
+    with running_lab(folder / "lab", "--stores", "1", size=0.02, is_warm=False) as stand:
         lab, root = model.load(stand.directory), VaultRoot(stand.directory)
         recorder = Recorder(lab, folder / "seen")
         outputs: list[Content] = []

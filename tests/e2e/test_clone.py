@@ -107,7 +107,7 @@ def live_versions(root: VaultRoot, mount: str = OWN) -> dict[str, list[int]]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
     """Bring the laboratory up."""
-    with running_lab(tmp_path_factory.mktemp("clone") / "lab") as found:
+    with running_lab(tmp_path_factory.mktemp("clone") / "lab", is_warm=False) as found:
         found.sql("master", FOREIGN_EVENT)
         yield found
 

@@ -198,7 +198,7 @@ def standing_tokens(lab: model.Lab) -> Iterator[Known]:
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
     """A laboratory for all tests here."""
-    with running_lab(tmp_path_factory.mktemp("leaks") / "lab", size=0.02) as lab:
+    with running_lab(tmp_path_factory.mktemp("leaks") / "lab", size=0.02, is_warm=False) as lab:
         yield lab
 
 

@@ -61,7 +61,7 @@ NOT_FOR_THIS_CLONE = re.compile(
 def least(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeastLab]:
     """Bring the laboratory up, and give everybody what is printed."""
     directory = tmp_path_factory.mktemp("least") / "lab"
-    with running_lab(directory, "--replica-server") as lab, least_lab(lab) as found:
+    with running_lab(directory, "--replica-server", size=0.02) as lab, least_lab(lab) as found:
         yield found
 
 

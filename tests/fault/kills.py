@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clone_lab import CloneLab
-    from warm_cli import Finished, WarmCli
+    from warm_cli import WarmCli
+    from warm_process import Finished
 
 Point = tuple[str, str]
 
@@ -82,8 +83,16 @@ class Kills:
 
 
 def list_points(name: str) -> list[Point]:
-    """Return the points to kill at: all, or those of the step that is asked for."""
-    return [point for point in list_all_points(name) if read_point() in ("", point[0])]
+    """Return the points to kill at: all, those of the step that is asked for, or a sample.
+
+    The sample has each second of the points where an act is done and not journalled yet, and the
+    seams at the end of a flow.
+    """
+    points = [point for point in list_all_points(name) if read_point() in ("", point[0])]
+    if is_full():
+        return points
+    afters = [point for point in points if point[1] == "after"][::2]
+    return [point for point in points if point in afters or point[1] in ("committed", "ended")]
 
 
 def list_all_points(name: str) -> list[Point]:

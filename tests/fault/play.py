@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stand import Ended
 
 CLONE = ("clone", "master", "replica", "--replace", "--yes", "--json")
+MOST_SAMPLED = 9
+"""So many moments of a nemesis are enough where not all of them are asked for."""
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9]+-[0-9a-f]{8}")
 _NAMES = (
     (_RUN_ID, "RUN"),
@@ -85,8 +87,11 @@ def play(stand: Stand, nemesis: Nemesis) -> list[Row]:
 
 
 def choose_moments(nemesis: Nemesis) -> list[Moment]:
-    """Return the moments of a nemesis; those of one step only, if that is asked for."""
-    return [moment for moment in nemesis.moments if kills.read_point() in ("", moment.step)]
+    """Return the moments of a nemesis: all, those of the step that is asked for, or a sample."""
+    moments = [moment for moment in nemesis.moments if kills.read_point() in ("", moment.step)]
+    if kills.is_full() or len(moments) <= MOST_SAMPLED:
+        return moments
+    return moments[:: -(-len(moments) // MOST_SAMPLED)]
 
 
 class _Play:

@@ -35,7 +35,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
     """A lab whose replica was cloned once."""
-    with running_lab(tmp_path_factory.mktemp("acts") / "lab") as made:
+    with running_lab(tmp_path_factory.mktemp("acts") / "lab", size=0.02) as made:
         made.clone()
         yield made
 

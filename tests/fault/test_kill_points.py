@@ -1,4 +1,7 @@
-"""One clone, killed with SIGKILL before and after every step and resumed each time."""
+"""One clone, killed with SIGKILL before and after every step and resumed each time.
+
+``make fault`` kills everywhere; ``make test`` at a sample of the points.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ class Story:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Two clones of one donor to one recipient: the first undisturbed, the second killed."""
-    with running_lab(tmp_path_factory.mktemp("kills") / "lab", flavor=OURS.flavor) as lab:
+    with running_lab(
+        tmp_path_factory.mktemp("kills") / "lab", size=0.02, flavor=OURS.flavor
+    ) as lab:
         first = lab.clone()
         undisturbed = laws.read_state(lab, first["run_id"])
         before = laws.note(lab)

@@ -25,7 +25,7 @@ from ways import OURS
 from orchestrator.playbook import load_playbook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 pytestmark = [
@@ -104,9 +104,11 @@ def increment(lab: CloneLab, quiet: QuietSet) -> QuietSet:
     return QuietSet(name=name, digests=laws.read_digests(lab, "master"))
 
 
-def choose(points: Sequence[kills.Point]) -> list[kills.Point]:
+def choose(
+    points: Sequence[kills.Point], sampled: Collection[kills.Point] = SAMPLED_POINTS
+) -> list[kills.Point]:
     """Return the points to kill at: all, or a sample."""
-    return [point for point in points if kills.is_full() or point in SAMPLED_POINTS]
+    return [point for point in points if kills.is_full() or point in sampled]
 
 
 def list_steps(playbook: str) -> list[Any]:
@@ -384,7 +386,11 @@ def test_restore_to_the_end_killed_everywhere_has_every_row_once(
         breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
         return breaches + set_laws.check_sets(lab, sets)
 
-    points = choose(kills.list_all_points("restore-at"))
+    # the sample of a restore has the others
+    replays = {
+        point for point in SAMPLED_POINTS if point[0] in ("find-replay-end", "replay-binlogs")
+    }
+    points = choose(kills.list_all_points("restore-at"), {*replays, ("run", "ended")})
     killed = kills.kill_at_each(cli, points, command, judge)
     run_id = kills.read_newest(lab)
     check_kills(lab, killed, run_id, "restore-at")

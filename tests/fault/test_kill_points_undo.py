@@ -26,7 +26,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloneLab]:
     """A lab whose replica was cloned once."""
-    with running_lab(tmp_path_factory.mktemp("undo") / "lab", flavor=OURS.flavor) as made:
+    with running_lab(
+        tmp_path_factory.mktemp("undo") / "lab", size=0.02, flavor=OURS.flavor
+    ) as made:
         made.clone()
         yield made
 

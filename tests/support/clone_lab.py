@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import model, product
+import warm_process
+from lab import hosts, model, product
+from lab.errors import LabError
 
 from orchestrator import summary
 
@@ -39,10 +41,13 @@ class CloneLab:
     Attributes:
         directory: The lab's folder.
         client: The client of its servers, where that is not the one of its flavor's name.
+        is_warm: Whether ``xbvault`` runs as a fork of a process that has imported everything; else
+            as people start it.
     """
 
     directory: Path
     client: str = ""
+    is_warm: bool = False
 
     @property
     def config_file(self) -> Path:
@@ -65,24 +70,23 @@ class CloneLab:
 
     def on(self, host: str, command: str, *, check: bool = True) -> str:
         """Run a shell command as root on a host and return what it wrote."""
-        return self.lab("exec", host, command, check=check).stdout
+        return self._run_on(host, command, check=check)
+
+    def _run_on(self, host: str, command: str, *, check: bool = True, stdin: str = "") -> str:
+        """Do what ``lab exec`` does, without a process more."""
+        loaded = model.load(self.directory)
+        try:
+            argv = hosts.command_in(loaded, loaded.host(host), ["bash", "-c", command])
+        except LabError as error:
+            if not check:
+                return ""
+            raise AssertionError(error.message) from error
+        return _run(argv, env={}, check=check, timeout=120, stdin=stdin).stdout
 
     def sql(self, host: str, statement: str) -> list[list[str]]:
         """Run SQL on a host's server and return the rows."""
-        output = _run(
-            [
-                *(sys.executable, "-m", "lab", "--dir", str(self.directory)),
-                *(
-                    "exec",
-                    host,
-                    f"{self.client or self.flavor} --batch --binary-mode --skip-column-names",
-                ),
-            ],
-            env={"PYTHONPATH": str(REPOSITORY / "fixtures")},
-            check=True,
-            timeout=120,
-            stdin=statement,
-        ).stdout
+        client = f"{self.client or self.flavor} --batch --binary-mode --skip-column-names"
+        output = self._run_on(host, client, stdin=statement)
         # A name may hold what splitlines() takes for an end of line.
         return [line.split("\t") for line in output.removesuffix("\n").split("\n") if output]
 
@@ -95,12 +99,16 @@ class CloneLab:
         env: dict[str, str] | None = None,
     ) -> Finished:
         """Run the command line on this lab."""
-        return _run(
-            [*product.command(), *arguments],
-            env={"XBVAULT_CONFIG": str(config or self.config_file), **(env or {})},
-            check=check,
-            timeout=timeout,
-        )
+        environment = {"XBVAULT_CONFIG": str(config or self.config_file), **(env or {})}
+        command = [*product.command(), *arguments]
+        if self.is_warm:
+            warm = warm_process.get_process()
+            with warm.reserve() as is_free:
+                if is_free:
+                    environment = {**os.environ, **environment}
+                    ended = warm.call(arguments, env=environment, timeout=timeout)
+                    return _finish(command, ended, check=check)
+        return _run(command, env=environment, check=check, timeout=timeout)
 
     def clone(self, *options: str, check: bool = True, **keywords: Any) -> dict[str, Any]:
         """Clone master to replica and return the document."""
@@ -139,7 +147,11 @@ class CloneLab:
 
 @contextmanager
 def running_lab(
-    directory: Path, *options: str, size: float = 0.05, flavor: str = "mariadb"
+    directory: Path,
+    *options: str,
+    size: float = 0.05,
+    flavor: str = "mariadb",
+    is_warm: bool = True,
 ) -> Iterator[CloneLab]:
     """Bring a lab up with a free id, and take it down.
 
@@ -148,8 +160,9 @@ def running_lab(
         options: Further options of ``lab up``, such as ``--replicas 2``.
         size: Data in GB.
         flavor: Kind of its servers, which is also the name of their client.
+        is_warm: Whether ``xbvault`` is a fork; not where its own process is looked at.
     """
-    lab = CloneLab(directory=directory)
+    lab = CloneLab(directory=directory, is_warm=is_warm)
     lab.lab("up", "--flavor", flavor, "--size", str(size), *options, timeout=180)
     try:
         yield lab
@@ -176,6 +189,11 @@ def _run(
     )
     # Not as text: that would make a newline of every carriage return.
     finished = Finished(command, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return _finish(command, finished, check=check)
+
+
+def _finish(command: list[str], finished: Finished, *, check: bool) -> Finished:
+    """Return what came of a command, once it may be so."""
     if check and finished.returncode != 0:
         raise AssertionError(
             f"{' '.join(command)} ended with {finished.returncode}:\n"
