@@ -422,6 +422,11 @@ class Plan(RunPlan):
         return True
 
     @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the host that is followed."""
+        return self.replicates
+
+    @property
     def swap_places(self) -> tuple[Place, ...]:
         """What the swap exchanges, the data directory first."""
         return self.places or (
@@ -662,17 +667,30 @@ class DrillPlan(RestorePlan):
             it is not configured, or is the scratch host.
         keep: Whether the restored server stays; else the host gets back what it had.
         report_dir: Directory on the orchestrator's machine that the report goes to.
+        replicate_seconds: How long the restored server follows the live host once all else is proved;
+            0 for not at all.
     """
 
     form: str = DRILL
     live_host: str
     keep: bool
     report_dir: str
+    replicate_seconds: int = 0
 
     @property
     def source_host(self) -> str:
-        """The host that the set was made of, which a step asks; nothing replicates from it."""
+        """The host that the set was made of, which a step asks, and which may be followed for a while."""
         return self.live_host or self.donor
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica: not to stay one."""
+        return False
+
+    @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the host that is followed."""
+        return self.replicate_seconds > 0
 
 
 def backup_lock_dir(donor: str) -> str:

@@ -378,6 +378,7 @@ class RestoreOptions:
         parallel: Copy threads of the backup tool.
         replace: Set aside whatever datadir the recipient has.
         source: Host that the restored server is to follow; empty for none.
+        follows_set_host: Whether that is the host that the set was made of, instead.
         read_only: Whether it refuses writes of ordinary accounts.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
         at: Up to where binary logs are replayed on top of the set; None for the set alone.
@@ -386,6 +387,7 @@ class RestoreOptions:
     parallel: int | None = None
     replace: bool = False
     source: str = ""
+    follows_set_host: bool = False
     read_only: bool = False
     throttle: str | None = None
     at: Target | None = None
@@ -432,6 +434,9 @@ def make_restore_plan(
                 host=repository,
                 hint="`xbvault backups list` shows those that can",
             )
+        source = options.source
+        if options.follows_set_host:
+            source = _need_live_host(config, document, recipient)
         request = preflight.Request(
             form=RESTORE,
             donor=repository,
@@ -440,7 +445,7 @@ def make_restore_plan(
             backup_id=document.backup_id,
             replace=options.replace,
             require_encryption=False,
-            source=options.source,
+            source=source,
             coordinates=config.clone.coordinates,
             throttle=throttle,
             set_host=document.host,
@@ -453,7 +458,7 @@ def make_restore_plan(
             doors.open(recipient),
             run_id=request.run_id,
             backup_id=request.backup_id,
-            source=doors.open(options.source) if options.source else None,
+            source=doors.open(source) if source else None,
         )
     checks = preflight.judge_restore(
         survey,
@@ -578,10 +583,12 @@ class DrillOptions:
         report_dir: Where the report goes; empty for the journal's folder.
         parallel: Copy threads of the backup tool.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+        replicate: Seconds that the restored server follows the live host; None for not at all.
     """
 
     keep: bool = False
     report_dir: str = ""
+    replicate: int | None = None
     parallel: int | None = None
     throttle: str | None = None
 
@@ -606,7 +613,11 @@ def make_drill_plan(
         recipient,
         repository=repository,
         options=RestoreOptions(
-            parallel=options.parallel, replace=True, read_only=True, throttle=options.throttle
+            parallel=options.parallel,
+            replace=True,
+            read_only=True,
+            throttle=options.throttle,
+            follows_set_host=bool(options.replicate),
         ),
     )
     is_known = made.set_host in config.hosts and made.set_host != recipient
@@ -617,8 +628,31 @@ def make_drill_plan(
         "live_host": made.set_host if is_known else "",
         "keep": options.keep,
         "report_dir": options.report_dir or str(of_run),
+        "replicate_seconds": options.replicate or 0,
     }
     return DrillPlan(**(fields | drill)), checks
+
+
+def _need_live_host(config: Config, document: Manifest, recipient: str) -> str:
+    """Return the host that a set was made of, which is to be followed.
+
+    Raises:
+        PreconditionError: It cannot be.
+    """
+    host = document.host
+    if host not in config.hosts:
+        raise PreconditionError(
+            f"{host}, which {document.backup_id} was made of, is not configured",
+            host=host,
+            hint=f"add it as [hosts.{host}], or leave --replicate out",
+        )
+    if host == recipient:
+        raise PreconditionError(
+            f"{host} cannot follow itself: {document.backup_id} was made of it",
+            host=host,
+            hint="name another scratch host, or leave --replicate out",
+        )
+    return host
 
 
 def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.StoredSet:

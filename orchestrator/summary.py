@@ -28,6 +28,7 @@ REPLAY_STEP = "replay-binlogs"
 REPLICATION_STEP = "verify-replication"
 POINT_STEP = "measure-recovery-point"
 SUMS_STEP = "sum-up-tables"
+WATCH_STEP = "watch-replication"
 COMPARED_STEP = "compare-recorded-tables"
 REPORT_STEP = "write-drill-report"
 TEAR_DOWN_STEP = "restore-datadir"
@@ -46,10 +47,21 @@ PHASES = {
         "try-wrong-keys",
         POINT_STEP,
     ),
+    "replicate": (
+        "create-replication-account",
+        "start-replication",
+        WATCH_STEP,
+        "end-replication",
+        "drop-replication-account",
+    ),
     "tear down": ("check-latest-swap", TEAR_DOWN_STEP),
 }
 """What the steps of a drill are for; with the end of ``start``, the server answers SQL."""
 ANSWERS, PROVED = "start", "verify"
+ON_REQUEST = ("replicate",)
+"""Phases that only some drills have, and only their documents tell of."""
+ALWAYS = tuple(name for name in PHASES if name not in ON_REQUEST)
+"""Those of every drill."""
 TIMED_STEPS = ("fetch-backup-set", "prepare-backup-set", "re-encrypt-tablespaces")
 """Steps whose result says how long their work took, under ``seconds``. After a resume that is more
 than the journal's time: the work went on by itself, and the journal has the last try alone."""
@@ -170,6 +182,7 @@ def build_empty_drill_document() -> dict[str, Any]:
         "recovery_time": {"answers_sql_seconds": None, "proved_seconds": None},
         "recovery_point": None,
         "tables_compared": None,
+        "replication": None,
         "checks": [],
         "trend": [],
         "report": None,
@@ -215,6 +228,7 @@ def build_drill_document(record: RunRecord) -> dict[str, Any]:
         },
         "recovery_point": _find_result(record.steps, POINT_STEP),
         "tables_compared": _describe_compared(record.steps),
+        "replication": _describe_watched(record.steps),
         "checks": [models.as_json(check) for check in collect_checks(record.steps)],
         "trend": written.get("trend", []),
         "report": {key: written[key] for key in ("directory", "files")} if written else None,
@@ -274,6 +288,8 @@ def describe_phases(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
     latest = {step.name: step.status for step in steps}
     offset = 0.0
     for name, parts in PHASES.items():
+        if name in ON_REQUEST and not any(step.name in parts for step in steps):
+            continue
         begun = [step for step in steps if step.name in parts and step.status != "pending"]
         seconds = round(sum(_read_work(step) for step in begun), 3)
         named = [latest[part] for part in parts if part in latest]
@@ -386,6 +402,12 @@ def _describe_compared(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
     """Return how many tables were compared with the manifest; None where it did not come to that."""
     found = _find_result(steps, COMPARED_STEP)
     return {key: found[key] for key in ("recorded", "compared", "reason")} if found else None
+
+
+def _describe_watched(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return how replication from the live host went; None where it did not come to that."""
+    found = _find_result(steps, WATCH_STEP)
+    return {key: value for key, value in found.items() if key != "checks"} if found else None
 
 
 def build_group_document(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.models import DrillPlan
 
 PLAYBOOK, KEEP_PLAYBOOK, UNDO_PLAYBOOK = "drill", "drill-keep", "undo-restore"
+REPLICATE_PLAYBOOK = "drill-replicate"
 TORN_DOWN = ("succeeded", "cleaning")
 """What a drill can be once its last step has given the host back what it had."""
 OF_THE_SET = ("set-complete", "vault-set-keys")
@@ -44,6 +45,12 @@ its report tells them."""
     "--keep",
     is_flag=True,
     help="Leave the restored server on HOST, isolated; `runs undo` gives the earlier data back.",
+)
+@click.option(
+    "--replicate",
+    type=click.IntRange(1, 6 * 86400),
+    metavar="SECONDS",
+    help="Let the restored server follow the host that BACKUP was made of for so long, then end it.",
 )
 @click.option(
     "--report",
@@ -68,6 +75,7 @@ def drill(
     *,
     repository: str,
     keep: bool,
+    replicate: int | None,
     report_dir: str,
     only_plan: bool,
     yes: bool,
@@ -81,19 +89,27 @@ def drill(
     config = call.load_config()
     call.document = summary.build_empty_drill_document()
     config.host(host)
+    if keep and replicate:
+        raise ConfigError(
+            "--keep and --replicate do not go together",
+            hint="what is kept is what the set had; run one drill for each",
+        )
     if repository:
         config.repository(repository)
     if not only_plan:
         output.require_consent(call, yes=yes)
         call.attempt = f"drill of {backup} on {host}" if yes else ""
         call.backend.prepare_engine()
-    playbook = call.backend.load_playbook(KEEP_PLAYBOOK if keep else PLAYBOOK)
+    playbook = call.backend.load_playbook(
+        KEEP_PLAYBOOK if keep else REPLICATE_PLAYBOOK if replicate else PLAYBOOK
+    )
     plan, checks = call.backend.make_drill_plan(
         config,
         backup,
         host,
         repository,
         keep=keep,
+        replicate=replicate,
         report_dir=_find_report_dir(report_dir),
         **options,
     )
@@ -225,6 +241,11 @@ def _describe(plan: DrillPlan) -> str:
         "afterwards  the restored server stays, isolated; `xbvault runs undo` gives the data back"
         if plan.keep
         else "afterwards  the host gets back what it had",
+        *(
+            [f"replicates  {plan.replicate_seconds} s from {plan.live_host}, and no longer"]
+            if plan.replicate_seconds
+            else []
+        ),
         f"report      {plan.report_dir}",
         f"run         {plan.run_id}",
     ]

@@ -225,6 +225,7 @@ class Dialect(abc.ABC):
         applied_sql: pos: what the replica has applied.
         disable_event: What disables an event on a replica.
         fresh_logs_sql: Stops replication and begins the binary logs anew.
+        forget_source_sql: Stops replication for good.
         logs_updates: The variable that says whether a replica logs what it applies.
         upstream_gtid_sql: xbvault_applied: the GTID position up to which a snapshot that is open has
             what was replicated.
@@ -248,6 +249,7 @@ class Dialect(abc.ABC):
     applied_sql: str
     disable_event: str
     fresh_logs_sql: str
+    forget_source_sql: str
     logs_updates: str
     upstream_gtid_sql: str
 

@@ -164,6 +164,7 @@ class MariaDBDialect(Dialect):
     sources_sql = "SHOW ALL SLAVES STATUS"
     upstream_gtid_sql = UPSTREAM_GTID_SQL
     fresh_logs_sql = "STOP SLAVE; FLUSH BINARY LOGS; RESET MASTER"
+    forget_source_sql = "STOP SLAVE; RESET SLAVE ALL"
 
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the GTID position of the binary log."""

@@ -67,6 +67,7 @@ class MySQLDialect(Dialect):
         self.disable_event = words.disable_event
         self.logs_updates = words.logs_updates
         self.fresh_logs_sql = mysql_sql.fresh_logs_sql(words)
+        self.forget_source_sql = f"STOP {words.replica}; RESET {words.replica} ALL"
         self.encrypted_files_sql = (
             # The server does not list the file of the tablespace `mysql`, which it alone makes.
             "SELECT HEX(spaces.NAME) AS name, HEX(COALESCE(files.PATH, 'mysql.ibd')) AS path "

@@ -104,7 +104,7 @@ def verify_isolation(tools: Tools, plan: DrillPlan) -> Findings:
     )["event_scheduler"]
     is_quiet = facts.is_on("read_only") and scheduler != "ON" and not facts.replicates
     return Findings(
-        checks=_all_good(
+        checks=all_good(
             plan.recipient,
             [
                 Check(
@@ -147,7 +147,7 @@ def try_wrong_keys(tools: Tools, plan: DrillPlan) -> Findings:
     if flavors.needs_transition_mount(plan):
         sealed = tools.donor.read_file(f"{plan.set_dir}/{transition.BUNDLE}")
         checks.append(_judge_key(plan, sealed, records.read_transition_key(tools, plan)))
-    return Findings(checks=_all_good(plan.donor, checks))
+    return Findings(checks=all_good(plan.donor, checks))
 
 
 @step("measure-recovery-point", role="source", repeat=Repeat.SAFE, forms=(DRILL,))
@@ -313,7 +313,12 @@ def _show(coordinates: Coordinates) -> str:
     return coordinates.gtid or f"{coordinates.file}:{coordinates.position}"
 
 
-def _all_good(host: str, checks: list[Check]) -> tuple[Check, ...]:
+def all_good(host: str, checks: list[Check]) -> tuple[Check, ...]:
+    """Return the findings of a drill.
+
+    Raises:
+        VerificationError: One does not hold.
+    """
     bad = [check for check in checks if not check.ok]
     if bad:
         raise VerificationError(

@@ -263,7 +263,7 @@ def check_restore_preconditions(tools: Tools, plan: RestorePlan) -> Preflight:
         tools.recipient,
         run_id=plan.run_id,
         backup_id=plan.backup_id,
-        source=tools.upstream if plan.replicates else None,
+        source=tools.upstream if plan.makes_account else None,
     )
     findings = preflight.judge_restore(
         seen,

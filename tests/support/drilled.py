@@ -72,6 +72,25 @@ RESULTS: dict[str, dict[str, Any]] = {
         ]
     },
     "measure-recovery-point": POINT,
+    "watch-replication": {
+        "source": "master",
+        "seconds": 60.2,
+        "looks": 61,
+        "began_at_position": "0-11-700",
+        "reached_position": "0-11-820",
+        "source_position": "0-11-821",
+        "applied_transactions": 120,
+        "missing_transactions": 1,
+        "seconds_behind": 0,
+        "checks": [
+            {
+                "name": "replication-running",
+                "ok": True,
+                "evidence": "from master, both threads at 61 looks in 60 s; 0 s behind at the end",
+                "host": "replica",
+            }
+        ],
+    },
 }
 
 
@@ -97,14 +116,22 @@ def make_drill_plan(**changes: Any) -> DrillPlan:
     return DrillPlan(**(fields | of_set | changes))
 
 
-def make_steps(until: str = "", error: dict[str, Any] | None = None) -> tuple[StepRecord, ...]:
+def make_steps(
+    until: str = "", error: dict[str, Any] | None = None, *, replicates: bool = False
+) -> tuple[StepRecord, ...]:
     """Return the steps of a drill, each a second long.
 
     Args:
         until: The step that has failed; those behind it were not reached. Empty for none.
         error: Why it failed.
+        replicates: Whether it follows the live host for a while.
     """
-    names = [name for phase in summary.PHASES.values() for name in phase]
+    names = [
+        name
+        for phase, steps in summary.PHASES.items()
+        if replicates or phase not in summary.ON_REQUEST
+        for name in steps
+    ]
     last = names.index(until) if until else len(names)
     return tuple(
         StepRecord(

@@ -130,18 +130,41 @@ def test_a_drill_that_passed_tells_verdict_times_and_sums(
 def test_options_reach_the_plan(line: CommandLine, backend: DrillBackend, tmp_path: Path) -> None:
     """Absent ones leave it to the configuration; the directory is made and absolute."""
     line.call(*DRILL, "--yes")
-    none = {"keep": False, "report_dir": "", "parallel": None, "throttle": None}
+    none = {
+        "keep": False,
+        "replicate": None,
+        "report_dir": "",
+        "parallel": None,
+        "throttle": None,
+    }
     assert backend.options == none
     assert "load_playbook drill" in backend.asked
     words = f"--from store --keep --report {tmp_path}/a/b --parallel 3 --throttle 50M".split()
     line.call(*DRILL, "--yes", *words)
     given = {"keep": True, "report_dir": f"{tmp_path}/a/b", "parallel": 3, "throttle": "50M"}
-    assert backend.options == given
+    assert backend.options == none | given
     assert backend.asked[-4:-2] == [
         "load_playbook drill-keep",
         "make_drill_plan latest:master replica store",
     ]
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_drill_that_replicates_has_a_playbook_of_its_own(
+    line: CommandLine, backend: DrillBackend
+) -> None:
+    """And its end is its own, so that nothing of it can be kept."""
+    backend.drill = make_drill_plan(replicate_seconds=60, source="master")
+    result = line.call(*DRILL, "--yes", "--replicate", "60")
+    assert result.exit_code == 0
+    assert "load_playbook drill-replicate" in backend.asked
+    assert (backend.options["replicate"], backend.options["keep"]) == (60, False)
+    line.answers = "n\n"
+    assert "replicates  60 s from master, and no longer" in line.call(*DRILL).stderr
+    refused = line.call(*DRILL, "--yes", "--replicate", "60", "--keep")
+    assert refused.exit_code == 2
+    assert "--keep and --replicate do not go together" in refused.stderr
+    assert line.call(*DRILL, "--yes", "--replicate", "0").exit_code == 2
 
 
 def test_the_plan_is_shown_and_nothing_done(line: CommandLine, backend: DrillBackend) -> None:

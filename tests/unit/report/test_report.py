@@ -54,10 +54,25 @@ UNREACHED = make_evidence(
     kept=True,
     torn_down=False,
 )
+REPLICATED = summary.build_evidence(
+    make_drill_record(
+        plan=make_drill_plan(replicate_seconds=60, source="master"),
+        playbook="drill-replicate",
+        steps=make_steps(replicates=True),
+    )
+) | {
+    "xbvault_version": "0.1.0",
+    "tables_compared": {
+        "recorded": 0,
+        "compared": 0,
+        "reason": "not recorded: `xbvault backup --checksums`",
+    },
+}
 CASES = {
     "passed": (make_evidence(), PAST),
     "failed": (FAILED, PAST[:1]),
     "unreached": (UNREACHED, ()),
+    "replicated": (REPLICATED, PAST[:1]),
 }
 
 
@@ -219,7 +234,7 @@ def test_the_page_is_readable_in_a_browser(width: int, tmp_path: Path) -> None:
     assert seen.width == width == seen.scroll_width
     assert seen.outside == []
     assert seen.smallest >= 12
-    assert seen.bars == len(summary.PHASES) + len(trend) + 1
+    assert seen.bars == len(summary.ALWAYS) + len(trend) + 1
     assert HOSTILE in seen.text
     assert not seen.ran
 
@@ -232,3 +247,4 @@ def test_the_plan_of_a_drill_is_read_again() -> None:
     assert models.read_plan(json.loads(json.dumps(models.as_json(plan)))) == plan
     assert (plan.source_host, plan.replicates, plan.is_sibling) == ("master", False, False)
     assert make_drill_plan(live_host="").source_host == "store"
+    assert (plan.makes_account, make_drill_plan(replicate_seconds=5).makes_account) == (False, True)
