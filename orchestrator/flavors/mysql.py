@@ -19,6 +19,8 @@ from orchestrator.flavors import (
     versions,
 )
 from orchestrator.flavors.interface import (
+    CASCADES_SQL,
+    INNODB_CASCADES_SQL,
     Dialect,
     FailedStart,
     Flavor,
@@ -62,6 +64,7 @@ class MySQLDialect(Dialect):
         self.tablespaces_sql = mysql_sql.tablespaces_sql(words)
         self.datafiles_sql = mysql_sql.datafiles_sql(words)
         self.keyring_sql = mysql_sql.keyring_sql(words)
+        self.cascades_sql = CASCADES_SQL if words.shows_foreign_keys else INNODB_CASCADES_SQL
         self.position_sql = words.binlog_status
         self.binlog_sql = words.binlog_status
         self.disable_event = words.disable_event
