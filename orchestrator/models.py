@@ -20,11 +20,16 @@ BACKUP = "backup"
 RESTORE = "restore"
 COPY = "copy"
 DRILL = "drill"
+DRILL_CLONE = "drill-clone"
 ARCHIVE = "archive"
 """Forms of runs."""
 RESTORES = (RESTORE, DRILL)
 """Those that bring a stored backup set back."""
-COPIES = (CLONE, *RESTORES)
+DRILLS = (DRILL, DRILL_CLONE)
+"""Those that give the host back what it had."""
+CLONES = (CLONE, DRILL_CLONE)
+"""Those that stream from a donor to a recipient."""
+COPIES = (*CLONES, *RESTORES)
 """Those that give a recipient another datadir."""
 STORING = (BACKUP, COPY, ARCHIVE)
 """Those that store a set in a repository."""
@@ -693,6 +698,45 @@ class DrillPlan(RestorePlan):
         return self.replicate_seconds > 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloneDrillPlan(Plan):
+    """The plan of the drill of a clone: onto a scratch host that nobody is to use.
+
+    Attributes:
+        report_dir: Directory on the orchestrator's machine that the report goes to.
+        replicate_seconds: How long the clone follows its donor once all else is proved; 0 for not at
+            all.
+    """
+
+    form: str = DRILL_CLONE
+    report_dir: str
+    replicate_seconds: int = 0
+
+    @property
+    def keep(self) -> bool:
+        """Whether the clone stays: it never does."""
+        return False
+
+    @property
+    def set_host(self) -> str:
+        """Host that the backup set is made of."""
+        return self.donor
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica: not to stay one."""
+        return False
+
+    @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the donor."""
+        return self.replicate_seconds > 0
+
+
+AnyDrill = DrillPlan | CloneDrillPlan
+"""Of either."""
+
+
 def backup_lock_dir(donor: str) -> str:
     """Return the folder on a repository's host with the lock on the backups of a donor."""
     return f"{STATE_DIR}/backups-of/{donor}"
@@ -710,6 +754,7 @@ _PLANS: dict[str, type[RunPlan]] = {
     COPY: CopyPlan,
     ARCHIVE: ArchivePlan,
     DRILL: DrillPlan,
+    DRILL_CLONE: CloneDrillPlan,
 }
 
 

@@ -22,9 +22,11 @@ from orchestrator.models import (
     BACKUP,
     COPY,
     DRILL,
+    DRILL_CLONE,
     RESTORE,
     BackupPlan,
     Check,
+    CloneDrillPlan,
     CopyPlan,
     DrillPlan,
     Plan,
@@ -631,6 +633,43 @@ def make_drill_plan(
         "replicate_seconds": options.replicate or 0,
     }
     return DrillPlan(**(fields | drill)), checks
+
+
+def make_clone_drill_plan(
+    config: Config, donor: str, recipient: str, *, options: DrillOptions
+) -> tuple[CloneDrillPlan, tuple[Check, ...]]:
+    """Plan the drill of a clone to a scratch host; see `make_plan`.
+
+    What the host has is set aside, for it gets that back.
+
+    Raises:
+        ConfigError: A host is not in the configuration, or an option means nothing.
+        PreconditionError: Hosts that must be different are the same.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    with closing(Doors(config)) as doors:
+        planned = make_plan(
+            config,
+            donor,
+            recipient,
+            options=CloneOptions(
+                parallel=options.parallel,
+                throttle=options.throttle,
+                replace=True,
+                checksums="none",
+            ),
+            doors=doors,
+        )
+    made = planned.plan
+    of_run = config.state_directory.absolute() / "drills" / made.run_id
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    drill = {
+        "form": DRILL_CLONE,
+        "report_dir": options.report_dir or str(of_run),
+        "replicate_seconds": options.replicate or 0,
+    }
+    return CloneDrillPlan(**(fields | drill)), planned.checks
 
 
 def _need_live_host(config: Config, document: Manifest, recipient: str) -> str:

@@ -14,7 +14,7 @@ import click
 from orchestrator import errors, summary
 from orchestrator.cli import aftermath, output, view
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.models import DrillPlan, StoringPlan
+from orchestrator.models import AnyDrill, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -160,7 +160,7 @@ def print_findings(record: RunRecord) -> None:
     checks = summary.collect_checks(record.steps)
     if checks:
         click.echo(output.format_checks(checks))
-    is_drill = isinstance(record.plan, DrillPlan)
+    is_drill = isinstance(record.plan, AnyDrill)
     replication = None if is_drill else document.get("replication")
     facts = {**(document["coordinates"] or {}), **(replication or {})}
     if facts:

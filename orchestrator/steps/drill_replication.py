@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from orchestrator import flavors, log, sql
 from orchestrator.errors import CommandError, VerificationError
 from orchestrator.facts import instances
-from orchestrator.models import DRILL, Check
+from orchestrator.models import DRILLS, Check
 from orchestrator.steps import drill, replication, stream
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
     from orchestrator.flavors.interface import ReplicationStatus
-    from orchestrator.models import DrillPlan
+    from orchestrator.models import AnyDrill
 
 POLL_SECONDS = 1.0
 
@@ -66,9 +66,9 @@ class EndedReplication:
     repeat=Repeat.SAFE,
     deadline_seconds=7 * 86400,
     needs_server=True,
-    forms=(DRILL,),
+    forms=DRILLS,
 )
-def watch_replication(tools: Tools, plan: DrillPlan) -> WatchedReplication:
+def watch_replication(tools: Tools, plan: AnyDrill) -> WatchedReplication:
     """Look at both threads of replication for as long as was asked for, and how far they come.
 
     What the restored server cannot apply speaks against the set. A connection that breaks does not:
@@ -135,8 +135,8 @@ def watch_replication(tools: Tools, plan: DrillPlan) -> WatchedReplication:
     )
 
 
-@step("end-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=(DRILL,))
-def end_replication(tools: Tools, plan: DrillPlan) -> EndedReplication:
+@step("end-replication", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=DRILLS)
+def end_replication(tools: Tools, plan: AnyDrill) -> EndedReplication:
     """Stop replication on the restored server, and let it forget the live host.
 
     Args:
@@ -164,7 +164,7 @@ def end_replication(tools: Tools, plan: DrillPlan) -> EndedReplication:
     return EndedReplication(source=plan.source_host)
 
 
-def _need_both_running(plan: DrillPlan, status: ReplicationStatus, passed: float) -> None:
+def _need_both_running(plan: AnyDrill, status: ReplicationStatus, passed: float) -> None:
     """Raise where one of both threads does not run.
 
     Raises:
@@ -188,7 +188,7 @@ def _need_both_running(plan: DrillPlan, status: ReplicationStatus, passed: float
 
 
 def _judge(
-    plan: DrillPlan,
+    plan: AnyDrill,
     status: ReplicationStatus,
     *,
     looks: int,

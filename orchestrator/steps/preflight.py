@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator import log
 from orchestrator.errors import VerificationError
 from orchestrator.facts import binlogs, preflight, stores, survey
-from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, BackupPlan, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, CLONES, COPY, RESTORES, BackupPlan, DrillPlan
 from orchestrator.steps import recorded_sums
 from orchestrator.steps.registry import Repeat, Tools, step
 
@@ -37,7 +37,7 @@ class Preflight:
     seconds_ago: float = 0.0
 
 
-@step("check-preconditions", role="both", repeat=Repeat.SAFE, needs_lock=False)
+@step("check-preconditions", role="both", repeat=Repeat.SAFE, needs_lock=False, forms=CLONES)
 def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
     """Find everything that would stop the clone, before anything is changed.
 
