@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from orchestrator import durable, log, models, playbook, summary
-from orchestrator.models import DrillPlan
 
 if TYPE_CHECKING:
     from orchestrator.config import Config
@@ -47,7 +46,7 @@ def list_past(config: Config, record: RunRecord) -> list[PastDrill]:
     found = [
         each.run_id
         for each in durable.list_runs(config, LOOKED_AT)
-        if isinstance(each.plan, DrillPlan) and each.began_at < record.began_at
+        if each.plan.form == record.plan.form and each.began_at < record.began_at
     ]
     past = [summary.build_past_drill(durable.read_run(config, run_id)) for run_id in found[:TREND]]
     return [each for each in reversed(past) if each.verdict]

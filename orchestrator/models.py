@@ -20,11 +20,16 @@ BACKUP = "backup"
 RESTORE = "restore"
 COPY = "copy"
 DRILL = "drill"
+DRILL_CLONE = "drill-clone"
 ARCHIVE = "archive"
 """Forms of runs."""
 RESTORES = (RESTORE, DRILL)
 """Those that bring a stored backup set back."""
-COPIES = (CLONE, *RESTORES)
+DRILLS = (DRILL, DRILL_CLONE)
+"""Those that give the host back what it had."""
+CLONES = (CLONE, DRILL_CLONE)
+"""Those that stream from a donor to a recipient."""
+COPIES = (*CLONES, *RESTORES)
 """Those that give a recipient another datadir."""
 STORING = (BACKUP, COPY, ARCHIVE)
 """Those that store a set in a repository."""
@@ -422,6 +427,11 @@ class Plan(RunPlan):
         return True
 
     @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the host that is followed."""
+        return self.replicates
+
+    @property
     def swap_places(self) -> tuple[Place, ...]:
         """What the swap exchanges, the data directory first."""
         return self.places or (
@@ -725,17 +735,69 @@ class DrillPlan(RestorePlan):
             it is not configured, or is the scratch host.
         keep: Whether the restored server stays; else the host gets back what it had.
         report_dir: Directory on the orchestrator's machine that the report goes to.
+        replicate_seconds: How long the restored server follows the live host once all else is proved;
+            0 for not at all.
     """
 
     form: str = DRILL
     live_host: str
     keep: bool
     report_dir: str
+    replicate_seconds: int = 0
 
     @property
     def source_host(self) -> str:
-        """The host that the set was made of, which a step asks; nothing replicates from it."""
+        """The host that the set was made of, which a step asks, and which may be followed for a while."""
         return self.live_host or self.donor
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica: not to stay one."""
+        return False
+
+    @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the host that is followed."""
+        return self.replicate_seconds > 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CloneDrillPlan(Plan):
+    """The plan of the drill of a clone: onto a scratch host that nobody is to use.
+
+    Attributes:
+        report_dir: Directory on the orchestrator's machine that the report goes to.
+        replicate_seconds: How long the clone follows its donor once all else is proved; 0 for not at
+            all.
+    """
+
+    form: str = DRILL_CLONE
+    report_dir: str
+    replicate_seconds: int = 0
+
+    @property
+    def keep(self) -> bool:
+        """Whether the clone stays: it never does."""
+        return False
+
+    @property
+    def set_host(self) -> str:
+        """Host that the backup set is made of."""
+        return self.donor
+
+    @property
+    def replicates(self) -> bool:
+        """Whether the recipient becomes a replica: not to stay one."""
+        return False
+
+    @property
+    def makes_account(self) -> bool:
+        """Whether the run makes an account on the donor."""
+        return self.replicate_seconds > 0
+
+
+AnyDrill = DrillPlan | CloneDrillPlan
+"""Of either."""
 
 
 def backup_lock_dir(donor: str) -> str:
@@ -755,6 +817,7 @@ _PLANS: dict[str, type[RunPlan]] = {
     COPY: CopyPlan,
     ARCHIVE: ArchivePlan,
     DRILL: DrillPlan,
+    DRILL_CLONE: CloneDrillPlan,
 }
 
 

@@ -23,7 +23,7 @@ from orchestrator import errors, report, summary
 from orchestrator.config import expand_path
 from orchestrator.errors import ConfigError, OrchestratorError, RemoteError
 from orchestrator.log import redact_text
-from orchestrator.models import ARCHIVE, BACKUP, RESTORES, STORING, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, DRILL_CLONE, RESTORES, STORING, AnyDrill
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def describe_run(record: RunRecord, error: OrchestratorError | None = None) -> N
     plan = record.plan
     document = summary.build_document(record)
     found = error or (errors.from_json(record.error) if record.error else None)
-    is_bad = isinstance(plan, DrillPlan) and document["verdict"] == report.FAILED
+    is_bad = isinstance(plan, AnyDrill) and document["verdict"] == report.FAILED
     is_good = record.status == SUCCEEDED and error is None and not is_bad
     verdicts = {SUCCEEDED: "succeeded" if is_good else "failed", "cleaning": "not cleaned up"}
     if is_bad:  # cancelled by nobody: that gave the host back what it had
@@ -91,6 +91,7 @@ def describe_run(record: RunRecord, error: OrchestratorError | None = None) -> N
     what = {
         BACKUP: f"backup of {plan.donor} to {plan.recipient}",
         ARCHIVE: f"archive of the binary logs of {plan.donor} to {plan.recipient}",
+        DRILL_CLONE: f"drill of a clone of {plan.donor} on {plan.recipient}",
     }.get(
         plan.form,
         f"{plan.form} {'from' if plan.form in RESTORES else 'of'} {plan.donor} to {plan.recipient}",

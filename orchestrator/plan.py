@@ -23,9 +23,11 @@ from orchestrator.models import (
     BACKUP,
     COPY,
     DRILL,
+    DRILL_CLONE,
     RESTORE,
     BackupPlan,
     Check,
+    CloneDrillPlan,
     CopyPlan,
     DrillPlan,
     Plan,
@@ -397,6 +399,7 @@ class RestoreOptions:
         parallel: Copy threads of the backup tool.
         replace: Set aside whatever datadir the recipient has.
         source: Host that the restored server is to follow; empty for none.
+        follows_set_host: Whether that is the host that the set was made of, instead.
         read_only: Whether it refuses writes of ordinary accounts.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
         at: Up to where binary logs are replayed on top of the set; None for the set alone.
@@ -406,6 +409,7 @@ class RestoreOptions:
     parallel: int | None = None
     replace: bool = False
     source: str = ""
+    follows_set_host: bool = False
     read_only: bool = False
     throttle: str | None = None
     at: Target | None = None
@@ -457,6 +461,9 @@ def make_restore_plan(
         if document.base_backup_id and report.state is not State.CHAIN_BROKEN:
             here = catalogue.list_sets(config, repository, document.host)
             bases = increments.list_bases(here, repository, document)
+        source = options.source
+        if options.follows_set_host:
+            source = _need_live_host(config, document, recipient)
         request = preflight.Request(
             form=RESTORE,
             donor=repository,
@@ -465,7 +472,7 @@ def make_restore_plan(
             backup_id=document.backup_id,
             replace=options.replace,
             require_encryption=False,
-            source=options.source,
+            source=source,
             coordinates=config.clone.coordinates,
             throttle=throttle,
             set_host=document.host,
@@ -478,7 +485,7 @@ def make_restore_plan(
             doors.open(recipient),
             run_id=request.run_id,
             backup_id=request.backup_id,
-            source=doors.open(options.source) if options.source else None,
+            source=doors.open(source) if source else None,
         )
     chain = (document.backup_id, *(each.backup_id for each in bases))
     checks = preflight.judge_restore(
@@ -611,10 +618,12 @@ class DrillOptions:
         report_dir: Where the report goes; empty for the journal's folder.
         parallel: Copy threads of the backup tool.
         throttle: Most bytes per second of the stream, such as ``50M``, or ``none``.
+        replicate: Seconds that the restored server follows the live host; None for not at all.
     """
 
     keep: bool = False
     report_dir: str = ""
+    replicate: int | None = None
     parallel: int | None = None
     throttle: str | None = None
 
@@ -639,7 +648,11 @@ def make_drill_plan(
         recipient,
         repository=repository,
         options=RestoreOptions(
-            parallel=options.parallel, replace=True, read_only=True, throttle=options.throttle
+            parallel=options.parallel,
+            replace=True,
+            read_only=True,
+            throttle=options.throttle,
+            follows_set_host=bool(options.replicate),
         ),
     )
     is_known = made.set_host in config.hosts and made.set_host != recipient
@@ -650,8 +663,68 @@ def make_drill_plan(
         "live_host": made.set_host if is_known else "",
         "keep": options.keep,
         "report_dir": options.report_dir or str(of_run),
+        "replicate_seconds": options.replicate or 0,
     }
     return DrillPlan(**(fields | drill)), checks
+
+
+def make_clone_drill_plan(
+    config: Config, donor: str, recipient: str, *, options: DrillOptions
+) -> tuple[CloneDrillPlan, tuple[Check, ...]]:
+    """Plan the drill of a clone to a scratch host; see `make_plan`.
+
+    What the host has is set aside, for it gets that back.
+
+    Raises:
+        ConfigError: A host is not in the configuration, or an option means nothing.
+        PreconditionError: Hosts that must be different are the same.
+        RemoteError: A host cannot be read.
+        SecretError: Vault cannot be read.
+    """
+    with closing(Doors(config)) as doors:
+        planned = make_plan(
+            config,
+            donor,
+            recipient,
+            options=CloneOptions(
+                parallel=options.parallel,
+                throttle=options.throttle,
+                replace=True,
+                checksums="none",
+            ),
+            doors=doors,
+        )
+    made = planned.plan
+    of_run = config.state_directory.absolute() / "drills" / made.run_id
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    drill = {
+        "form": DRILL_CLONE,
+        "report_dir": options.report_dir or str(of_run),
+        "replicate_seconds": options.replicate or 0,
+    }
+    return CloneDrillPlan(**(fields | drill)), planned.checks
+
+
+def _need_live_host(config: Config, document: Manifest, recipient: str) -> str:
+    """Return the host that a set was made of, which is to be followed.
+
+    Raises:
+        PreconditionError: It cannot be.
+    """
+    host = document.host
+    if host not in config.hosts:
+        raise PreconditionError(
+            f"{host}, which {document.backup_id} was made of, is not configured",
+            host=host,
+            hint=f"add it as [hosts.{host}], or leave --replicate out",
+        )
+    if host == recipient:
+        raise PreconditionError(
+            f"{host} cannot follow itself: {document.backup_id} was made of it",
+            host=host,
+            hint="name another scratch host, or leave --replicate out",
+        )
+    return host
 
 
 def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.StoredSet:

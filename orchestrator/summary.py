@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import errors, models, report, version
 from orchestrator.errors import SecretError, VerificationError
-from orchestrator.models import Check, DrillPlan, Plan, RestorePlan, StoringPlan
+from orchestrator.models import AnyDrill, Check, DrillPlan, Plan, RestorePlan, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +28,7 @@ REPLAY_STEP = "replay-binlogs"
 REPLICATION_STEP = "verify-replication"
 POINT_STEP = "measure-recovery-point"
 SUMS_STEP = "sum-up-tables"
+WATCH_STEP = "watch-replication"
 COMPARED_STEP = "compare-recorded-tables"
 REPORT_STEP = "write-drill-report"
 TEAR_DOWN_STEP = "restore-datadir"
@@ -46,11 +47,32 @@ PHASES = {
         "try-wrong-keys",
         POINT_STEP,
     ),
+    "replicate": (
+        "create-replication-account",
+        "start-replication",
+        WATCH_STEP,
+        "end-replication",
+        "drop-replication-account",
+    ),
     "tear down": ("check-latest-swap", TEAR_DOWN_STEP),
 }
 """What the steps of a drill are for; with the end of ``start``, the server answers SQL."""
+CLONE_PHASES = PHASES | {
+    "look": ("check-preconditions",),
+    "fetch": (
+        "create-transition-key",
+        "stream-backup",
+        SET_STEP,
+        "seal-key-bundle",
+    ),
+}
+"""The same of the drill of a clone."""
 ANSWERS, PROVED = "start", "verify"
-TIMED_STEPS = ("fetch-backup-set", "prepare-backup-set", "re-encrypt-tablespaces")
+ON_REQUEST = ("replicate",)
+"""Phases that only some drills have, and only their documents tell of."""
+ALWAYS = tuple(name for name in PHASES if name not in ON_REQUEST)
+"""Those of every drill."""
+TIMED_STEPS = ("fetch-backup-set", "stream-backup", "prepare-backup-set", "re-encrypt-tablespaces")
 """Steps whose result says how long their work took, under ``seconds``. After a resume that is more
 than the journal's time: the work went on by itself, and the journal has the last try alone."""
 DONE, NOT_REACHED = "done", "not reached"
@@ -171,6 +193,7 @@ def build_empty_drill_document() -> dict[str, Any]:
         "recovery_time": {"answers_sql_seconds": None, "proved_seconds": None},
         "recovery_point": None,
         "tables_compared": None,
+        "replication": None,
         "checks": [],
         "trend": [],
         "report": None,
@@ -181,9 +204,11 @@ def build_empty_drill_document() -> dict[str, Any]:
 def build_drill_document(record: RunRecord) -> dict[str, Any]:
     """Return what ``drill --json`` ends with; the report has the same, but for itself."""
     plan = record.plan
-    if not isinstance(plan, DrillPlan):
+    if not isinstance(plan, AnyDrill):
         raise TypeError(f"run {record.run_id} is no drill")
-    phases = describe_phases(record.steps)
+    is_of_set = isinstance(plan, DrillPlan)
+    phases = describe_phases(record.steps, PHASES if is_of_set else CLONE_PHASES)
+    point = _find_result(record.steps, POINT_STEP)
     written = find_report(record) or {}
     torn_down = (*record.steps, *(step for part in record.parts for step in part.steps))
     ends = [step.ended_at for step in torn_down if step.name != REPORT_STEP]
@@ -193,9 +218,11 @@ def build_drill_document(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         "verdict": judge_drill(record),
         "seconds": read_seconds(record),
-        "repository": plan.donor,
+        "repository": plan.donor if is_of_set else "",
         "set_host": plan.set_host,
-        "set_ended_at": plan.ended_at,
+        "set_ended_at": plan.ended_at
+        if isinstance(plan, DrillPlan)
+        else (point or {}).get("set_ended_at", ""),
         "host": plan.recipient,
         "flavor": plan.flavor,
         "server_version": plan.server_version,
@@ -208,14 +235,15 @@ def build_drill_document(record: RunRecord) -> dict[str, Any]:
         ),
         "bytes_streamed": read_streamed_bytes(record.steps),
         "transfer": read_transfer(record.steps),
-        "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
+        "coordinates": _find_any(record.steps, (FETCHED_STEP, SET_STEP), "coordinates"),
         "phases": phases,
         "recovery_time": {
             "answers_sql_seconds": _find_phase_end(phases, ANSWERS),
             "proved_seconds": _find_phase_end(phases, PROVED),
         },
-        "recovery_point": _find_result(record.steps, POINT_STEP),
+        "recovery_point": point,
         "tables_compared": _describe_compared(record.steps),
+        "replication": _describe_watched(record.steps),
         "checks": [models.as_json(check) for check in collect_checks(record.steps)],
         "trend": written.get("trend", []),
         "report": {key: written[key] for key in ("directory", "files")} if written else None,
@@ -265,7 +293,9 @@ def judge_drill(record: RunRecord) -> str:
     return report.INCOMPLETE if record.status in ("failed", "cancelled") else ""
 
 
-def describe_phases(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
+def describe_phases(
+    steps: Sequence[StepRecord], wanted: dict[str, tuple[str, ...]] = PHASES
+) -> list[dict[str, Any]]:
     """Return the phases of a drill with the time at work in each, and before it.
 
     Of a step that a resume did again, that is the time of its last try, or that of its work if it is
@@ -274,7 +304,9 @@ def describe_phases(steps: Sequence[StepRecord]) -> list[dict[str, Any]]:
     phases: list[dict[str, Any]] = []
     latest = {step.name: step.status for step in steps}
     offset = 0.0
-    for name, parts in PHASES.items():
+    for name, parts in wanted.items():
+        if name in ON_REQUEST and not any(step.name in parts for step in steps):
+            continue
         begun = [step for step in steps if step.name in parts and step.status != "pending"]
         seconds = round(sum(_read_work(step) for step in begun), 3)
         named = [latest[part] for part in parts if part in latest]
@@ -317,7 +349,7 @@ def _latest(steps: Sequence[StepRecord]) -> Iterable[StepRecord]:
 
 def build_document(record: RunRecord) -> dict[str, Any]:
     """Return what ``--json`` of a clone, a backup, a restore or a drill ends with."""
-    if isinstance(record.plan, DrillPlan):
+    if isinstance(record.plan, AnyDrill):
         return build_drill_document(record)
     if isinstance(record.plan, RestorePlan):
         return {
@@ -387,6 +419,12 @@ def _describe_compared(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
     """Return how many tables were compared with the manifest; None where it did not come to that."""
     found = _find_result(steps, COMPARED_STEP)
     return {key: found[key] for key in ("recorded", "compared", "reason")} if found else None
+
+
+def _describe_watched(steps: Sequence[StepRecord]) -> dict[str, Any] | None:
+    """Return how replication from the live host went; None where it did not come to that."""
+    found = _find_result(steps, WATCH_STEP)
+    return {key: value for key, value in found.items() if key != "checks"} if found else None
 
 
 def build_group_document(

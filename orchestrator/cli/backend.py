@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ArchivePlan,
         BackupPlan,
         Check,
+        CloneDrillPlan,
         CopyPlan,
         DrillPlan,
         Plan,
@@ -177,6 +178,15 @@ class Backend:
 
         made = plan.DrillOptions(**options)
         return plan.make_drill_plan(config, backup, host, repository=repository, options=made)
+
+    def make_clone_drill_plan(
+        self, config: Config, donor: str, host: str, **options: Any
+    ) -> tuple[CloneDrillPlan, Sequence[Check]]:
+        """Ask the hosts and Vault; return the plan of the drill of a clone, and what was found."""
+        from orchestrator import plan
+
+        made = plan.DrillOptions(**options)
+        return plan.make_clone_drill_plan(config, donor, host, options=made)
 
     def write_drill_report(self, config: Config, run_id: str) -> RunRecord:
         """Write the report of a drill that has ended, well or not."""

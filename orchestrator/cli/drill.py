@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.durable import RunRecord
-    from orchestrator.models import DrillPlan
+    from orchestrator.models import AnyDrill
 
 PLAYBOOK, KEEP_PLAYBOOK, UNDO_PLAYBOOK = "drill", "drill-keep", "undo-restore"
+REPLICATE_PLAYBOOK = "drill-replicate"
+CLONE_PLAYBOOK, CLONE_REPLICATE_PLAYBOOK = "drill-clone", "drill-clone-replicate"
+CLONE_UNDO_PLAYBOOK = "undo"
 TORN_DOWN = ("succeeded", "cleaning")
 """What a drill can be once its last step has given the host back what it had."""
 OF_THE_SET = ("set-complete", "vault-set-keys")
@@ -41,9 +44,21 @@ its report tells them."""
     help="Where it is; else wherever it is.",
 )
 @click.option(
+    "--clone",
+    "clones",
+    is_flag=True,
+    help="Drill a clone instead: BACKUP is the host that is streamed from, and no set is needed.",
+)
+@click.option(
     "--keep",
     is_flag=True,
     help="Leave the restored server on HOST, isolated; `runs undo` gives the earlier data back.",
+)
+@click.option(
+    "--replicate",
+    type=click.IntRange(1, 6 * 86400),
+    metavar="SECONDS",
+    help="Let the restored server follow the host that BACKUP was made of for so long, then end it.",
 )
 @click.option(
     "--report",
@@ -67,7 +82,9 @@ def drill(
     host: str,
     *,
     repository: str,
+    clones: bool,
     keep: bool,
+    replicate: int | None,
     report_dir: str,
     only_plan: bool,
     yes: bool,
@@ -76,27 +93,37 @@ def drill(
     """Prove on the scratch host HOST that the stored backup BACKUP comes back, with a report.
 
     BACKUP is the name of a set, or `latest`, or `latest:DONOR`. The set is restored there, isolated;
-    every table is opened, and wrong keys are tried. Then HOST gets back what it had.
+    every table is opened, and wrong keys are tried. Then HOST gets back what it had. With --clone,
+    BACKUP is a host, of which a clone is proved.
     """
     config = call.load_config()
     call.document = summary.build_empty_drill_document()
     config.host(host)
+    if keep and replicate:
+        raise ConfigError(
+            "--keep and --replicate do not go together",
+            hint="what is kept is what the set had; run one drill for each",
+        )
+    if clones:
+        _check_clone(config, backup, host, keep=keep, repository=repository)
     if repository:
         config.repository(repository)
     if not only_plan:
         output.require_consent(call, yes=yes)
-        call.attempt = f"drill of {backup} on {host}" if yes else ""
+        what = f"a clone of {backup}" if clones else backup
+        call.attempt = f"drill of {what} on {host}" if yes else ""
         call.backend.prepare_engine()
-    playbook = call.backend.load_playbook(KEEP_PLAYBOOK if keep else PLAYBOOK)
-    plan, checks = call.backend.make_drill_plan(
-        config,
-        backup,
-        host,
-        repository,
-        keep=keep,
-        report_dir=_find_report_dir(report_dir),
-        **options,
+    playbook = call.backend.load_playbook(
+        _choose_playbook(clones=clones, keep=keep, replicates=bool(replicate))
     )
+    options |= {"replicate": replicate, "report_dir": _find_report_dir(report_dir)}
+    plan: AnyDrill
+    if clones:
+        plan, checks = call.backend.make_clone_drill_plan(config, backup, host, **options)
+    else:
+        plan, checks = call.backend.make_drill_plan(
+            config, backup, host, repository, keep=keep, **options
+        )
     call.document |= {"run_id": plan.run_id, "backup_id": plan.backup_id}
     if only_plan:
         show_plan(call, config, plan, playbook, checks)
@@ -106,7 +133,7 @@ def drill(
     call.document["checks"] = []
     if not yes:
         output.talk(_describe(plan))
-        output.confirm(f"Drill {plan.backup_id} on {host}?")
+        output.confirm(f"Drill {what if clones else plan.backup_id} on {host}?")
     steps = [*follow.list_steps(playbook), view.StepView(summary.REPORT_STEP, "report")]
     record = follow.go(
         call,
@@ -155,7 +182,7 @@ def refuse_ended(record: RunRecord) -> None:
         PreconditionError: It is such a drill.
     """
     plan = record.plan
-    if isinstance(plan, models.DrillPlan) and not plan.keep and record.status in TORN_DOWN:
+    if isinstance(plan, models.AnyDrill) and not plan.keep and record.status in TORN_DOWN:
         raise PreconditionError(
             f"run {record.run_id} is a drill, which has given {plan.recipient} back what it had",
             host=plan.recipient,
@@ -167,7 +194,8 @@ def _conclude_failed(call: Call, config: Config, run_id: str, error: Orchestrato
     record = call.backend.read_run(config, run_id)
     host = record.plan.recipient
     if record.status == "failed" and summary.is_verdict(error.as_json()) and not _is_kept(record):
-        undo = call.backend.load_playbook(UNDO_PLAYBOOK)
+        of_clone = isinstance(record.plan, models.CloneDrillPlan)
+        undo = call.backend.load_playbook(CLONE_UNDO_PLAYBOOK if of_clone else UNDO_PLAYBOOK)
         try:
             record = call.backend.cancel_run(config, run_id, undo)
         except OrchestratorError as second:
@@ -176,7 +204,8 @@ def _conclude_failed(call: Call, config: Config, run_id: str, error: Orchestrato
                 f"`xbvault runs cancel {run_id}`"
             )
         else:
-            error.hint = f"do not rely on this set; {host} has back what it had"
+            what = "a clone as it is made now" if of_clone else "this set"
+            error.hint = f"do not rely on {what}; {host} has back what it had"
     if record.status in ("failed", "cancelled"):
         written = summary.find_report(call.backend.write_drill_report(config, run_id))
         if written and not call.as_json:
@@ -185,6 +214,28 @@ def _conclude_failed(call: Call, config: Config, run_id: str, error: Orchestrato
 
 def _is_kept(record: RunRecord) -> bool:
     return isinstance(record.plan, models.DrillPlan) and record.plan.keep
+
+
+def _check_clone(config: Config, donor: str, host: str, *, keep: bool, repository: str) -> None:
+    """Refuse what means nothing for the drill of a clone.
+
+    Raises:
+        ConfigError: Always then, or where a host is not in the configuration.
+    """
+    if keep or repository:
+        raise ConfigError(
+            f"--clone and {'--keep' if keep else '--from'} do not go together",
+            hint=f"`xbvault clone {donor} {host}` makes a replica that stays"
+            if keep
+            else "a clone comes from its donor, and from no repository",
+        )
+    config.check_roles(donor, host, None)
+
+
+def _choose_playbook(*, clones: bool, keep: bool, replicates: bool) -> str:
+    if clones:
+        return CLONE_REPLICATE_PLAYBOOK if replicates else CLONE_PLAYBOOK
+    return KEEP_PLAYBOOK if keep else REPLICATE_PLAYBOOK if replicates else PLAYBOOK
 
 
 def _find_report_dir(given: str) -> str:
@@ -216,15 +267,22 @@ def _read_filed(path: Path) -> str | None:
     return report.read_run_id(path.read_bytes()) if path.exists() else None
 
 
-def _describe(plan: DrillPlan) -> str:
+def _describe(plan: AnyDrill) -> str:
     """Return what a drill will do to the host, for the person who is asked."""
     lines = [
-        f"backup set  {plan.backup_id} of {plan.set_host}, as of {plan.ended_at}, in {plan.donor}",
+        f"backup set  {plan.backup_id} of {plan.set_host}, as of {plan.ended_at}, in {plan.donor}"
+        if isinstance(plan, models.DrillPlan)
+        else f"clone       of {plan.donor} ({plan.flavor} {plan.server_version}), only read",
         f"scratch     {plan.recipient}, datadir {plan.datadir}",
         f"            what is there is set aside as {plan.old_datadir}, and its server is stopped",
         "afterwards  the restored server stays, isolated; `xbvault runs undo` gives the data back"
         if plan.keep
         else "afterwards  the host gets back what it had",
+        *(
+            [f"replicates  {plan.replicate_seconds} s from {plan.set_host}, and no longer"]
+            if plan.replicate_seconds
+            else []
+        ),
         f"report      {plan.report_dir}",
         f"run         {plan.run_id}",
     ]

@@ -14,7 +14,7 @@ import click
 from orchestrator import errors, summary
 from orchestrator.cli import aftermath, output, view
 from orchestrator.errors import ConfigError, OrchestratorError
-from orchestrator.models import DrillPlan, StoringPlan
+from orchestrator.models import AnyDrill, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -160,20 +160,23 @@ def print_findings(record: RunRecord) -> None:
     checks = summary.collect_checks(record.steps)
     if checks:
         click.echo(output.format_checks(checks))
-    facts = {**(document["coordinates"] or {}), **(document.get("replication") or {})}
+    is_drill = isinstance(record.plan, AnyDrill)
+    replication = None if is_drill else document.get("replication")
+    facts = {**(document["coordinates"] or {}), **(replication or {})}
     if facts:
         click.echo("")
         rows = [(name, _show(value)) for name, value in facts.items() if value not in ("", None)]
-        title = "replication" if "replication" in document else "coordinates"
+        wires = "replication" in document and not is_drill
+        title = "replication" if wires else "coordinates"
         click.echo(output.format_table((title, ""), rows))
     transfer = document["transfer"]
     if transfer:
         click.echo("")
         click.echo(output.format_transfer(transfer))
-    if isinstance(record.plan, DrillPlan):
+    if is_drill:
         click.echo("")
         click.echo("\n".join(_format_drill(document)))
-    if checks or facts or transfer or isinstance(record.plan, DrillPlan):
+    if checks or facts or transfer or is_drill:
         click.echo("")
 
 
@@ -201,6 +204,13 @@ def _format_drill(document: dict[str, Any]) -> Iterator[str]:
     if tables:
         equal = f"{tables['compared']} of {tables['recorded']} equal to the sums in the manifest"
         yield f"tables: {tables['reason'] or equal}"
+    watched = document["replication"]
+    if watched:
+        yield (
+            f"replication: from {watched['source']} for "
+            f"{output.format_seconds(watched['seconds'])}, {watched['began_at_position']} to "
+            f"{watched['reached_position']}"
+        )
     if document["report"]:
         yield f"report: {document['report']['directory']}"
         for name, digest in document["report"]["files"].items():

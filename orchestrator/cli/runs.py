@@ -14,7 +14,7 @@ from orchestrator.cli import drill, follow, groups, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
 from orchestrator.cli.run_file import RunFile
 from orchestrator.errors import ConfigError, LockHeldError, PreconditionError
-from orchestrator.models import DrillPlan, Plan, StoringPlan
+from orchestrator.models import AnyDrill, Plan, StoringPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +45,9 @@ PLAYBOOKS = {
     (models.DRILL, "cancel_run"): "undo-restore",
     (models.DRILL, "undo_run"): "undo-restore",
     (models.DRILL, "forget_run"): "forget",
+    (models.DRILL_CLONE, "cancel_run"): "undo",
+    (models.DRILL_CLONE, "undo_run"): "undo",
+    (models.DRILL_CLONE, "forget_run"): "forget",
 }
 """What ends a run, by its form and by how it is ended."""
 _QUESTIONS = {
@@ -202,7 +205,7 @@ def _conclude(
     call: Call, config: Config, record: RunRecord, act: Callable[[], RunRecord]
 ) -> Callable[[], RunRecord]:
     """Return what does the same, and then writes the report of a drill."""
-    if not isinstance(record.plan, DrillPlan):
+    if not isinstance(record.plan, AnyDrill):
         return act
     return lambda: drill.conclude(call, config, record.run_id, act)
 

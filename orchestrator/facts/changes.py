@@ -56,12 +56,6 @@ _OF_SCHEMA: Final = re.compile(
 )
 _FILLED: Final = re.compile(r"CREATE\b.*\bTABLE\b.*\bSELECT\b", re.IGNORECASE | re.DOTALL)
 """What a query calls may write elsewhere."""
-_CASCADES_SQL: Final = (
-    "SELECT HEX(CONSTRAINT_SCHEMA) AS of_schema, HEX(TABLE_NAME) AS of_table, "
-    "HEX(UNIQUE_CONSTRAINT_SCHEMA) AS to_schema, HEX(REFERENCED_TABLE_NAME) AS to_table "
-    "FROM information_schema.REFERENTIAL_CONSTRAINTS "
-    "WHERE NOT (UPDATE_RULE IN ('RESTRICT', 'NO ACTION') AND DELETE_RULE IN ('RESTRICT', 'NO ACTION'))"
-)
 Key = tuple[str, str]
 
 
@@ -110,6 +104,7 @@ def read_end(remote: Remote, host: HostConfig, dialect: Dialect) -> Coordinates:
 def read_changes(
     remote: Remote,
     host: HostConfig,
+    dialect: Dialect,
     tables: Sequence[Table],
     between: tuple[Coordinates, Coordinates],
     *,
@@ -123,6 +118,7 @@ def read_changes(
     Args:
         remote: The door to the server's host.
         host: That host.
+        dialect: The SQL that it speaks.
         tables: Those that are asked for.
         between: Where to begin, and where to end.
         check_cancelled: Raises when the run must end.
@@ -151,7 +147,7 @@ def read_changes(
                         or f"more than {MOST_EVENTS} events stand in the binary log since the backup"
                     )
                 written |= found.tables
-        cascades = _read_cascades(remote, host) if written else ()
+        cascades = _read_cascades(remote, host, dialect) if written else ()
     except (CommandError, VerificationError) as error:
         return Changes(problem=f"the binary log cannot be read: {error.message}")
     return Changes(tables=frozenset(_add_cascades(written, cascades)))
@@ -247,14 +243,16 @@ def _is_inside(row: Row) -> bool:
     return row["Event_type"].lower() == "transaction_payload" or row["Pos"] == row["End_log_pos"]
 
 
-def _read_cascades(remote: Remote, host: HostConfig) -> tuple[tuple[Key, Key], ...]:
+def _read_cascades(
+    remote: Remote, host: HostConfig, dialect: Dialect
+) -> tuple[tuple[Key, Key], ...]:
     """Return the tables with foreign keys that cascade, each with the one that it refers to."""
     return tuple(
         (
             (unhex(row["of_schema"]), unhex(row["of_table"])),
             (unhex(row["to_schema"]), unhex(row["to_table"])),
         )
-        for row in sql.query(remote, host, _CASCADES_SQL, timeout_seconds=300)
+        for row in sql.query(remote, host, dialect.cascades_sql, timeout_seconds=300)
     )
 
 

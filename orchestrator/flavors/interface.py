@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import enum
 import itertools
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from orchestrator import numerals
 from orchestrator.models import Coordinates
@@ -55,6 +55,30 @@ def locked_snapshot_sql(position: str) -> tuple[str, ...]:
         position,
         "UNLOCK TABLES",
     )
+
+
+CASCADES_SQL: Final = (
+    "SELECT HEX(CONSTRAINT_SCHEMA) AS of_schema, HEX(TABLE_NAME) AS of_table, "
+    "HEX(UNIQUE_CONSTRAINT_SCHEMA) AS to_schema, HEX(REFERENCED_TABLE_NAME) AS to_table "
+    "FROM information_schema.REFERENTIAL_CONSTRAINTS "
+    "WHERE NOT (UPDATE_RULE IN ('RESTRICT', 'NO ACTION') AND DELETE_RULE IN ('RESTRICT', 'NO ACTION'))"
+)
+"""Foreign keys that change rows of their own table."""
+
+
+def _decode_part(column: str, part: int) -> str:
+    """Return the expression for schema (1) or table (-1) in a name as InnoDB has it."""
+    name = f"CAST(SUBSTRING_INDEX({column}, '/', {part}) AS BINARY)"
+    return f"HEX(CONVERT(CONVERT({name} USING filename) USING utf8mb4))"
+
+
+INNODB_CASCADES_SQL: Final = (
+    f"SELECT {_decode_part('FOR_NAME', 1)} AS of_schema, {_decode_part('FOR_NAME', -1)} AS of_table, "
+    f"{_decode_part('REF_NAME', 1)} AS to_schema, {_decode_part('REF_NAME', -1)} AS to_table "
+    "FROM information_schema.INNODB_SYS_FOREIGN WHERE TYPE & 15 <> 0"
+)
+"""The same where the other view shows an account with SELECT nothing: MariaDB, MySQL before 8.0. The
+bits are those of ON DELETE and ON UPDATE with CASCADE and SET NULL."""
 
 
 def account_name(run_id: str) -> str:
@@ -224,7 +248,10 @@ class Dialect(abc.ABC):
         binlog_sql: File: the binary log that is being written.
         applied_sql: pos: what the replica has applied.
         disable_event: What disables an event on a replica.
+        cascades_sql: Foreign keys that change rows of their own table: of_schema and of_table, to_schema
+            and to_table (HEX).
         fresh_logs_sql: Stops replication and begins the binary logs anew.
+        forget_source_sql: Stops replication for good.
         logs_updates: The variable that says whether a replica logs what it applies.
         upstream_gtid_sql: xbvault_applied: the GTID position up to which a snapshot that is open has
             what was replicated.
@@ -247,7 +274,9 @@ class Dialect(abc.ABC):
     binlog_sql: str
     applied_sql: str
     disable_event: str
+    cascades_sql: str
     fresh_logs_sql: str
+    forget_source_sql: str
     logs_updates: str
     upstream_gtid_sql: str
 

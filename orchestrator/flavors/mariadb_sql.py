@@ -6,7 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from orchestrator import numerals
-from orchestrator.flavors.interface import APPLIED_COLUMN, SYSTEM_SCHEMAS, Dialect
+from orchestrator.flavors.interface import (
+    APPLIED_COLUMN,
+    INNODB_CASCADES_SQL,
+    SYSTEM_SCHEMAS,
+    Dialect,
+)
 from orchestrator.flavors.quoting import quote_plain, quote_text
 
 if TYPE_CHECKING:
@@ -155,6 +160,7 @@ class MariaDBDialect(Dialect):
     replicas_sql = REPLICAS_SQL
     unquoted_sql = UNQUOTED_SQL
     datafiles_sql = ""
+    cascades_sql = INNODB_CASCADES_SQL
     events_sql = EVENTS_SQL
     position_sql = "SELECT @@GLOBAL.gtid_binlog_pos AS pos"
     binlog_sql = "SHOW MASTER STATUS"
@@ -164,6 +170,7 @@ class MariaDBDialect(Dialect):
     sources_sql = "SHOW ALL SLAVES STATUS"
     upstream_gtid_sql = UPSTREAM_GTID_SQL
     fresh_logs_sql = "STOP SLAVE; FLUSH BINARY LOGS; RESET MASTER"
+    forget_source_sql = "STOP SLAVE; RESET SLAVE ALL"
 
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the GTID position of the binary log."""

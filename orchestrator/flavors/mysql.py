@@ -19,6 +19,8 @@ from orchestrator.flavors import (
     versions,
 )
 from orchestrator.flavors.interface import (
+    CASCADES_SQL,
+    INNODB_CASCADES_SQL,
     Dialect,
     FailedStart,
     Flavor,
@@ -62,11 +64,13 @@ class MySQLDialect(Dialect):
         self.tablespaces_sql = mysql_sql.tablespaces_sql(words)
         self.datafiles_sql = mysql_sql.datafiles_sql(words)
         self.keyring_sql = mysql_sql.keyring_sql(words)
+        self.cascades_sql = CASCADES_SQL if words.shows_foreign_keys else INNODB_CASCADES_SQL
         self.position_sql = words.binlog_status
         self.binlog_sql = words.binlog_status
         self.disable_event = words.disable_event
         self.logs_updates = words.logs_updates
         self.fresh_logs_sql = mysql_sql.fresh_logs_sql(words)
+        self.forget_source_sql = f"STOP {words.replica}; RESET {words.replica} ALL"
         self.encrypted_files_sql = (
             # The server does not list the file of the tablespace `mysql`, which it alone makes.
             "SELECT HEX(spaces.NAME) AS name, HEX(COALESCE(files.PATH, 'mysql.ibd')) AS path "

@@ -44,6 +44,7 @@ class Words:
         has_log_status: Whether performance_schema has the logs' positions in one row.
         has_backup_admin: Whether the backup tool needs the privilege BACKUP_ADMIN.
         has_tagged_gtids: Whether a GTID can have a tag.
+        shows_foreign_keys: Whether an account with SELECT sees the foreign keys.
     """
 
     change_source: str
@@ -67,6 +68,7 @@ class Words:
     has_log_status: bool
     has_backup_admin: bool
     has_tagged_gtids: bool
+    shows_foreign_keys: bool
 
 
 _FIRST_WORDS: Final = Words(
@@ -91,6 +93,7 @@ _FIRST_WORDS: Final = Words(
     has_log_status=False,
     has_backup_admin=False,
     has_tagged_gtids=False,
+    shows_foreign_keys=False,
 )
 
 WORD_CHANGES: Final[tuple[tuple[tuple[int, int, int], dict[str, Any]], ...]] = (
@@ -102,6 +105,7 @@ WORD_CHANGES: Final[tuple[tuple[tuple[int, int, int], dict[str, Any]], ...]] = (
             "datafiles": "information_schema.INNODB_DATAFILES",
             "has_log_status": True,
             "has_backup_admin": True,
+            "shows_foreign_keys": True,
         },
     ),
     ((8, 0, 13), {"is_encrypted": "ENCRYPTION = 'Y'"}),

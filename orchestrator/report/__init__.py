@@ -30,6 +30,12 @@ VERDICTS: Final = {
     FAILED: "The stored backup did not prove that it can be relied on.",
     INCOMPLETE: "The drill did not come to its end; it proves nothing about the stored backup.",
 }
+OF_CLONES: Final = {
+    PASSED: "The clone came to life, every table opened, under keys of the scratch host's own.",
+    FAILED: "The clone did not prove that another one could be relied on.",
+    INCOMPLETE: "The drill did not come to its end; it proves nothing about clones of this donor.",
+}
+"""The same of the drill of a clone."""
 _MARKDOWN: Final = re.compile(r"([\\`*_\[\]<>|~&#!]|^[-+])")
 _MINUTE: Final = 60
 
@@ -65,7 +71,8 @@ def render(evidence: dict[str, Any], trend: Sequence[PastDrill]) -> dict[str, by
         trend: The drills before it, the oldest first.
     """
     document = {**evidence, "trend": [dataclasses.asdict(past) for past in trend]}
-    shown = {"drill": document, "verdict_text": VERDICTS.get(document["verdict"], "")}
+    words = VERDICTS if document["repository"] else OF_CLONES
+    shown = {"drill": document, "verdict_text": words.get(document["verdict"], "")}
     text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=False)
     return {
         JSON: f"{text}\n".encode("utf-8", "backslashreplace"),

@@ -20,6 +20,7 @@ MODULES = (
     "verification",
     "drill",
     "checksums",
+    "drill_replication",
     "comparison",
     "release",
     "cleanup",

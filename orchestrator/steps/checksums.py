@@ -243,6 +243,7 @@ def _find_written(
     found = changes.read_changes(
         tools.donor,
         tools.config.host(plan.donor),
+        flavors.dialect_of(plan),
         tables,
         between,
         check_cancelled=tools.check_cancelled,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import jobs, service
 from orchestrator.errors import VerificationError
-from orchestrator.models import ARCHIVE, BACKUP, CLONE, COPIES, STORING
+from orchestrator.models import ARCHIVE, BACKUP, CLONES, COPIES, STORING
 from orchestrator.repository import set_keys
 from orchestrator.steps import fan_out, places, records, tokens
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -96,7 +96,7 @@ def remove_transition_mount(tools: Tools, plan: Plan) -> Removed:
     role="recipient",
     repeat=Repeat.SAFE,
     after_others=True,
-    forms=(CLONE, BACKUP, ARCHIVE),
+    forms=(*CLONES, BACKUP, ARCHIVE),
 )
 def destroy_transition_key(tools: Tools, plan: RunPlan) -> Removed:
     """Destroy every version of the transition key, and keep its record.

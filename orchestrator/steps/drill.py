@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import flavors, keys, log, report, sql
+from orchestrator import flavors, jobs, keys, log, numerals, report, sql
 from orchestrator.errors import (
     CancelledError,
     LockHeldError,
@@ -18,13 +18,13 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.facts import instances
-from orchestrator.models import DRILL, Check, from_json
+from orchestrator.models import DRILL, DRILLS, Check, DrillPlan, from_json
 from orchestrator.repository import names, set_keys, trial
-from orchestrator.steps import records, stream, transition
+from orchestrator.steps import fan_out, records, stream, transition
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
-    from orchestrator.models import Coordinates, DrillPlan, Secret
+    from orchestrator.models import AnyDrill, Coordinates, Secret
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,8 @@ class WrittenReport:
     trend: tuple[report.PastDrill, ...]
 
 
-@step("verify-isolation", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=(DRILL,))
-def verify_isolation(tools: Tools, plan: DrillPlan) -> Findings:
+@step("verify-isolation", role="recipient", repeat=Repeat.SAFE, needs_server=True, forms=DRILLS)
+def verify_isolation(tools: Tools, plan: AnyDrill) -> Findings:
     """See that the restored server does nothing by itself: read-only, no events, no replication.
 
     Args:
@@ -104,7 +104,7 @@ def verify_isolation(tools: Tools, plan: DrillPlan) -> Findings:
     )["event_scheduler"]
     is_quiet = facts.is_on("read_only") and scheduler != "ON" and not facts.replicates
     return Findings(
-        checks=_all_good(
+        checks=all_good(
             plan.recipient,
             [
                 Check(
@@ -147,11 +147,11 @@ def try_wrong_keys(tools: Tools, plan: DrillPlan) -> Findings:
     if flavors.needs_transition_mount(plan):
         sealed = tools.donor.read_file(f"{plan.set_dir}/{transition.BUNDLE}")
         checks.append(_judge_key(plan, sealed, records.read_transition_key(tools, plan)))
-    return Findings(checks=_all_good(plan.donor, checks))
+    return Findings(checks=all_good(plan.donor, checks))
 
 
-@step("measure-recovery-point", role="source", repeat=Repeat.SAFE, forms=(DRILL,))
-def measure_recovery_point(tools: Tools, plan: DrillPlan) -> RecoveryPoint:
+@step("measure-recovery-point", role="source", repeat=Repeat.SAFE, forms=DRILLS)
+def measure_recovery_point(tools: Tools, plan: AnyDrill) -> RecoveryPoint:
     """Ask the host that the set was made of how far it has come since.
 
     A host that is gone is what a drill prepares for: that it cannot be asked is no failure.
@@ -165,6 +165,7 @@ def measure_recovery_point(tools: Tools, plan: DrillPlan) -> RecoveryPoint:
 
     Raises:
         VerificationError: The set's own position is not to be understood.
+        CommandError: When the stream of a clone ended is not to be read on its donor.
 
     Repeat:
         Asks again.
@@ -177,9 +178,9 @@ def measure_recovery_point(tools: Tools, plan: DrillPlan) -> RecoveryPoint:
         at="",
         position="",
         set_position=_show(coordinates),
-        set_ended_at=plan.ended_at,
+        set_ended_at=_read_end(tools, plan),
     )
-    if not plan.live_host or tools.upstream is None:
+    if isinstance(plan, DrillPlan) and (not plan.live_host or tools.upstream is None):
         return found
     try:
         return _ask_live_host(tools, plan, found, coordinates)
@@ -193,9 +194,9 @@ def measure_recovery_point(tools: Tools, plan: DrillPlan) -> RecoveryPoint:
 
 
 @step("write-drill-report", role="recipient", repeat=Repeat.SAFE, needs_lock=False,
-      values={"evidence": str, "trend": str}, forms=(DRILL,))  # fmt: skip
+      values={"evidence": str, "trend": str}, forms=DRILLS)  # fmt: skip
 def write_drill_report(
-    tools: Tools, plan: DrillPlan, evidence: str = "", trend: str = ""
+    tools: Tools, plan: AnyDrill, evidence: str = "", trend: str = ""
 ) -> WrittenReport:
     """Write the report of a drill on the orchestrator's machine, and sum its files up.
 
@@ -248,7 +249,7 @@ def write_drill_report(
     return WrittenReport(directory=str(directory), files=found, trend=past)
 
 
-def _refuse_filed(directory: Path, plan: DrillPlan) -> None:
+def _refuse_filed(directory: Path, plan: AnyDrill) -> None:
     """Refuse a directory where another drill has filed its report, which nothing may overwrite."""
     filed = directory / report.JSON
     if filed.exists() and (run_id := report.read_run_id(filed.read_bytes())) != plan.run_id:
@@ -286,18 +287,18 @@ def _judge_key(plan: DrillPlan, sealed: bytes, own: Secret) -> Check:
 
 
 def _ask_live_host(
-    tools: Tools, plan: DrillPlan, found: RecoveryPoint, coordinates: Coordinates
+    tools: Tools, plan: AnyDrill, found: RecoveryPoint, coordinates: Coordinates
 ) -> RecoveryPoint:
     dialect = flavors.dialect_of(plan)
     told = sql.query_all(
         tools.source,
-        tools.config.host(plan.live_host),
+        tools.config.host(plan.source_host),
         {"position": dialect.position_sql, "now": "SELECT UTC_TIMESTAMP(3) AS now"},
     )
-    position = dialect.read_position(sql.take_one(told["position"], plan.live_host))
-    now = dt.datetime.fromisoformat(sql.take_one(told["now"], plan.live_host)["now"])
+    position = dialect.read_position(sql.take_one(told["position"], plan.source_host))
+    now = dt.datetime.fromisoformat(sql.take_one(told["now"], plan.source_host)["now"])
     now = now.replace(tzinfo=dt.UTC)
-    ended = dt.datetime.fromisoformat(plan.ended_at)
+    ended = dt.datetime.fromisoformat(found.set_ended_at)
     return dataclasses.replace(
         found,
         reached=True,
@@ -309,11 +310,26 @@ def _ask_live_host(
     )
 
 
+def _read_end(tools: Tools, plan: AnyDrill) -> str:
+    """Return the moment whose state the set has: of a clone, when its stream had ended there."""
+    if isinstance(plan, DrillPlan):
+        return plan.ended_at
+    name = plan.job_name(fan_out.SEND, tools.attempt)
+    told = tools.donor.run(["stat", "-c", "%Y", "--", f"{jobs.BASE}/jobs/{name}/ended"]).text
+    moment = dt.datetime.fromtimestamp(numerals.parse_whole(told.strip()), dt.UTC)
+    return names.format_moment(moment)
+
+
 def _show(coordinates: Coordinates) -> str:
     return coordinates.gtid or f"{coordinates.file}:{coordinates.position}"
 
 
-def _all_good(host: str, checks: list[Check]) -> tuple[Check, ...]:
+def all_good(host: str, checks: list[Check]) -> tuple[Check, ...]:
+    """Return the findings of a drill.
+
+    Raises:
+        VerificationError: One does not hold.
+    """
     bad = [check for check in checks if not check.ok]
     if bad:
         raise VerificationError(

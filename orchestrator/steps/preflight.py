@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orchestrator import log
 from orchestrator.errors import VerificationError
 from orchestrator.facts import bases, binlogs, preflight, stores, survey
-from orchestrator.models import ARCHIVE, BACKUP, COPY, RESTORES, BackupPlan, DrillPlan
+from orchestrator.models import ARCHIVE, BACKUP, CLONES, COPY, RESTORES, BackupPlan, DrillPlan
 from orchestrator.repository import deployment, store
 from orchestrator.steps import recorded_sums
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -38,7 +38,7 @@ class Preflight:
     seconds_ago: float = 0.0
 
 
-@step("check-preconditions", role="both", repeat=Repeat.SAFE, needs_lock=False)
+@step("check-preconditions", role="both", repeat=Repeat.SAFE, needs_lock=False, forms=CLONES)
 def check_preconditions(tools: Tools, plan: Plan) -> Preflight:
     """Find everything that would stop the clone, before anything is changed.
 
@@ -270,7 +270,7 @@ def check_restore_preconditions(tools: Tools, plan: RestorePlan) -> Preflight:
         tools.recipient,
         run_id=plan.run_id,
         backup_id=plan.backup_id,
-        source=tools.upstream if plan.replicates else None,
+        source=tools.upstream if plan.makes_account else None,
     )
     findings = preflight.judge_restore(
         seen,

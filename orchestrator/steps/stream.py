@@ -15,7 +15,7 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.flavors import backup_sets
-from orchestrator.models import Check, Coordinates, RestorePlan
+from orchestrator.models import CLONES, Check, Coordinates, RestorePlan
 from orchestrator.repository import store
 from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
@@ -47,7 +47,7 @@ class BackupSet:
     checks: tuple[Check, ...]
 
 
-@step("stream-backup", role="both", repeat=Repeat.RESTART, deadline_seconds=7 * 86400)
+@step("stream-backup", role="both", repeat=Repeat.RESTART, deadline_seconds=7 * 86400, forms=CLONES)
 def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
     """Stream a physical backup from the donor into the recipient's staging directory.
 
@@ -112,7 +112,9 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
     return stream_ends.describe_stream(plan, ends)
 
 
-@step("verify-backup-set", role="recipient", repeat=Repeat.BACK, back_to="stream-backup")
+@step(
+    "verify-backup-set", role="recipient", repeat=Repeat.BACK, back_to="stream-backup", forms=CLONES
+)
 def verify_backup_set(tools: Tools, plan: Plan) -> BackupSet:
     """Judge the received set by evidence, before anything of the recipient's is touched.
 

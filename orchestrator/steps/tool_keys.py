@@ -25,7 +25,7 @@ from orchestrator.flavors import (
 from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.flavors.mysql_keyrings import KeyringKind
 from orchestrator.flavors.quoting import describe_names, unhex
-from orchestrator.models import CLONE, BackupPlan, Check, RestorePlan
+from orchestrator.models import CLONES, BackupPlan, Check, RestorePlan
 from orchestrator.steps import key_names, keyrings, records, tool_failures
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def record_set(tools: Tools, plan: RunPlan) -> None:
 
     Beside them stands the fingerprint of the transition key that seals it.
     """
-    if not plan.has_keyring or (flavors.needs_transition_mount(plan) and plan.form == CLONE):
+    if not plan.has_keyring or (flavors.needs_transition_mount(plan) and plan.form in CLONES):
         return
     tools.recipient.write_file(list_path(tools, plan), json.dumps(_read_files(tools, plan)))
     if isinstance(plan, BackupPlan):

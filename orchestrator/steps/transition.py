@@ -14,7 +14,7 @@ from orchestrator import bundle, flavors, keys, log
 from orchestrator.errors import PreconditionError, SecretError, VerificationError
 from orchestrator.models import (
     BACKUP,
-    CLONE,
+    CLONES,
     COPIES,
     BackupPlan,
     KeyVersions,
@@ -82,7 +82,7 @@ class TransitionMount:
     versions: tuple[KeyVersions, ...]
 
 
-@step("create-transition-key", role="recipient", repeat=Repeat.SAFE)
+@step("create-transition-key", role="recipient", repeat=Repeat.SAFE, forms=CLONES)
 def create_transition_key(tools: Tools, plan: Plan) -> TransitionKey:
     """Make a transition key, store it in Vault, and compare what Vault gives back.
 
@@ -131,7 +131,7 @@ def create_transition_key(tools: Tools, plan: Plan) -> TransitionKey:
     return TransitionKey(path=f"{mount}/{plan.key_path}", fingerprint=fingerprint)
 
 
-@step("seal-key-bundle", role="recipient", repeat=Repeat.SAFE, forms=(CLONE, BACKUP))
+@step("seal-key-bundle", role="recipient", repeat=Repeat.SAFE, forms=(*CLONES, BACKUP))
 def seal_key_bundle(tools: Tools, plan: RunPlan) -> SealedBundle:
     """Read every version of the donor's keys once, and seal them under the transition key.
 

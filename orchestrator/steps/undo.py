@@ -191,7 +191,7 @@ def drop_replication_account(tools: Tools, plan: Plan) -> DroppedAccount:
     Repeat:
         What is gone is no error.
     """
-    if not plan.replicates or replication.read_account(tools, plan) is None:
+    if not plan.makes_account or replication.read_account(tools, plan) is None:
         return DroppedAccount(user="")
     user = account_name(plan.run_id)
     replication.drop_accounts(tools, plan, user=user, path=plan.account_path)

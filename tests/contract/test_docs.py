@@ -33,6 +33,7 @@ from orchestrator.durable import StepRecord
 from orchestrator.privileges import database, sudo
 from orchestrator.steps import bottleneck, stream_ends
 from orchestrator.steps.drill import RecoveryPoint
+from orchestrator.steps.drill_replication import WatchedReplication
 from orchestrator.steps.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -195,12 +196,14 @@ def test_the_page_of_documents_has_every_key() -> None:
     drill = sections["Of a drill"].partition("The phases are")
     assert list_keys(drill[0]) == [*summary.build_empty_drill_document()]
     assert re.findall(r"`([a-z -]+)`", drill[2].partition("\n")[0]) == [*summary.PHASES]
-    told_of_point = {
-        key
-        for row in re.findall(r"^\| (`.+?) \|", drill[2], re.MULTILINE)
-        for key in re.findall(r"`(\w+)`", row)
-    }
-    assert told_of_point == {field.name for field in dataclasses.fields(RecoveryPoint)}
+    of_point, _, of_replication = drill[2].partition("`replication` has:")
+    for text, kind in ((of_point, RecoveryPoint), (of_replication, WatchedReplication)):
+        told_of = {
+            key
+            for row in re.findall(r"^\| (`.+?) \|", text, re.MULTILINE)
+            for key in re.findall(r"`(\w+)`", row)
+        }
+        assert told_of == {field.name for field in dataclasses.fields(kind)} - {"checks"}
     transfer = stream_ends.Stream(bytes=1, seconds=1.0)
     step = StepRecord(
         index=0, name="stream-backup", status="succeeded", result=models.as_json(transfer)

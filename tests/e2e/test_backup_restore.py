@@ -88,7 +88,7 @@ def take_backup(lab: CloneLab) -> Stored:
         folder = set_laws.find_repository(lab)
         return sum(len(list((folder / name).glob("part-*.age"))) for name in new)
 
-    slowly = ("--throttle", "12M", "--compress", "none")
+    slowly = ("--throttle", "12M", "--compress", "none", "--checksums", "all")
     command = [*product.command(), "backup", "master", *slowly, "--yes", "--json"]
     with subprocess.Popen(
         command,
@@ -238,6 +238,11 @@ def test_a_restore_is_told_with_its_evidence(
     assert (restored["repository"], restored["set_host"]) == ("store", "master")
     names = {check["name"] for check in restored["checks"]}
     assert {"stored-parts", "sealed-keys", "tablespaces-own-key", "server-answers"} <= names
+    assert "tables-equal" in names
+    number = stored.document["tables_summed"]["recorded"]
+    assert number > 12
+    compared = {"recorded": number, "compared": number, "reason": ""}
+    assert restored["tables_compared"] == compared
 
 
 def test_the_restored_server_takes_writes(lab: CloneLab, restored: dict[str, Any]) -> None:

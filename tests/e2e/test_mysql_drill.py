@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from replicas import (
 )
 
 from orchestrator import report, summary
+from orchestrator.flavors.mysql import MySQLDialect
+from orchestrator.privileges.database import grant_sql, wanted_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +63,24 @@ def check_given_back(lab: CloneLab, before: tuple[str, set[str]], run_id: str) -
     assert read_lock_holder(lab) == ""
     assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
     assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
+
+
+def test_the_account_of_a_backup_sees_what_the_sums_need(lab: CloneLab) -> None:
+    """With the least that is asked of it: what cascades, and the events of the binary log."""
+    version = lab.sql("master", "SELECT VERSION()")[0][0]
+    wanted = wanted_privileges("mysql", version)
+    lab.sql(
+        "master",
+        "CREATE USER least@localhost IDENTIFIED BY 'only-of-this-test'; "
+        + grant_sql("least", "localhost", (*wanted.backup, *wanted.sums)),
+    )
+    asked = shlex.quote(f"{MySQLDialect(version).cascades_sql}; SHOW BINLOG EVENTS LIMIT 1")
+    client = "MYSQL_PWD=only-of-this-test mysql --batch --skip-column-names -uleast"
+    (cascade, event) = lab.on("master", f"{client} -e {asked}").splitlines()
+    lab.sql("master", "DROP USER least@localhost")
+    told = [bytes.fromhex(part).decode() for part in cascade.split("\t")]
+    assert told == ["shop", "order_items", "shop", "orders"]
+    assert "Format_desc" in event
 
 
 def test_a_drill_proves_the_set_and_gives_the_host_back(lab: CloneLab) -> None:

@@ -9,7 +9,7 @@ from cli_lab import make_plan
 
 from orchestrator import report, summary
 from orchestrator.durable import PartRecord, RunRecord, StepRecord
-from orchestrator.models import DrillPlan
+from orchestrator.models import CloneDrillPlan, DrillPlan
 
 RUN_ID = "20261122T040000Z-replica-1a2b3c4d"
 BACKUP_ID = "20261121T210500Z-master-9f8e7d6c"
@@ -37,6 +37,10 @@ RESULTS: dict[str, dict[str, Any]] = {
                 "host": "replica",
             }
         ],
+    },
+    "verify-backup-set": {
+        "coordinates": {"file": "bin.000002", "position": 4711, "gtid": "0-11-700"},
+        "checks": [],
     },
     "verify-isolation": {
         "checks": [
@@ -72,6 +76,25 @@ RESULTS: dict[str, dict[str, Any]] = {
         ]
     },
     "measure-recovery-point": POINT,
+    "watch-replication": {
+        "source": "master",
+        "seconds": 60.2,
+        "looks": 61,
+        "began_at_position": "0-11-700",
+        "reached_position": "0-11-820",
+        "source_position": "0-11-821",
+        "applied_transactions": 120,
+        "missing_transactions": 1,
+        "seconds_behind": 0,
+        "checks": [
+            {
+                "name": "replication-running",
+                "ok": True,
+                "evidence": "from master, both threads at 61 looks in 60 s; 0 s behind at the end",
+                "host": "replica",
+            }
+        ],
+    },
 }
 
 
@@ -97,14 +120,36 @@ def make_drill_plan(**changes: Any) -> DrillPlan:
     return DrillPlan(**(fields | of_set | changes))
 
 
-def make_steps(until: str = "", error: dict[str, Any] | None = None) -> tuple[StepRecord, ...]:
+def make_clone_drill_plan(**changes: Any) -> CloneDrillPlan:
+    """Return the plan of the drill of a clone on the host replica."""
+    plan = make_plan(
+        form="drill-clone", run_id=RUN_ID, backup_id=BACKUP_ID, replace=True, commands={}
+    )
+    fields = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
+    return CloneDrillPlan(**(fields | {"report_dir": "/var/lib/xbvault/drills/run"} | changes))
+
+
+def make_steps(
+    until: str = "",
+    error: dict[str, Any] | None = None,
+    *,
+    replicates: bool = False,
+    phases: dict[str, tuple[str, ...]] = summary.PHASES,
+) -> tuple[StepRecord, ...]:
     """Return the steps of a drill, each a second long.
 
     Args:
         until: The step that has failed; those behind it were not reached. Empty for none.
         error: Why it failed.
+        replicates: Whether it follows the live host for a while.
+        phases: What the steps are for.
     """
-    names = [name for phase in summary.PHASES.values() for name in phase]
+    names = [
+        name
+        for phase, steps in phases.items()
+        if replicates or phase not in summary.ON_REQUEST
+        for name in steps
+    ]
     last = names.index(until) if until else len(names)
     return tuple(
         StepRecord(

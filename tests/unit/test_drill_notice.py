@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from drilled import BACKUP_ID, make_drill_record, make_steps
+from drilled import BACKUP_ID, make_clone_drill_plan, make_drill_record, make_steps
 
 from orchestrator import notices
 from orchestrator.errors import CommandError, VerificationError
@@ -21,6 +21,12 @@ def test_a_drill_reads_from_a_repository() -> None:
     assert told.title.endswith("drill from store to replica: succeeded")
     assert "donor" not in told.body
     assert BACKUP_ID in told.body
+
+
+def test_a_drill_of_a_clone_says_so() -> None:
+    """It has no repository."""
+    told = notices.describe_run(make_drill_record(plan=make_clone_drill_plan()))
+    assert told.title.endswith("drill of a clone of master on replica: succeeded")
 
 
 def test_a_drill_that_failed_is_no_good_news() -> None:

@@ -183,3 +183,13 @@ def test_sudo_allows_a_login_one_program(host: str, rules: tuple[str, ...]) -> N
     assert sudo.rules(CONFIG, host) == rules
     text = sudo.sudoers_text(CONFIG, host)
     assert [line for line in text.splitlines() if not line.startswith("#")] == list(rules)
+
+
+def test_the_binary_log_is_shown_to_an_account_that_sums_tables_up() -> None:
+    """MariaDB shows it to what every backup takes; MySQL wants one privilege more."""
+    assert database.MARIADB.sums == ()
+    assert "BINLOG MONITOR" in database.MARIADB.backup
+    for version in ("5.7.44", "8.0.40", "9.7.4"):
+        wanted = database.wanted_privileges("mysql", version)
+        assert wanted.sums == ("REPLICATION SLAVE",)
+        assert "REPLICATION SLAVE" not in wanted.backup

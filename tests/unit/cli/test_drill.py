@@ -14,6 +14,7 @@ from drilled import (
     BACKUP_ID,
     DIGEST,
     RUN_ID,
+    make_clone_drill_plan,
     make_drill_plan,
     make_drill_record,
     make_report_part,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config import Config
     from orchestrator.durable import RunRecord
-    from orchestrator.models import DrillPlan
+    from orchestrator.models import CloneDrillPlan, DrillPlan
     from orchestrator.playbook import Playbook
 
 DRILL = ("drill", "latest:master", "replica")
@@ -71,6 +72,13 @@ class DrillBackend(FakeBackend):
         self.asked.append(f"make_drill_plan {backup} {host} {repository}".rstrip())
         self.options = options
         return self.drill, self.checks
+
+    def make_clone_drill_plan(
+        self, config: Config, donor: str, host: str, **options: Any
+    ) -> tuple[CloneDrillPlan, Sequence[Check]]:
+        self.asked.append(f"make_clone_drill_plan {donor} {host}")
+        self.options = options
+        return make_clone_drill_plan(), self.checks
 
     def cancel_run(self, config: Config, run_id: str, playbook: Playbook) -> RunRecord:
         self.asked.append(f"cancel_run by {playbook.name}")
@@ -130,18 +138,83 @@ def test_a_drill_that_passed_tells_verdict_times_and_sums(
 def test_options_reach_the_plan(line: CommandLine, backend: DrillBackend, tmp_path: Path) -> None:
     """Absent ones leave it to the configuration; the directory is made and absolute."""
     line.call(*DRILL, "--yes")
-    none = {"keep": False, "report_dir": "", "parallel": None, "throttle": None}
+    none = {
+        "keep": False,
+        "replicate": None,
+        "report_dir": "",
+        "parallel": None,
+        "throttle": None,
+    }
     assert backend.options == none
     assert "load_playbook drill" in backend.asked
     words = f"--from store --keep --report {tmp_path}/a/b --parallel 3 --throttle 50M".split()
     line.call(*DRILL, "--yes", *words)
     given = {"keep": True, "report_dir": f"{tmp_path}/a/b", "parallel": 3, "throttle": "50M"}
-    assert backend.options == given
+    assert backend.options == none | given
     assert backend.asked[-4:-2] == [
         "load_playbook drill-keep",
         "make_drill_plan latest:master replica store",
     ]
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_drill_that_replicates_has_a_playbook_of_its_own(
+    line: CommandLine, backend: DrillBackend
+) -> None:
+    """And its end is its own, so that nothing of it can be kept."""
+    backend.drill = make_drill_plan(replicate_seconds=60, source="master")
+    result = line.call(*DRILL, "--yes", "--replicate", "60")
+    assert result.exit_code == 0
+    assert "load_playbook drill-replicate" in backend.asked
+    assert (backend.options["replicate"], backend.options["keep"]) == (60, False)
+    line.answers = "n\n"
+    assert "replicates  60 s from master, and no longer" in line.call(*DRILL).stderr
+    refused = line.call(*DRILL, "--yes", "--replicate", "60", "--keep")
+    assert refused.exit_code == 2
+    assert "--keep and --replicate do not go together" in refused.stderr
+    assert line.call(*DRILL, "--yes", "--replicate", "0").exit_code == 2
+
+
+def test_a_drill_of_a_clone_needs_no_set(line: CommandLine, backend: DrillBackend) -> None:
+    """It is planned as a clone, has playbooks of its own, and nothing of it can be kept."""
+    call = ("drill", "--clone", "master", "replica")
+    result = line.call(*call, "--yes")
+    assert result.exit_code == 0
+    assert backend.asked[-4:-2] == [
+        "load_playbook drill-clone",
+        "make_clone_drill_plan master replica",
+    ]
+    assert backend.options == {
+        "replicate": None,
+        "report_dir": "",
+        "parallel": None,
+        "throttle": None,
+    }
+    line.call(*call, "--yes", "--replicate", "5")
+    assert "load_playbook drill-clone-replicate" in backend.asked
+    line.answers = "n\n"
+    asked = line.call(*call).stderr
+    assert "clone       of master (mariadb 10.11.19), only read" in asked
+    assert "Drill a clone of master on replica?" in asked
+    for words in (["--keep"], ["--from", "store"]):
+        refused = line.call(*call, "--yes", *words)
+        assert refused.exit_code == 2
+        assert f"--clone and {words[0]} do not go together" in refused.stderr
+    assert line.call("drill", "--clone", "master", "master", "--yes").exit_code == 3
+    assert line.call("drill", "--clone", "latest", "replica", "--yes").exit_code == 2
+
+
+def test_a_clone_that_failed_is_taken_back_by_its_own_undo(
+    line: CommandLine, backend: DrillBackend
+) -> None:
+    """The error says what is not to be relied on."""
+    backend.fail(ALTERED)
+    record = backend.records[RUN_ID]
+    backend.records[RUN_ID] = dataclasses.replace(record, plan=make_clone_drill_plan())
+    result = line.call("drill", "--clone", "master", "replica", "--yes")
+    assert result.exit_code == 6
+    assert "cancel_run by undo" in backend.asked
+    assert "do not rely on a clone as it is made now; replica has back what it had" in result.stderr
 
 
 def test_the_plan_is_shown_and_nothing_done(line: CommandLine, backend: DrillBackend) -> None:

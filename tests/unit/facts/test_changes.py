@@ -12,6 +12,7 @@ from orchestrator import config as config_module
 from orchestrator import sql
 from orchestrator.facts import changes
 from orchestrator.facts.instances import Table
+from orchestrator.flavors.mysql import MySQLDialect
 from orchestrator.models import Coordinates
 from orchestrator.remote import Result
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 HEAD = "Log_name\tPos\tEvent_type\tServer_id\tEnd_log_pos\tInfo\n"
 HOST = config_module.parse({"hosts": {"db1": {"flavor": "mysql", "vault_mount": "m"}}}).host("db1")
+DIALECT = MySQLDialect("9.7.4")
 NAMES = (("shop", "orders"), ("shop", "Läden"), ("live", "ledger"), ("a", "we`ird"), ("a.b", "c"))
 TABLES = tuple(Table(schema=s, name=n, engine="InnoDB", bytes=1) for s, n in NAMES)
 LADEN = ("shop", "Läden")
@@ -143,7 +145,7 @@ def read(log: FakeLog, begin: tuple[str, int], end: tuple[str, int]) -> changes.
         Coordinates(file=begin[0], position=begin[1]),
         Coordinates(file=end[0], position=end[1]),
     )
-    return changes.read_changes(remote, HOST, TABLES, between)
+    return changes.read_changes(remote, HOST, DIALECT, TABLES, between)
 
 
 def test_from_one_place_to_the_other_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,5 +215,5 @@ def test_what_the_log_does_not_tell_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     refusal = Result(status=1, stdout=b"", stderr="ERROR 1227 (42000): Access denied")
     remote.answers |= {("env",): refusal, ("mysql",): refusal}
     place = Coordinates(file="bin.000002", position=4)
-    refused = changes.read_changes(remote, HOST, TABLES, (place, place))
+    refused = changes.read_changes(remote, HOST, DIALECT, TABLES, (place, place))
     assert "Access denied" in refused.problem

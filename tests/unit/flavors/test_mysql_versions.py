@@ -31,6 +31,7 @@ OLD = {
     "has_log_status": False,
     "has_backup_admin": False,
     "has_tagged_gtids": False,
+    "shows_foreign_keys": False,
 }
 NEW = {
     "change_source": "CHANGE REPLICATION SOURCE TO",
@@ -54,6 +55,7 @@ NEW = {
     "has_log_status": True,
     "has_backup_admin": True,
     "has_tagged_gtids": True,
+    "shows_foreign_keys": True,
 }
 CHANGED = {
     "account_plugin": ("5.7.44", "8.0.11"),
@@ -61,6 +63,7 @@ CHANGED = {
     "datafiles": ("5.7.44", "8.0.11"),
     "has_log_status": ("5.7.44", "8.0.11"),
     "has_backup_admin": ("5.7.44", "8.0.11"),
+    "shows_foreign_keys": ("5.7.44", "8.0.11"),
     "is_encrypted": ("8.0.12", "8.0.13"),
     "has_keyring_keys": ("8.0.15", "8.0.16"),
     "replica": ("8.0.21", "8.0.22"),

@@ -12,7 +12,14 @@ from typing import Any
 import browser
 import golden
 import pytest
-from drilled import PAST, POINT, make_drill_plan, make_drill_record, make_steps
+from drilled import (
+    PAST,
+    POINT,
+    make_clone_drill_plan,
+    make_drill_plan,
+    make_drill_record,
+    make_steps,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,10 +61,37 @@ UNREACHED = make_evidence(
     kept=True,
     torn_down=False,
 )
+REPLICATED = summary.build_evidence(
+    make_drill_record(
+        plan=make_drill_plan(replicate_seconds=60, source="master"),
+        playbook="drill-replicate",
+        steps=make_steps(replicates=True),
+    )
+) | {
+    "xbvault_version": "0.1.0",
+    "tables_compared": {
+        "recorded": 0,
+        "compared": 0,
+        "reason": "not recorded: `xbvault backup --checksums`",
+    },
+}
+OF_A_CLONE = summary.build_evidence(
+    make_drill_record(
+        plan=make_clone_drill_plan(),
+        playbook="drill-clone",
+        steps=tuple(
+            step
+            for step in make_steps(phases=summary.CLONE_PHASES)
+            if step.name not in (summary.COMPARED_STEP, "try-wrong-keys")
+        ),
+    )
+) | {"xbvault_version": "0.1.0"}
 CASES = {
     "passed": (make_evidence(), PAST),
     "failed": (FAILED, PAST[:1]),
     "unreached": (UNREACHED, ()),
+    "replicated": (REPLICATED, PAST[:1]),
+    "clone": (OF_A_CLONE, ()),
 }
 
 
@@ -219,7 +253,7 @@ def test_the_page_is_readable_in_a_browser(width: int, tmp_path: Path) -> None:
     assert seen.width == width == seen.scroll_width
     assert seen.outside == []
     assert seen.smallest >= 12
-    assert seen.bars == len(summary.PHASES) + len(trend) + 1
+    assert seen.bars == len(summary.ALWAYS) + len(trend) + 1
     assert HOSTILE in seen.text
     assert not seen.ran
 
@@ -232,3 +266,7 @@ def test_the_plan_of_a_drill_is_read_again() -> None:
     assert models.read_plan(json.loads(json.dumps(models.as_json(plan)))) == plan
     assert (plan.source_host, plan.replicates, plan.is_sibling) == ("master", False, False)
     assert make_drill_plan(live_host="").source_host == "store"
+    clone = make_clone_drill_plan(replicate_seconds=5)
+    assert models.read_plan(json.loads(json.dumps(models.as_json(clone)))) == clone
+    assert (clone.replicates, clone.makes_account, clone.keep) == (False, True, False)
+    assert (plan.makes_account, make_drill_plan(replicate_seconds=5).makes_account) == (False, True)

@@ -71,7 +71,7 @@ def donor(monkeypatch: pytest.MonkeyPatch) -> Donor:
     found = Donor(written=[Changes(tables=frozenset({("shop", "audit")})), Changes()])
 
     def read_changes(*arguments: Any, **_options: Any) -> Changes:
-        begin, end = arguments[3]
+        begin, end = arguments[4]
         found.asked.append((begin.position, end.position))
         return found.written[len(found.asked) - 1]
 

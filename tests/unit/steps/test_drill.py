@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyrage
 import pytest
-from drilled import BACKUP_ID, PAST, make_drill_plan, make_drill_record
+from drilled import BACKUP_ID, PAST, make_clone_drill_plan, make_drill_plan, make_drill_record
 from fake_remote import FakeRemote
 
 from orchestrator import bundle, keys, models, report, summary
@@ -210,6 +210,21 @@ def test_a_live_host_that_is_gone_is_no_failure(stand: Stand) -> None:
     stand.live.is_unreachable = False
     stand.live.answer(*CLIENT, stdout="nonsense")
     assert not drill.measure_recovery_point(stand.tools, make_drill_plan()).reached
+
+
+def test_the_recovery_point_of_a_clone_is_measured_from_the_end_of_its_stream(
+    stand: Stand,
+) -> None:
+    """By its donor's clock alone, which both moments are of."""
+    answer_live(stand, "0-11-800", "2026-11-21 21:20:00.500")
+    tools = dataclasses.replace(stand.tools, donor=stand.live, upstream=None)
+    plan = make_clone_drill_plan()
+    ended = f"/var/lib/xbvault/jobs/{plan.run_id}.send-backup/ended"
+    stand.live.answer("stat", "-c", "%Y", "--", ended, stdout="1795295400\n")
+    found = drill.measure_recovery_point(tools, plan)
+    assert (found.host, found.reached, found.transactions) == ("master", True, 100)
+    assert found.set_ended_at == "2026-11-21T21:10:00.000Z"
+    assert found.seconds == 600.5
 
 
 def test_a_cancel_is_not_taken_for_a_host_that_is_gone(stand: Stand) -> None:
