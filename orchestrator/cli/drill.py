@@ -11,7 +11,12 @@ import click
 from orchestrator import models, report, summary
 from orchestrator.cli import follow, output, view
 from orchestrator.cli.call import Call, json_option, pass_call, verbose_option, yes_option
-from orchestrator.cli.options import parallel_option, plan_option, throttle_option
+from orchestrator.cli.options import (
+    MOST_REPLICATE_SECONDS,
+    parallel_option,
+    plan_option,
+    throttle_option,
+)
 from orchestrator.cli.planned import show_plan
 from orchestrator.errors import ConfigError, OrchestratorError, PreconditionError
 
@@ -56,7 +61,7 @@ its report tells them."""
 )
 @click.option(
     "--replicate",
-    type=click.IntRange(1, 6 * 86400),
+    type=click.IntRange(1, MOST_REPLICATE_SECONDS),
     metavar="SECONDS",
     help="Let the restored server follow the host that BACKUP was made of for so long, then end it.",
 )

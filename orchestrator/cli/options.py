@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+MOST_REPLICATE_SECONDS = 6 * 86400
+"""For which a drilled server follows the live host at most."""
+
 
 def check_value(parse: Callable[[str], Any]) -> Callable[..., str | None]:
     """Return click's callback that refuses a value which a parser does not take."""

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli import output
 from orchestrator.cli.call import Call, json_option, pass_call
+from orchestrator.cli.options import MOST_REPLICATE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,17 +69,34 @@ def schedule_options(command: F) -> F:
     help="Where to store it; needed where several repositories are configured.",
 )
 @click.option("--incremental", is_flag=True, help="What has changed since the newest backup alone.")
+@click.option(
+    "--checksums",
+    type=click.Choice(["all", "sample", "none"]),
+    help="InnoDB tables summed up for a drill to compare; else clone.backup_checksums.",
+)
 @schedule_options
 @json_option
 @pass_call
-def backup(call: Call, /, host: str, *, repository: str, incremental: bool, **options: Any) -> None:
+def backup(
+    call: Call,
+    /,
+    host: str,
+    *,
+    repository: str,
+    incremental: bool,
+    checksums: str | None,
+    **options: Any,
+) -> None:
     """Print a systemd service and timer, and a line for cron, that back HOST up."""
     config = call.load_config()
     config.host(host)
     repository = config.find_repository(repository)
     kind = "incremental" if incremental else "backup"
     word = " what has changed on" if incremental else ""
-    more = ("--incremental",) if incremental else ()
+    more = (
+        *(("--incremental",) if incremental else ()),
+        *(("--checksums", checksums) if checksums else ()),
+    )
     _show(
         call,
         config,
@@ -129,10 +147,25 @@ def binlogs(call: Call, /, host: str, *, repository: str, **options: Any) -> Non
     default="",
     help="Where the backup is; else wherever it is.",
 )
+@click.option(
+    "--replicate",
+    type=click.IntRange(1, MOST_REPLICATE_SECONDS),
+    metavar="SECONDS",
+    help="Follow the live host for so long, once all else is proved.",
+)
 @schedule_options
 @json_option
 @pass_call
-def drill(call: Call, /, backup: str, host: str, *, repository: str, **options: Any) -> None:
+def drill(
+    call: Call,
+    /,
+    backup: str,
+    host: str,
+    *,
+    repository: str,
+    replicate: int | None,
+    **options: Any,
+) -> None:
     """Print the same for a drill of BACKUP (latest, or latest:DONOR) on the scratch host HOST."""
     config = call.load_config()
     config.host(host)
@@ -144,13 +177,14 @@ def drill(call: Call, /, backup: str, host: str, *, repository: str, **options: 
     if donor:
         config.host(donor)
     named = ("--from", config.find_repository(repository)) if repository else ()
+    follows = ("--replicate", str(replicate)) if replicate else ()
     of = f" of {donor}" if donor else ""
     _show(
         call,
         config,
         name="-".join(filter(None, ("xbvault-drill", donor, "on", host))),
         description=f"Drill the newest backup{of} on {host}",
-        arguments=("drill", backup, host, *named, "--yes", "--json"),
+        arguments=("drill", backup, host, *named, *follows, "--yes", "--json"),
         **options,
     )
 

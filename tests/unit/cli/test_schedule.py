@@ -58,6 +58,16 @@ def find_command(words: list[str]) -> click.Command:
             "backup master --to store --yes --json",
             "xbvault-backup-master-to-store",
         ),
+        (
+            ("backup", "master", "--to", "store", "--incremental", "--checksums", "sample"),
+            "backup master --to store --incremental --checksums sample --yes --json",
+            "xbvault-incremental-master-to-store",
+        ),
+        (
+            ("drill", "latest:master", "replica", "--replicate", "600"),
+            "drill latest:master replica --replicate 600 --yes --json",
+            "xbvault-drill-master-on-replica",
+        ),
         (("expire",), "backups expire --yes --json", "xbvault-expire"),
         (
             ("expire", "--repo", "away"),
