@@ -155,10 +155,10 @@ class Backend:
         self, config: Config, backup: str, recipient: str, repository: str, **options: Any
     ) -> tuple[RestorePlan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a restore, and what the preflight found."""
-        from orchestrator import plan
+        from orchestrator import restores
 
-        made = plan.RestoreOptions(**options)
-        return plan.make_restore_plan(
+        made = restores.RestoreOptions(**options)
+        return restores.make_restore_plan(
             config, backup, recipient, repository=repository, options=made
         )
 
@@ -166,27 +166,27 @@ class Backend:
         self, config: Config, backup: str, repository: str, source: str, throttle: str | None
     ) -> tuple[CopyPlan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a copy, and what the preflight found."""
-        from orchestrator import plan
+        from orchestrator import restores
 
-        return plan.make_copy_plan(config, backup, repository, source=source, throttle=throttle)
+        return restores.make_copy_plan(config, backup, repository, source=source, throttle=throttle)
 
     def make_drill_plan(
         self, config: Config, backup: str, host: str, repository: str, **options: Any
     ) -> tuple[DrillPlan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of a drill, and what the preflight found."""
-        from orchestrator import plan
+        from orchestrator import restores
 
-        made = plan.DrillOptions(**options)
-        return plan.make_drill_plan(config, backup, host, repository=repository, options=made)
+        made = restores.DrillOptions(**options)
+        return restores.make_drill_plan(config, backup, host, repository=repository, options=made)
 
     def make_clone_drill_plan(
         self, config: Config, donor: str, host: str, **options: Any
     ) -> tuple[CloneDrillPlan, Sequence[Check]]:
         """Ask the hosts and Vault; return the plan of the drill of a clone, and what was found."""
-        from orchestrator import plan
+        from orchestrator import restores
 
-        made = plan.DrillOptions(**options)
-        return plan.make_clone_drill_plan(config, donor, host, options=made)
+        made = restores.DrillOptions(**options)
+        return restores.make_clone_drill_plan(config, donor, host, options=made)
 
     def write_drill_report(self, config: Config, run_id: str) -> RunRecord:
         """Write the report of a drill that has ended, well or not."""
