@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING, Any
 import browser
 import pytest
 from clone_lab import CloneLab, running_lab
-from replicas import (
-    list_beside,
-    list_leftovers,
-    read_inode,
-    read_lock_holder,
-    read_newest_run,
-    read_pid,
-    show_run,
-)
+from replicas import check_given_back, read_inode, read_newest_run, show_run
 
 from orchestrator import report, summary
 from orchestrator.flavors.mariadb_sql import MariaDBDialect
@@ -67,17 +59,6 @@ def backup_id(lab: CloneLab) -> str:
 def inode(lab: CloneLab) -> str:
     """Return the identity of the scratch host's own data directory."""
     return read_inode(lab)
-
-
-def check_given_back(lab: CloneLab, inode: str, run_id: str) -> None:
-    """See that the scratch host has its own data and server, and nothing of a drill."""
-    assert read_inode(lab) == inode
-    assert read_pid(lab)
-    assert list_beside(lab) == []
-    assert list_leftovers(lab, run_id) == []
-    assert read_lock_holder(lab) == ""
-    assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
-    assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
 
 
 def read_report(document: dict[str, Any]) -> dict[str, str]:

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from clone_lab import CloneLab, running_lab
 from mysql_lab import mysql_lab
-from replicas import (
-    list_beside,
-    list_leftovers,
-    read_inode,
-    read_lock_holder,
-    read_newest_run,
-    read_pid,
-)
+from replicas import check_given_back, read_inode, read_newest_run
 from vault_root import VaultRoot
 
 from orchestrator import report, summary
@@ -60,15 +53,9 @@ def inode(lab: CloneLab) -> str:
     return read_inode(lab)
 
 
-def check_given_back(lab: CloneLab, inode: str, run_id: str) -> None:
+def check_nothing_left(lab: CloneLab, inode: str, run_id: str) -> None:
     """See that both hosts and Vault have nothing of the drill."""
-    assert read_inode(lab) == inode
-    assert read_pid(lab)
-    assert list_beside(lab) == []
-    assert list_leftovers(lab, run_id) == []
-    assert read_lock_holder(lab) == ""
-    assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
-    assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
+    check_given_back(lab, inode, run_id)
     assert lab.sql("master", "SELECT User FROM mysql.user WHERE User LIKE 'xbvault\\_%'") == []
     root = VaultRoot(lab.directory)
     assert root.list_secrets("xbvault", "replication/master/replica") == []
@@ -100,7 +87,7 @@ def test_a_clone_is_proved_and_taken_back(lab: CloneLab, inode: str) -> None:
     assert document["trend"] == []
     written = (Path(document["report"]["directory"]) / report.MARKDOWN).read_text()
     assert "| clone | of master, streamed for this drill |" in written
-    check_given_back(lab, inode, document["run_id"])
+    check_nothing_left(lab, inode, document["run_id"])
     refused = lab.xbvault("runs", "undo", document["run_id"], "--yes", check=False)
     assert refused.returncode == 3
     assert "given replica back" in refused.stderr
@@ -114,7 +101,7 @@ def test_it_may_follow_its_donor_for_a_while(lab: CloneLab, inode: str) -> None:
     assert document["replication"]["seconds"] >= 3
     assert [phase["name"] for phase in document["phases"]] == list(summary.CLONE_PHASES)
     assert [past["verdict"] for past in document["trend"]] == ["passed"]
-    check_given_back(lab, inode, document["run_id"])
+    check_nothing_left(lab, inode, document["run_id"])
 
 
 def test_a_killed_one_is_resumed_or_cancelled(lab: CloneLab, inode: str) -> None:
@@ -125,14 +112,14 @@ def test_a_killed_one_is_resumed_or_cancelled(lab: CloneLab, inode: str) -> None
     run_id = read_newest_run(lab)["run_id"]
     document = json.loads(lab.xbvault("runs", "resume", run_id, "--json").stdout)
     assert (document["status"], document["verdict"]) == ("succeeded", "passed")
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)
     killed = lab.xbvault(*command, env={"XBVAULT_CRASH_AT": "verify-isolation:before"}, check=False)
     assert killed.returncode == -9, killed.stderr
     run_id = read_newest_run(lab)["run_id"]
     document = json.loads(lab.xbvault("runs", "cancel", run_id, "--yes", "--json").stdout)
     assert (document["status"], document["verdict"]) == ("cancelled", "incomplete")
     assert document["torn_down"]
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)
 
 
 def test_a_server_that_takes_writes_by_itself_fails_the_drill(lab: CloneLab, inode: str) -> None:
@@ -152,4 +139,4 @@ def test_a_server_that_takes_writes_by_itself_fails_the_drill(lab: CloneLab, ino
     assert "do not rely on a clone" in ended.stderr
     written = (Path(document["report"]["directory"]) / report.HTML).read_text()
     assert "read_only=OFF" in written
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from clone_lab import CloneLab, running_lab
 from mysql_lab import mysql_lab
-from replicas import list_beside, list_leftovers, read_inode, read_newest_run, read_pid
+from replicas import check_given_back, read_inode, read_newest_run
 from vault_root import VaultRoot
 
 from orchestrator import report, summary
@@ -62,14 +62,9 @@ def list_accounts(lab: CloneLab) -> list[list[str]]:
     return lab.sql("master", "SELECT User FROM mysql.user WHERE User LIKE 'xbvault\\_%'")
 
 
-def check_given_back(lab: CloneLab, inode: str, run_id: str) -> None:
+def check_nothing_left(lab: CloneLab, inode: str, run_id: str) -> None:
     """See that the scratch host has its own, and that the live host and Vault have nothing of ours."""
-    assert read_inode(lab) == inode
-    assert read_pid(lab)
-    assert list_beside(lab) == []
-    assert list_leftovers(lab, run_id) == []
-    assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
-    assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
+    check_given_back(lab, inode, run_id)
     assert list_accounts(lab) == []
     assert VaultRoot(lab.directory).list_secrets("xbvault", "replication/master/replica") == []
 
@@ -104,7 +99,7 @@ def test_it_follows_for_as_long_as_was_asked_for(lab: CloneLab, inode: str) -> N
     assert times["proved_seconds"] < document["seconds"]["total"] - 5
     written = (Path(document["report"]["directory"]) / report.HTML).read_text()
     assert "It followed master for 5." in written
-    check_given_back(lab, inode, document["run_id"])
+    check_nothing_left(lab, inode, document["run_id"])
 
 
 def test_a_killed_one_watches_again_for_the_whole_time(lab: CloneLab, inode: str) -> None:
@@ -114,7 +109,7 @@ def test_a_killed_one_watches_again_for_the_whole_time(lab: CloneLab, inode: str
     document = json.loads(lab.xbvault("runs", "resume", run_id, "--json").stdout)
     assert document["verdict"] == "passed"
     assert document["replication"]["seconds"] >= 4
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)
 
 
 def test_a_cancelled_one_takes_its_account_back(lab: CloneLab, inode: str) -> None:
@@ -124,7 +119,7 @@ def test_a_cancelled_one_takes_its_account_back(lab: CloneLab, inode: str) -> No
     document = json.loads(lab.xbvault("runs", "cancel", run_id, "--yes", "--json").stdout)
     assert (document["status"], document["verdict"]) == ("cancelled", "incomplete")
     assert document["replication"] is None
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)
 
 
 def test_an_event_that_cannot_be_applied_fails_the_drill(lab: CloneLab, inode: str) -> None:
@@ -140,7 +135,7 @@ def test_an_event_that_cannot_be_applied_fails_the_drill(lab: CloneLab, inode: s
     assert document["torn_down"]
     written = (Path(document["report"]["directory"]) / report.MARKDOWN).read_text()
     assert "replication stopped after" in written
-    check_given_back(lab, inode, run_id)
+    check_nothing_left(lab, inode, run_id)
 
 
 def test_a_host_that_cannot_be_followed_is_refused(

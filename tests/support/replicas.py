@@ -127,6 +127,17 @@ def list_leftovers(lab: CloneLab, run_id: str) -> list[str]:
     ]
 
 
+def check_given_back(lab: CloneLab, inode: str, run_id: str) -> None:
+    """See that a drill's scratch host has its own data and server, and nothing of the drill."""
+    assert read_inode(lab) == inode
+    assert read_pid(lab)
+    assert list_beside(lab) == []
+    assert list_leftovers(lab, run_id) == []
+    assert read_lock_holder(lab) == ""
+    assert lab.on("replica", "ls /var/lib/xbvault/runs").split() == []
+    assert lab.sql("replica", "SHOW DATABASES LIKE 'shop'") == []
+
+
 def read_lock_holder(lab: CloneLab, host: str = "replica") -> str:
     """Return the run that the recipient lock names; empty if it is free."""
     text = lab.on(host, "tr -d '\\0' < /var/lib/xbvault/lock")
