@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import errors, models, report, version
 from orchestrator.errors import SecretError, VerificationError
-from orchestrator.models import AnyDrill, Check, DrillPlan, Plan, RestorePlan, StoringPlan
+from orchestrator.models import (
+    AnyDrill,
+    BackupPlan,
+    Check,
+    DrillPlan,
+    Plan,
+    RestorePlan,
+    StoringPlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,8 +114,8 @@ CHECKS = (
     "wrong-key-refused",
     "tables-summed",
 )
-"""The checks of clones, backups, restores and drills in their order. Scripts rely on the names: none is changed or taken away,
-and ``docs/reference/checks.md`` says what each means."""
+"""The checks of clones, backups, restores and drills in their order. Scripts rely on the names: none is
+changed or taken away, and ``docs/reference/checks.md`` says what each means."""
 
 
 def build_empty_document() -> dict[str, Any]:
@@ -135,6 +143,7 @@ def build_empty_backup_document() -> dict[str, Any]:
         "seconds": {"total": 0.0},
         "repository": "",
         "folder": "",
+        "base_backup_id": None,
         "bytes_streamed": 0,
         "stored_bytes": 0,
         "part_count": 0,
@@ -156,6 +165,7 @@ def build_empty_restore_document() -> dict[str, Any]:
         "repository": "",
         "set_host": "",
         "set_ended_at": "",
+        "base_backup_ids": [],
         "bytes_streamed": 0,
         "transfer": None,
         "coordinates": None,
@@ -360,6 +370,7 @@ def build_document(record: RunRecord) -> dict[str, Any]:
             "repository": record.plan.donor,
             "set_host": record.plan.set_host,
             "set_ended_at": record.plan.ended_at,
+            "base_backup_ids": [each.backup_id for each in record.plan.bases],
             "bytes_streamed": read_streamed_bytes(record.steps),
             "transfer": read_transfer(record.steps),
             "coordinates": _find(record.steps, FETCHED_STEP, "coordinates"),
@@ -377,6 +388,9 @@ def build_document(record: RunRecord) -> dict[str, Any]:
             "seconds": read_seconds(record),
             "repository": record.plan.recipient,
             "folder": record.plan.set_dir,
+            "base_backup_id": (record.plan.base_backup_id or None)
+            if isinstance(record.plan, BackupPlan)
+            else None,
             "bytes_streamed": read_streamed_bytes(record.steps),
             "stored_bytes": int(_find_any(record.steps, MANIFEST_STEPS, "stored_bytes") or 0),
             "part_count": int(_find_any(record.steps, STORED_STEPS, "parts") or 0),

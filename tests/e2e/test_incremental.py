@@ -120,6 +120,8 @@ def list_sets(lab: CloneLab) -> dict[str, dict[str, Any]]:
 
 def test_each_builds_on_the_one_before_it(lab: CloneLab, chain: Chain) -> None:
     """By name, and by the log sequence number at which that ends; it has less than a full one."""
+    told = [each["base_backup_id"] for each in (chain.full, chain.first, chain.second)]
+    assert told == [None, *chain.names[:2]]
     manifests = [set_laws.read_manifest(lab, name) for name in chain.names]
     assert [each["kind"] for each in manifests] == ["full", "incremental", "incremental"]
     assert [each["base_backup_id"] for each in manifests] == ["", *chain.names[:2]]
@@ -138,6 +140,7 @@ def test_a_chain_is_restored_as_a_whole(lab: CloneLab, chain: Chain, index: int)
     name = chain.names[index] if index < 2 else "latest"
     document = restore(lab, name, "--read-only")
     assert document["backup_id"] == chain.names[index]
+    assert document["base_backup_ids"] == chain.names[:index]
     found = find_check(document, "increments")
     assert f"{index}, each from where the one before it ends" in found["evidence"]
     assert laws.read_digests(lab, "replica", MARIADB) == chain.digests[index]
