@@ -401,30 +401,43 @@ def test_restore_to_the_end_killed_everywhere_has_every_row_once(
     laws.check_repeat_changes_nothing(lab, run_id)
 
 
+DRILLS = {
+    "drill": ("INCREMENT", "replica"),
+    "drill-replicate": ("SET", "replica", "--replicate", "1"),
+    "drill-clone": ("--clone", "master", "replica"),
+    "drill-clone-replicate": ("--clone", "master", "replica", "--replicate", "1"),
+}
+"""By their playbooks."""
+
+
+@pytest.mark.parametrize("playbook", DRILLS)
 @pytest.mark.skipif(not kills.is_full(), reason="only in make fault")
 def test_drill_killed_everywhere_passes_and_gives_the_host_back(
-    lab: CloneLab, cli: WarmCli, increment: QuietSet
+    lab: CloneLab, cli: WarmCli, quiet: QuietSet, increment: QuietSet, playbook: str
 ) -> None:
     """However often it is cut off, a drill ends with its verdict, and the host has what it had."""
     before, sets = laws.note(lab), set_laws.note_sets(lab)
     newest = kills.read_newest(lab)
+    names = {"INCREMENT": increment.name, "SET": quiet.name}
+    begin = [names.get(word, word) for word in DRILLS[playbook]]
 
     def command() -> Sequence[str]:
         run_id = kills.read_newest(lab)
         if run_id != newest:
             return "runs", "resume", run_id, "--json"
-        return "drill", increment.name, "replica", "--yes", "--json"
+        return "drill", *begin, "--yes", "--json"
 
     def judge() -> list[str]:
         breaches = laws.check_donor_runs(lab, before) + laws.check_earlier_data(lab, before)
         return breaches + set_laws.check_sets(lab, sets)
 
-    points = choose(kills.list_all_points("drill"))
+    points = choose(kills.list_all_points(playbook))
     killed = kills.kill_at_each(cli, points, command, judge)
     run_id = kills.read_newest(lab)
-    check_kills(lab, killed, run_id, "drill")
+    check_kills(lab, killed, run_id, playbook)
     assert json.loads(killed.last.stdout)["verdict"] == "passed"
     check_given_back(lab, before, sets, run_id)
+    laws.check_donor_is_as_it_was(lab, before, accounts=set())
 
 
 # In mid-act, and from an earlier copy of the journal.
