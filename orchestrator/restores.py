@@ -87,10 +87,7 @@ def make_restore_plan(
     host = config.host(recipient)
     if options.source:
         config.check_roles(options.source, recipient, None)
-    try:
-        throttle = wire.parse_rate(options.throttle or config.clone.throttle)
-    except ValueError as error:
-        raise ConfigError(f"an option {error}", hint="see `xbvault restore --help`") from error
+    throttle = _read_rate(config, options.throttle, "restore")
     vault = key_uses.open_vault(config)
     with closing(Doors(config)) as doors:
         found, replay = _find_restored(config, backup, repository, options)
@@ -173,10 +170,7 @@ def make_copy_plan(
         SecretError: Vault cannot be read.
     """
     target = config.repository(repository)
-    try:
-        rate = wire.parse_rate(throttle or config.clone.throttle)
-    except ValueError as error:
-        raise ConfigError(f"an option {error}", hint="see `xbvault backups copy --help`") from error
+    rate = _read_rate(config, throttle, "backups copy")
     found = _find_one_set(config, backup, source)
     document = found.report.manifest
     if found.repository == repository:
@@ -371,6 +365,18 @@ def _need_live_host(config: Config, document: Manifest, recipient: str) -> str:
             hint="name another scratch host, or leave --replicate out",
         )
     return host
+
+
+def _read_rate(config: Config, wanted: str | None, command: str) -> int:
+    """Return the most bytes per second of a stream; 0 for no bound.
+
+    Raises:
+        ConfigError: What the command line or the configuration says is no rate.
+    """
+    try:
+        return wire.parse_rate(wanted or config.clone.throttle)
+    except ValueError as error:
+        raise ConfigError(f"an option {error}", hint=f"see `xbvault {command} --help`") from error
 
 
 def _find_one_set(config: Config, backup: str, repository: str) -> catalogue.StoredSet:

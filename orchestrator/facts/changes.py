@@ -38,7 +38,7 @@ _ROWS: Final = re.compile(r"(?:write|update|delete)_rows(?:_[a-z0-9_]+)?")
 """What such an event changes, the event ``Table_map`` before it names."""
 _MAP: Final = re.compile(r"table_id: [0-9]+ \((.*)\)(?: CRC32 .*)?", re.DOTALL)
 _QUERIES: Final = {"query", "query_compressed"}
-_PREFIX: Final = re.compile(r"(?:use `(?:[^`]|``)*`; )?(?:\s|/\*[^!M].*?\*/)*", re.DOTALL)
+_PREFIX: Final = re.compile(r"\A(?:use `(?:[^`]|``)*`; )?(?:\s|/\*[^!M].*?\*/)*", re.DOTALL)
 _TRANSACTION: Final = re.compile(
     r"(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE SAVEPOINT|XA (?:START|BEGIN|END|PREPARE|ROLLBACK))\b"
     r"|XA COMMIT .* ONE PHASE\s*\Z",
@@ -192,7 +192,7 @@ def _find_named(info: str, tables: Sequence[Table]) -> set[Key] | None:
     A table counts as named wherever its name occurs: that can be one too many, and never one too few.
     A name beyond ASCII may stand there in another character set, so it always counts.
     """
-    statement = info[_PREFIX.match(info).end() :]  # type: ignore[union-attr]  # matches nothing too
+    statement = _PREFIX.sub("", info, count=1)
     if _TRANSACTION.match(statement):
         return set()
     if not _DEFINITION.match(statement) or _FILLED.match(statement):
