@@ -30,9 +30,9 @@ GROUP_PROGRAMS = ("mbuffer",)
 """What a donor of several clones at once needs besides."""
 BACKUP_PROGRAMS = ("age",)
 """What a donor of stored backups needs besides."""
-RESTORE_PROGRAMS = ("age", "sha256sum", "tee")
+RESTORE_PROGRAMS = ("age", "perl", "sha256sum")
 """What the recipient of a stored backup needs besides."""
-STORE_PROGRAMS = ("pv", "flock", "split", "tee", "sha256sum", "sync")
+STORE_PROGRAMS = ("pv", "flock", "perl", "sha256sum", "sync")
 """What the host of a repository needs."""
 SYSTEM_SCHEMAS = ("mysql", "sys", "information_schema", "performance_schema")
 

@@ -1,7 +1,7 @@
-"""Shell scripts that run on hosts; sent by stdin, or installed (``receive.sh``).
+"""Scripts that run on hosts; sent by stdin, or installed (``receive.sh``).
 
-They are POSIX sh, and need coreutils, util-linux and pv; what else they ask for (zstd, ip, find and
-awk for a sample) may be missing.
+They are POSIX sh, and need coreutils, util-linux and pv; stored backups need perl as well. What else
+they ask for (zstd, ip, find and awk for a sample) may be missing.
 """
 
 from __future__ import annotations

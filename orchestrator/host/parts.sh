@@ -2,9 +2,9 @@
 # Passes a backup set from stdin to stdout, part by part, and ends badly at the first part that is
 # not the one which the set's manifest names (orchestrator/steps/fetch.py).
 #
-#   parts.sh LIST
+#   parts.sh LIST DOUBLE
 #
-# LIST has a line "SHA256 BYTES NAME" for each part, in order. Exit status: 0 all parts came, and no
+# LIST has a line "SHA256 BYTES NAME" for each part, in order; DOUBLE is the text of double.pl. Exit status: 0 all parts came, and no
 # byte more; 65 a part is another one; 74 what reads from here has gone.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -33,13 +33,16 @@ exec 3<"$1" || die 66 "cannot read $1"
 exec 4<&0 5>&1
 choose_sum
 while read -r wanted bytes name <&3; do
-    # head reads no byte more than it is told to. The first line is what tee ended with: it goes on
-    # to the end of the part when what reads from here has gone, for that may be because of the part.
+    # Its status comes first: it goes on to the end of the part when what reads from here has gone,
+    # for that may be because of the part.
     answer=$({
         {
-            head -c "$bytes" <&4 | tee --output-error=warn /proc/self/fd/7 >&5
+            perl -e "$2" "$bytes" on <&4 3>&1 >&5
             printf '%s\n' "$?" >&6
-        } 7>&1 | $sha256
+        } | {
+            perl -e 'fcntl(STDIN, 1031, 1 << 20)'
+            $sha256
+        }
     } 6>&1)
     case $answer in
     "0

@@ -5,7 +5,9 @@
 #   store.sh list    REPOSITORY              print every entry of it, and every entry of its folders
 #   store.sh show    REPOSITORY FILE NAME…   print a file of each of these folders
 #   store.sh make    SET                     make the folder of a set, unless it is there
-#   store.sh write   SET PART_BYTES LEDGER   cut stdin into parts, and write them down in LEDGER
+#   store.sh write   SET PART_BYTES LEDGER DOUBLE
+#                                            cut stdin into parts, and write them down in LEDGER;
+#                                            DOUBLE is the text of double.pl
 #   store.sh publish SET                     rename manifest.json.new to manifest.json
 #   store.sh read    SET FIRST LAST …        write these parts to stdout, one after the other; of this
 #                                            set, then of others that are named in the same way
@@ -157,35 +159,46 @@ check_unpublished() {
     done
 }
 
-# Runs as the filter of split, once a part, with its name in FILE; cwd is the set's folder. tee stops
-# at once where it cannot write; the sum comes last, when all has gone through, and is told to
-# finish_parts.
-filter='
-set -uf
-set -C
-: >"$FILE.new" || exit 74
-answer=$({
-    {
-        tee --output-error=exit -- "$FILE.new"
-        printf "%s\n" "$?" >&3
-    } | $XBVAULT_SHA256
-} 3>&1)
-sum=${answer##*
+# Prints "SHA256 NAME" for each part that is written; ends with 0 when stdin has.
+write_parts() {
+    number=1
+    while [ "$number" -le 999999 ]; do
+        file=$(printf 'part-%06d.age' "$number")
+        (set -C && : >"$file.new") || return 74
+        # The sum comes last, when all has gone through.
+        answer=$({
+            {
+                perl -e "$2" "$1" off 3>&1 >"$file.new"
+                printf '%s\n' "$?" >&4
+            } | {
+                perl -e 'fcntl(STDIN, 1031, 1 << 20)'
+                $sha256
+            }
+        } 4>&1)
+        sum=${answer##*
 }
-sum=${sum%% *}
-case ${answer%%
+        sum=${sum%% *}
+        case ${answer%%
 *}.$sum in
-0.????????????????????????????????????????????????????????????????) ;;
-*)
-    printf "xbvault store: cannot write %s\n" "$FILE" >&2
-    exit 74
-    ;;
-esac
-printf "%s %s\n" "$sum" "$FILE"
-'
+        0.????????????????????????????????????????????????????????????????) ;;
+        *)
+            printf 'xbvault store: cannot write %s\n' "$file" >&2
+            return 74
+            ;;
+        esac
+        if [ ! -s "$file.new" ]; then
+            rm -f -- "$file.new"
+            return
+        fi
+        printf '%s %s\n' "$sum" "$file"
+        number=$((number + 1))
+    done
+    printf 'xbvault store: the stream has more than 999999 parts\n' >&2
+    return 74
+}
 
-# Puts each part in place when it is on disk, while the next one is written already. Reads what the
-# filter tells, and last how split has ended.
+# Puts each part in place when it is on disk, while the next one is written already. Reads what
+# write_parts tells, and last how it has ended.
 finish_parts() {
     while read -r sum file; do
         if [ "$sum" = end ]; then
@@ -209,10 +222,8 @@ do_write() {
     check_unpublished
     clear_parts && : >"$3" && sync -- "$3" || die 74 "cannot begin $path anew"
     choose_sum
-    export SHELL=/bin/sh XBVAULT_LEDGER="$3" XBVAULT_PART="$filter" XBVAULT_SHA256="$sha256"
     {
-        split -b "$2" --numeric-suffixes=1 -a 6 --additional-suffix=.age \
-            --filter='exec sh -c "$XBVAULT_PART"' - part-
+        write_parts "$2" "$4"
         printf 'end %s\n' "$?"
     } | finish_parts "$3" || exit 74
     [ -s "$3" ] || die 74 "no byte came for $path"
@@ -339,7 +350,7 @@ main() {
     [ $# -ge 2 ] || die 64 'wrong call'
     shift
     case $verb.$# in
-    look.1 | list.1 | make.1 | publish.1 | write.3) ;;
+    look.1 | list.1 | make.1 | publish.1 | write.4) ;;
     show.1 | show.2 | sums.1) die 64 'wrong call' ;;
     show.* | sums.* | remove.* | read.*) ;;
     *) die 64 'wrong call' ;;

@@ -296,7 +296,8 @@ def write_command(path: str, *, part_bytes: int, ledger: str) -> tuple[str, ...]
         part_bytes: Size of every part but the last.
         ledger: A file on the host, outside of the set; it is begun anew as well.
     """
-    return ("sh", "-c", script(_SCRIPT), "store", "write", path, str(part_bytes), ledger)
+    words = ("store", "write", path, str(part_bytes), ledger, script("double.pl"))
+    return ("sh", "-c", script(_SCRIPT), *words)
 
 
 def read_ledger(remote: Remote, ledger: str) -> tuple[StoredFile, ...]:

@@ -342,7 +342,7 @@ def _make_checker(tools: Tools, plan: RestorePlan, documents: Sequence[Manifest]
         for part in each.parts
     )
     tools.recipient.write_file(ledger, "".join(lines))
-    argv = ("sh", "-c", script("parts.sh"), "parts", ledger)
+    argv = ("sh", "-c", script("parts.sh"), "parts", ledger, script("double.pl"))
     return jobs.Stage(argv=argv, role=bottleneck.CHECK)
 
 

@@ -24,8 +24,8 @@ CREDENTIAL_SECONDS = 120
 
 INFORMATION = "information"
 """Folder of a backup's run on the donor, with the backup tool's own words on the set."""
-SEALER, SPLITTER = "age", "split"
-"""Programs by which a stored backup is encrypted on the donor, and cut into parts."""
+SEALER, SPLITTER = "age", "store.sh"
+"""What encrypts a stored backup on the donor, and what cuts it into parts."""
 READER, CHECKER = "cat", "sha256sum"
 """Programs by which a stored backup is read, and by which its recipient looks at each part."""
 KEEPER = "head"

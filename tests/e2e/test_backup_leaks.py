@@ -123,7 +123,7 @@ def test_the_watch_was_awake(evidence: Evidence) -> None:
     assert {
         ("master", "age"),
         ("master", "mariadb-backup"),
-        ("store", "split"),
+        ("store", "perl"),
         ("replica", "age"),
         ("replica", "mbstream"),
     } <= evidence.programs

@@ -69,7 +69,7 @@ class Ways:
     @property
     def tools(self) -> tuple[str, ...]:
         """Programs of which none runs when a run has ended."""
-        return (self.backup_tool, self.stream_tool, "pv", "ssh", "age", "split")
+        return (self.backup_tool, self.stream_tool, "pv", "ssh", "age", "perl")
 
 
 MARIADB = Ways(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 
+F_GETPIPE_SZ = 1032
 AUTOGROUP = Path("/proc/self/autogroup")
 
 
@@ -130,6 +131,15 @@ def test_bytes_are_exact(host: LocalRemote, tmp_path: Path, size: int, count_aft
     assert state.is_ok
     assert state.bytes == got.stat().st_size == size
     assert got.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("count_after", [jobs.COUNT_NONE, 0])
+def test_the_pipe_that_a_stage_reads_is_wide(host: LocalRemote, count_after: int) -> None:
+    """In a narrow one the stages before and after it wait for each other."""
+    look = f"import fcntl; print(fcntl.fcntl(0, {F_GETPIPE_SZ}))"
+    stages = (("sleep", "0.1"), ("sh", "-c", f"{sys.executable} -c '{look}' >&2; exec cat"))
+    state = run_job(host, make_spec(*stages, count_after=count_after))
+    assert (state.statuses, state.stderr) == ((0, 0), f"{1 << 20}")
 
 
 def test_progress_grows_in_a_file_that_does_not(host: LocalRemote) -> None:

@@ -47,7 +47,7 @@ def compare(folder: Path, stream: bytes, takes: int | None = None) -> Ended:
             for number, part in enumerate(PARTS, 1)
         )
     )
-    command = ["sh", "-c", script("parts.sh"), "parts", str(ledger)]
+    command = ["sh", "-c", script("parts.sh"), "parts", str(ledger), script("double.pl")]
     reader = ["cat"] if takes is None else ["head", "-c", str(takes)]
     (folder / "stream").write_bytes(stream)
     with (

@@ -196,7 +196,7 @@ def test_what_is_wrong_with_a_repository(
 
 @pytest.mark.parametrize(
     ("side", "program", "host"),
-    [("donor", "age", "db1"), ("recipient", "split", "store"), ("recipient", "pv", "store")],
+    [("donor", "age", "db1"), ("recipient", "perl", "store"), ("recipient", "pv", "store")],
 )
 def test_a_program_that_a_backup_needs(side: str, program: str, host: str) -> None:
     """Of the donor and of the repository's host."""
