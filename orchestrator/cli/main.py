@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import traceback
 from typing import Any
 
@@ -47,6 +48,8 @@ class App(click.Group):
         """
         call = ctx.ensure_object(Call)
         gc.set_threshold(_MADE_BEFORE_COLLECTING)
+        # It would look through all that is installed for plugins, of which none is ours.
+        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
         try:
             return super().invoke(ctx)
         except OrchestratorError as error:

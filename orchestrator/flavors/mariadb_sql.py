@@ -125,6 +125,10 @@ EVENTS_SQL = (
 )
 
 
+_RESET_LOGS = "FLUSH LOCAL ENGINE LOGS;\nRESET MASTER"
+"""Without the first, a server that was just started waits up to a second in the other, until InnoDB's
+master thread has flushed its log."""
+
 UPSTREAM_GTID_SQL = (
     "SELECT GROUP_CONCAT(CONCAT(domain_id, '-', server_id, '-', seq_no) ORDER BY domain_id) "
     f"AS {APPLIED_COLUMN} FROM mysql.gtid_slave_pos AS applied "
@@ -169,7 +173,7 @@ class MariaDBDialect(Dialect):
     logs_updates = "log_slave_updates"
     sources_sql = "SHOW ALL SLAVES STATUS"
     upstream_gtid_sql = UPSTREAM_GTID_SQL
-    fresh_logs_sql = "STOP SLAVE; FLUSH BINARY LOGS; RESET MASTER"
+    fresh_logs_sql = f"STOP SLAVE; FLUSH BINARY LOGS; {_RESET_LOGS}"
     forget_source_sql = "STOP SLAVE; RESET SLAVE ALL"
 
     def read_position(self, row: Mapping[str, str]) -> str:
@@ -250,7 +254,7 @@ class MariaDBDialect(Dialect):
         self, plan: Plan, coordinates: Coordinates, *, use_gtid: bool, user: str, ca_file: str
     ) -> tuple[str, str]:
         """Return the statements that wire replication, before and after the password."""
-        lines = ["SET SESSION sql_log_off = 1", "STOP SLAVE", "RESET SLAVE ALL", "RESET MASTER"]
+        lines = ["SET SESSION sql_log_off = 1", "STOP SLAVE", "RESET SLAVE ALL", _RESET_LOGS]
         if coordinates.gtid:
             lines.append(f"SET GLOBAL gtid_slave_pos = {quote_plain(coordinates.gtid)}")
         parts = [

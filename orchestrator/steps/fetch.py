@@ -130,6 +130,7 @@ def fetch_backup_set(tools: Tools, plan: RestorePlan) -> stream_ends.Stream:
         send, receive = stream.attach_or_begin(tools, plan, begin)
         streamed = stream.wait_for_stream(tools, plan, send, receive)
         tool_keys.drop_carried_configs(tools, plan)
+        stream.begin_flush(tools, plan)
     finally:
         _remove_secrets(tools, plan)
     return streamed

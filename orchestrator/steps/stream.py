@@ -109,6 +109,7 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
     )
     tool_keys.drop_carried_configs(tools, plan)
     stream_ends.check_stages(tools, plan, ends, joins=joins)
+    begin_flush(tools, plan)
     return stream_ends.describe_stream(plan, ends)
 
 
@@ -437,6 +438,16 @@ def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     staged = (plan.staging_dir, *(plan.increment_dirs if isinstance(plan, RestorePlan) else ()))
     tools.recipient.run(["rm", "-rf", "--", *staged], timeout_seconds=600)
     tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
+
+
+def begin_flush(tools: Tools, plan: Plan) -> None:
+    """Have the recipient write to its disk what it received, while the run goes on.
+
+    The swap, before which the server is stopped, waits until all of it is there. Nobody waits for
+    this command, and no job is made for it, because a disk that is slow keeps it from being stopped.
+    """
+    flush = 'sync -f -- "$1" </dev/null >/dev/null 2>&1 &'
+    tools.recipient.run(["sh", "-c", flush, "flush", plan.staging_dir])
 
 
 def _begin_reading(tools: Tools, plan: Plan) -> None:

@@ -72,6 +72,13 @@ class Connection:
         self._witness = witness
         self._session = requests.Session()
         self._session.verify = ca_file or True
+        # The environment's proxies and CA bundle are looked up once, and not for every request; its
+        # .netrc is left alone, which has no tokens.
+        found = self._session.merge_environment_settings(
+            self.address, {}, None, self._session.verify, None
+        )
+        self._session.proxies, self._session.verify = found["proxies"], found["verify"]
+        self._session.trust_env = False
         self._use(token)
 
     def with_token(self, token: Secret) -> Self:

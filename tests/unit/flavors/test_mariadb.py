@@ -553,20 +553,21 @@ def test_replication_by_gtid() -> None:
         PLAN, AT, use_gtid=True, user="xbvault_1d4e77c0", ca_file="/etc/ca.pem"
     )
     statements = (before + "PASSWORD" + after).split(";\n")
-    assert statements[:5] == [
+    assert statements[:6] == [
         "SET SESSION sql_log_off = 1",
         "STOP SLAVE",
         "RESET SLAVE ALL",
+        "FLUSH LOCAL ENGINE LOGS",
         "RESET MASTER",
         "SET GLOBAL gtid_slave_pos = '0-11-9143'",
     ]
-    assert statements[5] == (
+    assert statements[6] == (
         "CHANGE MASTER TO MASTER_HOST = '192.0.2.1', MASTER_PORT = 3307, "
         "MASTER_USER = 'xbvault_1d4e77c0', MASTER_CONNECT_RETRY = 5, MASTER_SSL = 1, "
         "MASTER_SSL_VERIFY_SERVER_CERT = 1, MASTER_SSL_CA = '/etc/ca.pem', "
         "MASTER_USE_GTID = slave_pos, MASTER_PASSWORD = 'PASSWORD'"
     )
-    assert len(statements) == 6
+    assert len(statements) == 7
 
 
 def test_replication_by_position() -> None:
