@@ -271,7 +271,22 @@ die_reading() {
     die 74 "cannot read $1 of $path"
 }
 
+# Past the page cache where the filesystem can do that, which costs a fifth of reading through it, and
+# leaves it to others.
+pass_part() {
+    [ "$direct" ] || {
+        direct=no
+        dd if="$1" of=/dev/null bs=4096 count=1 iflag=direct status=none 2>/dev/null && direct=yes
+    }
+    if [ "$direct" = yes ]; then
+        dd if="$1" bs=1M iflag=direct status=none
+    else
+        cat -- "$1"
+    fi
+}
+
 do_read() {
+    direct=''
     while [ "$#" -gt 0 ]; do
         [ "$#" -gt 2 ] || die 64 'a set needs its first and its last part'
         check_number "$2"
@@ -282,7 +297,7 @@ do_read() {
         while [ "$number" -le "$3" ]; do
             file=$(printf 'part-%06d.age' "$number")
             is_file "$file" || die 66 "$file of $path is missing, or is no file"
-            cat -- "$file" || die_reading "$file" "$?"
+            pass_part "$file" || die_reading "$file" "$?"
             number=$((number + 1))
         done
         shift 3

@@ -30,7 +30,7 @@ OWN_FOLDERS = laws.OWN_FOLDERS | {
     for path in ("", f"/{laws.DONOR}", f"/{laws.DONOR}/lock")
 }
 """What the product keeps on a repository's host for good."""
-TOOLS = {"age", "perl", "openssl", "sha256sum", "cat", "ssh", "pv"}
+TOOLS = {"age", "perl", "openssl", "sha256sum", "cat", "dd", "ssh", "pv"}
 _ALIVE, _DEAD = "alive", "destroyed"
 
 
