@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LOGS_ARE_GONE = ("1236", "13114")
 """What a source answers when it cannot begin where the replica wants to; MySQL has both."""
 POLL_SECONDS = 0.25
+_FIRST_POLL_SECONDS = 0.05
+"""A replica connects at once, or not for a while."""
 CONNECT_SECONDS = 60
 """A replica that has not connected by then says why, and the step ends."""
 
@@ -181,6 +183,7 @@ def wait_until_connected(tools: Tools, plan: Plan) -> None:
         PreconditionError: The source has purged what it needs.
     """
     end = time.monotonic() + CONNECT_SECONDS
+    pause = _FIRST_POLL_SECONDS
     while True:
         tools.check_cancelled()
         status = _read_status(tools, plan)
@@ -201,7 +204,8 @@ def wait_until_connected(tools: Tools, plan: Plan) -> None:
                 hint="check server.replication_address, server.port, server.account_host, and "
                 "server.replication_ca_file; then `xbvault runs resume`",
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(2 * pause, POLL_SECONDS)
 
 
 def wait_until_caught_up(tools: Tools, plan: Plan) -> str:
