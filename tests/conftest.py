@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,12 @@ def forget_secrets() -> Iterator[None]:
     before = models.known_secret_values()
     yield
     models.forget_secret_values(keep=before)
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector of garbage pass over what stays: some thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

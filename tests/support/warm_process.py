@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import json
 import os
 import random
@@ -124,8 +125,8 @@ def get_process() -> WarmProcess:
 
 
 def _serve() -> None:
-    from orchestrator import durable, log, plan, steps  # noqa: PLC0415 - in this process alone
-    from orchestrator.cli import main  # noqa: PLC0415
+    from orchestrator import __main__ as command  # noqa: PLC0415 - in this process alone
+    from orchestrator import durable, log, plan, steps  # noqa: PLC0415
     from orchestrator.durable import engine  # noqa: PLC0415
     from orchestrator.steps import session  # noqa: PLC0415
 
@@ -133,12 +134,13 @@ def _serve() -> None:
     log.configure()
     engine.load_library()
     warm = (durable, plan, session)
+    gc.freeze()  # so that no fork copies all of it, by looking through it
     for line in sys.stdin:
         wanted = json.loads(line)
         pid = os.fork()
         if pid == 0:
             _become(wanted)
-            main.app(prog_name="xbvault")
+            command.main()
         _tell(pid)
         _, status = os.waitpid(pid, 0)
         _tell(os.waitstatus_to_exitcode(status))
