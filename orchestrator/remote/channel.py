@@ -7,18 +7,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import paramiko
+from paramiko.common import cMSG_CHANNEL_DATA
+
 from orchestrator.remote.errors import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import paramiko
 
 _GRACE_SECONDS = 10
 _TIMED_OUT = 124
 """Exit status of timeout(1) when the time was up."""
 _KILLED = 137
 _CHUNK_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 15
+"""As much as one packet takes."""
 
 
 class Conversation:
@@ -142,10 +145,39 @@ def _drain(receive: Callable[[int], bytes], chunks: list[bytes]) -> None:
 def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
     # a command need not read all of its input; how it ended says whether that was right
     with contextlib.suppress(*FAILURES):
-        # in pieces, because sendall copies what is left after each packet
-        for start in range(0, len(stdin), _CHUNK_BYTES):
-            channel.sendall(stdin[start : start + _CHUNK_BYTES])
+        start = 0
+        while start < len(stdin):
+            size = _send(channel, stdin[start : start + _PIECE_BYTES])
+            if size == 0:
+                return
+            start += size
         _end_input(channel)
+
+
+def _send(channel: Any, data: bytes) -> int:
+    """Send as much as there is room for; return how much that was, none when the command has ended.
+
+    paramiko's own `send` lets go of the channel before it sends. When the command ends just then,
+    sshd gets the data after the channel's close and drops the whole connection: "data packet
+    referred to nonexistent channel".
+    """
+    transport = channel.get_transport()
+    while transport.is_active():
+        transport.clear_to_send.wait(0.1)
+        with channel.lock:
+            if channel.closed or channel.eof_sent:
+                return 0
+            if channel.out_window_size == 0:
+                channel.out_buffer_cv.wait(0.1)
+            elif transport.clear_to_send.is_set():  # otherwise as in `_end_input`
+                size: int = channel._wait_for_send_window(len(data))  # noqa: SLF001 - it is open
+                message = paramiko.Message()
+                message.add_byte(cMSG_CHANNEL_DATA)
+                message.add_int(channel.remote_chanid)
+                message.add_string(data[:size])
+                transport._send_user_message(message)  # noqa: SLF001 - see above
+                return size
+    return 0
 
 
 def _end_input(channel: paramiko.Channel) -> None:
