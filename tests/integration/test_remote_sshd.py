@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     Connect = Callable[..., SshRemote]
 
 pytestmark = pytest.mark.skipif(not sshd.is_available(), reason="needs openssh-server")
-EOF_MESSAGE = 96
-"""``SSH_MSG_CHANNEL_EOF``, RFC 4254."""
+DATA_MESSAGE, EOF_MESSAGE = 94, 96
+"""``SSH_MSG_CHANNEL_DATA`` and ``SSH_MSG_CHANNEL_EOF``, RFC 4254."""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="other logins need a server run by root")
 
 
@@ -175,8 +175,13 @@ def test_input_that_nobody_reads(server: sshd.Sshd, connect: Connect) -> None:
     assert connect(server).run(["true"], stdin=b"x" * (8 << 20)).status == 0
 
 
-def test_end_of_input_never_follows_the_end_of_the_command(
-    own_server: sshd.Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind_of_message", "stdin"), [(EOF_MESSAGE, b""), (DATA_MESSAGE, b"x")])
+def test_input_never_follows_the_end_of_the_command(
+    own_server: sshd.Sshd,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    kind_of_message: int,
+    stdin: bytes,
 ) -> None:
     """A server that gets it after the channel's close drops the connection, and all that is on it.
 
@@ -186,14 +191,14 @@ def test_end_of_input_never_follows_the_end_of_the_command(
     send = kind._send_user_message
 
     def send_late(transport: paramiko.Transport, message: paramiko.Message) -> None:
-        if message.asbytes()[0] == EOF_MESSAGE:
+        if message.asbytes()[0] == kind_of_message:
             time.sleep(0.1)
         send(transport, message)
 
     monkeypatch.setattr(paramiko.Transport, "_send_user_message", send_late)
     remote = connect(own_server)
     for _ in range(3):
-        assert remote.run(["true"]).status == 0
+        assert remote.run(["true"], stdin=stdin).status == 0
         time.sleep(0.3)
     assert own_server.log.count("Accepted publickey") == 1
 
