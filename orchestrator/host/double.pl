@@ -12,6 +12,7 @@ use Fcntl qw(F_GETFL F_SETFL O_DIRECT);
 my ($left, $goes_on) = @ARGV;
 my $status = 0;
 open(my $sum, '>&=', 3) or fail('descriptor 3');
+fcntl($sum, 1031, 1 << 20);    # F_SETPIPE_SZ; see widen in job.sh
 $SIG{PIPE} = 'IGNORE';
 
 # A file is written past the page cache where its filesystem can do that: it costs half as much, and

@@ -4,8 +4,9 @@
 #
 #   parts.sh LIST DOUBLE
 #
-# LIST has a line "SHA256 BYTES NAME" for each part, in order; DOUBLE is the text of double.pl. Exit status: 0 all parts came, and no
-# byte more; 65 a part is another one; 74 what reads from here has gone.
+# LIST has a line "SHA256 BYTES NAME" for each part, in order; DOUBLE is the text of double.pl. Exit
+# status: 0 all parts came, and no byte more; 65 a part is another one; 74 what reads from here has
+# gone.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -39,10 +40,7 @@ while read -r wanted bytes name <&3; do
         {
             perl -e "$2" "$bytes" on <&4 3>&1 >&5
             printf '%s\n' "$?" >&6
-        } | {
-            perl -e 'fcntl(STDIN, 1031, 1 << 20)'
-            $sha256
-        }
+        } | $sha256
     } 6>&1)
     case $answer in
     "0

@@ -170,10 +170,7 @@ write_parts() {
             {
                 perl -e "$2" "$1" off 3>&1 >"$file.new"
                 printf '%s\n' "$?" >&4
-            } | {
-                perl -e 'fcntl(STDIN, 1031, 1 << 20)'
-                $sha256
-            }
+            } | $sha256
         } 4>&1)
         sum=${answer##*
 }

@@ -147,53 +147,55 @@ def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
     with contextlib.suppress(*FAILURES):
         start = 0
         while start < len(stdin):
-            size = _send(channel, stdin[start : start + _PIECE_BYTES])
+            size = _send_data(channel, stdin[start : start + _PIECE_BYTES])
             if size == 0:
                 return
             start += size
         _end_input(channel)
 
 
-def _send(channel: Any, data: bytes) -> int:
-    """Send as much as there is room for; return how much that was, none when the command has ended.
+def _send_data(channel: Any, data: bytes) -> int:
+    """Send as much as there is room for; return how much that was, none when the command has ended."""
+    size = 0
 
-    paramiko's own `send` lets go of the channel before it sends. When the command ends just then,
-    sshd gets the data after the channel's close and drops the whole connection: "data packet
-    referred to nonexistent channel".
+    def make_message() -> paramiko.Message | None:
+        nonlocal size
+        # there is room, for nobody else sends on this channel; or none, because it is closed
+        size = channel._wait_for_send_window(len(data))  # noqa: SLF001 - counts what was sent
+        if size == 0:
+            return None
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_DATA)
+        message.add_int(channel.remote_chanid)
+        message.add_string(data[:size])
+        return message
+
+    with channel.lock:
+        while not (channel.out_window_size or channel.closed or channel.eof_sent):
+            channel.out_buffer_cv.wait()
+    _send_before_close(channel, make_message)
+    return size
+
+
+def _end_input(channel: Any) -> None:
+    """Tell the command that there is no more input, unless it has ended."""
+    _send_before_close(channel, channel._send_eof)  # noqa: SLF001 - it makes the message only
+
+
+def _send_before_close(channel: Any, make_message: Callable[[], paramiko.Message | None]) -> None:
+    """Send a message while nobody can close the channel; none is made when that has been done.
+
+    paramiko's own `send` and `shutdown_write` let go of the channel before they send. When the command
+    ends just then, sshd gets the message after the channel's close and drops the whole connection:
+    "packet referred to nonexistent channel".
     """
     transport = channel.get_transport()
     while transport.is_active():
         transport.clear_to_send.wait(0.1)
         with channel.lock:
-            if channel.closed or channel.eof_sent:
-                return 0
-            if channel.out_window_size == 0:
-                channel.out_buffer_cv.wait(0.1)
-            elif transport.clear_to_send.is_set():  # otherwise as in `_end_input`
-                size: int = channel._wait_for_send_window(len(data))  # noqa: SLF001 - it is open
-                message = paramiko.Message()
-                message.add_byte(cMSG_CHANNEL_DATA)
-                message.add_int(channel.remote_chanid)
-                message.add_string(data[:size])
-                transport._send_user_message(message)  # noqa: SLF001 - see above
-                return size
-    return 0
-
-
-def _end_input(channel: paramiko.Channel) -> None:
-    """Tell the command that there is no more input, unless it has ended.
-
-    paramiko's own `shutdown_write` lets go of the channel before it sends that. When the command
-    ends just then, sshd gets it after the channel's close and drops the whole connection: "ieof
-    packet referred to nonexistent channel".
-    """
-    transport: Any = channel.get_transport()
-    while transport.is_active():
-        transport.clear_to_send.wait(0.1)
-        with channel.lock:
             # while keys are exchanged, the transport may need the channel to get on
             if transport.clear_to_send.is_set():
-                message = channel._send_eof()  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+                message = make_message()
                 if message is not None:
                     transport._send_user_message(message)  # noqa: SLF001 - see above
                 return

@@ -535,6 +535,23 @@ def test_a_read_takes_milliseconds(root: Vault, mount: str) -> None:
     assert statistics.median(seconds) < 0.03
 
 
+def test_the_environment_names_proxy_and_authorities(
+    bao: OpenBao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy, what goes past it, and the CA bundle where the configuration names none."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bao.ca_file))
+    assert not Vault(bao.address, bao.root_token).read_health().sealed
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(make_ca(tmp_path)))
+    assert not bao.vault().read_health().sealed
+    with _serving(_Page) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        with pytest.raises(SecretError, match="is no Vault|not JSON"):
+            Vault("http://vault.invalid:8200", bao.root_token).read_health()
+        monkeypatch.setenv("no_proxy", "vault.invalid")
+        with pytest.raises(SecretStoreUnavailableError):
+            Vault("http://vault.invalid:8200", bao.root_token).read_health()
+
+
 class _Page(http.server.BaseHTTPRequestHandler):
     """A web server that is no Vault; it remembers the tokens that it was sent."""
 

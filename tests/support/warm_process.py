@@ -125,10 +125,11 @@ def get_process() -> WarmProcess:
 
 
 def _serve() -> None:
-    from orchestrator import __main__ as command  # noqa: PLC0415 - in this process alone
-    from orchestrator import durable, log, plan, steps  # noqa: PLC0415
-    from orchestrator.durable import engine  # noqa: PLC0415
-    from orchestrator.steps import session  # noqa: PLC0415
+    # In this process alone: who imports this module to reach it, the tests, needs none of them.
+    from orchestrator import __main__ as command  # noqa: PLC0415 - see above
+    from orchestrator import durable, log, plan, steps  # noqa: PLC0415 - see above
+    from orchestrator.durable import engine  # noqa: PLC0415 - see above
+    from orchestrator.steps import session  # noqa: PLC0415 - see above
 
     steps.load()
     log.configure()
