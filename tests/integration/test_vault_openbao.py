@@ -545,7 +545,7 @@ def test_the_environment_names_proxy_and_authorities(
     assert not bao.vault().read_health().sealed
     with _serving(_Page) as proxy:
         monkeypatch.setenv("http_proxy", proxy)
-        with pytest.raises(SecretError, match="is no Vault|not JSON"):
+        with pytest.raises(SecretError, match=r"is no Vault|not JSON"):
             Vault("http://vault.invalid:8200", bao.root_token).read_health()
         monkeypatch.setenv("no_proxy", "vault.invalid")
         with pytest.raises(SecretStoreUnavailableError):
