@@ -128,7 +128,7 @@ EVENTS_SQL = (
 _RESET_LOGS = "FLUSH LOCAL ENGINE LOGS;\nRESET MASTER"
 """Without the first, a server that was just started waits up to a second in the other, until InnoDB's
 master thread has flushed its log."""
-_RESET_USED_LOGS = (
+RESET_USED_LOGS_SQL = (
     "FLUSH LOCAL ENGINE LOGS;\n"
     "EXECUTE IMMEDIATE IF(@@GLOBAL.gtid_binlog_state = '', 'DO 0', 'RESET MASTER')"
 )
@@ -260,7 +260,7 @@ class MariaDBDialect(Dialect):
         self, plan: Plan, coordinates: Coordinates, *, use_gtid: bool, user: str, ca_file: str
     ) -> tuple[str, str]:
         """Return the statements that wire replication, before and after the password."""
-        lines = ["SET SESSION sql_log_off = 1", "STOP SLAVE", "RESET SLAVE ALL", _RESET_USED_LOGS]
+        lines = ["SET SESSION sql_log_off = 1", "STOP SLAVE", "RESET SLAVE ALL", RESET_USED_LOGS_SQL]
         if coordinates.gtid:
             lines.append(f"SET GLOBAL gtid_slave_pos = {quote_plain(coordinates.gtid)}")
         parts = [

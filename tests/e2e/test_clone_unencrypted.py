@@ -10,6 +10,8 @@ from clone_lab import MARIADB_CHECKS, CloneLab, running_lab
 from replicas import check_arrival, list_leftovers, read_inode, read_pid
 from vault_root import VaultRoot
 
+from orchestrator.flavors import mariadb_sql
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -93,3 +95,15 @@ def test_no_key_is_made_where_there_was_none(lab: CloneLab, cloned: dict[str, An
         "information_schema.INNODB_TABLESPACES_ENCRYPTION WHERE NAME = 'shop/audit'"
     )
     assert lab.sql("replica", encrypted) == [["1", "1"]]
+
+
+def test_logs_are_begun_anew_where_something_was_logged(lab: CloneLab, cloned: dict[str, Any]) -> None:
+    """What replication begins with lets logs without an event be, and does away with used ones."""
+    state = "; SELECT @@GLOBAL.gtid_binlog_state"
+    lab.sql("replica", "STOP SLAVE; RESET MASTER; FLUSH BINARY LOGS")
+    untouched = lab.sql("replica", f"{mariadb_sql.RESET_USED_LOGS_SQL}; SHOW BINARY LOGS")
+    assert [name for name, _ in untouched] == ["bin.000001", "bin.000002"]
+    assert lab.sql("replica", f"CREATE DATABASE of_its_own{state}") != [[""]]
+    assert lab.sql("replica", f"{mariadb_sql.RESET_USED_LOGS_SQL}{state}") == [[""]]
+    (log,) = lab.sql("replica", "SHOW BINARY LOGS")
+    assert log[0] == "bin.000001"
