@@ -97,7 +97,9 @@ def test_no_key_is_made_where_there_was_none(lab: CloneLab, cloned: dict[str, An
     assert lab.sql("replica", encrypted) == [["1", "1"]]
 
 
-def test_logs_are_begun_anew_where_something_was_logged(lab: CloneLab, cloned: dict[str, Any]) -> None:
+def test_logs_are_begun_anew_where_something_was_logged(
+    lab: CloneLab, cloned: dict[str, Any]
+) -> None:
     """What replication begins with lets logs without an event be, and does away with used ones."""
     state = "; SELECT @@GLOBAL.gtid_binlog_state"
     lab.sql("replica", "STOP SLAVE; RESET MASTER; FLUSH BINARY LOGS")
