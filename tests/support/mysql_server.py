@@ -108,7 +108,7 @@ class MysqlServer:
 
     def log(self) -> str:
         """Return what it has logged."""
-        return (self.directory / "log").read_text("utf-8")
+        return (self.directory / "log.err").read_text("utf-8")
 
     def make(self, *, encrypted: bool = True) -> MysqlServer:
         """Make everything but the datadir."""
