@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator import catalogue, flavors, replays
+from orchestrator import catalogue, replays
 from orchestrator.errors import PreconditionError, VerificationError
 from orchestrator.models import BaseSet
 from orchestrator.repository import chains
@@ -32,12 +32,6 @@ def choose_base(config: Config, donor: str, repository: str, wanted: str = "") -
         RemoteError: The repository's host cannot be used.
         SecretError: Vault refuses.
     """
-    if not flavors.of(config.host(donor)).makes_increments:
-        raise PreconditionError(
-            f"no incremental backups are made of {flavors.of(config.host(donor)).label}",
-            host=donor,
-            hint="take a full backup; they were tried with MariaDB alone",
-        )
     sound = _list_sound(catalogue.list_sets(config, repository, donor))
     found = sound.get(wanted) if wanted else chains.find_newest_whole(donor, sound)
     if found is None or not (found.has_data and chains.is_whole(found.backup_id, sound)):

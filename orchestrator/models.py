@@ -445,9 +445,14 @@ class Plan(RunPlan):
         )
 
     @property
+    def increment_dirs(self) -> tuple[str, ...]:
+        """Directories on the recipient for the incremental sets of a chain, in its order."""
+        return ()
+
+    @property
     def newest_dir(self) -> str:
         """Directory of the set that says up to where the data goes."""
-        return self.staging_dir
+        return (self.staging_dir, *self.increment_dirs)[-1]
 
     @property
     def account_path(self) -> str:
@@ -488,7 +493,8 @@ class BackupPlan(StoringPlan):
     """The plan of a stored backup.
 
     Attributes:
-        layout: The donor's directories, by the names of the server's variables.
+        layout: The donor's directories, by the names of the server's variables; of MySQL with its
+            ``server_uuid``.
         base_backup_id: The set that an incremental one builds on; empty of a full one.
         from_lsn: Log sequence number up to which that one goes; 0 of a full one.
         checksums: Tables that are summed up for the manifest: ``all``, ``sample`` or ``none``.
@@ -685,11 +691,6 @@ class RestorePlan(Plan):
     def increment_dirs(self) -> tuple[str, ...]:
         """Directories on the recipient for the incremental sets of the chain, in its order."""
         return tuple(f"{self.staging_dir}-increment-{n}" for n in range(1, len(self.chain)))
-
-    @property
-    def newest_dir(self) -> str:
-        """Directory of the set that says up to where the data goes."""
-        return (self.staging_dir, *self.increment_dirs)[-1]
 
     @property
     def repository_dir(self) -> str:

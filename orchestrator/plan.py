@@ -44,8 +44,9 @@ _LAYOUT = (
     "innodb_undo_directory",
     "log_bin_basename",
     "relay_log_basename",
+    "server_uuid",
 )
-"""Variables that say where a donor's server keeps its files."""
+"""Variables that say where a donor's server keeps its files, and of MySQL which server it is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -328,6 +329,7 @@ def make_backup_plan(
         replace=False,
         require_encryption=options.require_encryption,
         checksums=options.checksums or config.clone.backup_checksums,
+        is_incremental=bool(options.incremental or options.base),
         **read_manner(config, options),
     )
     document = None

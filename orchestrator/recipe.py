@@ -249,6 +249,7 @@ def _send_all(
         slave_info=plan.is_sibling,
         extra_dir=extra_dir,
         from_lsn=plan.from_lsn if isinstance(plan, BackupPlan) else 0,
+        is_shared=bool(plan.group),
     )
     recipient = config.door(plan.recipient)
     address, port = recipient.find_stream_address(plan.recipient)

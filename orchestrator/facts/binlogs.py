@@ -20,6 +20,8 @@ _ENCRYPTED_HEADER_BYTES: Final = 512
 """Before an encrypted log of MySQL; a replica does not get it. MariaDB's size is that of the log."""
 _STATES: Final = ("gtid_list", "previous_gtids")
 _FIRST_EVENTS: Final = 6
+_NEXT: Final = re.compile(r"GTID_NEXT\s*=\s*'([^':]+:[^']+)'")
+"""In an event of MySQL that begins a transaction; one without a GTID says ANONYMOUS."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,15 +125,40 @@ def read_position_gtid(remote: Remote, host: HostConfig, file: str, position: in
     return None if row["gtid"] == "NULL" else row["gtid"]
 
 
-def read_lsn(remote: Remote, host: HostConfig) -> int:
-    """Return the log sequence number up to which a server of MariaDB has written its redo log.
+def read_next_gtid(remote: Remote, host: HostConfig, file: str, position: int) -> str | None:
+    """Return the GTID of the transaction that begins at a place of a binary log.
+
+    Args:
+        remote: The door to the server's host; of MySQL.
+        host: That host.
+        file: Name of the log.
+        position: In bytes.
+
+    Returns:
+        Empty where none begins there, or it has no GTID; None where the server has no such place.
 
     Raises:
+        VerificationError: This is no name of a binary log.
         CommandError: The server refuses.
-        VerificationError: It tells none.
     """
-    row = sql.query_row(remote, host, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'")
-    return row.whole("Value")
+    if not NAME.fullmatch(file):
+        raise VerificationError(f"no name of a binary log: {file[:80]!r}")
+    logs = {log.name: log for log in read_binlogs(remote, host).logs}
+    if file not in logs or position > logs[file].bytes:
+        return None
+    statement = f"SHOW BINLOG EVENTS IN '{file}' FROM {position} LIMIT 1"
+    try:
+        rows = sql.query(remote, host, statement)
+    except CommandError as error:
+        if "1220" not in error.stderr:  # ER_ERROR_WHEN_EXECUTING_COMMAND: inside of an event
+            raise
+        return None
+    if not rows:
+        return ""
+    if rows[0].whole("Pos") != position:
+        return None
+    told = _NEXT.search(rows[0]["Info"])
+    return told[1] if told else ""
 
 
 def close_binlog(remote: Remote, host: HostConfig) -> None:

@@ -255,6 +255,8 @@ class Dialect(abc.ABC):
         logs_updates: The variable that says whether a replica logs what it applies.
         upstream_gtid_sql: xbvault_applied: the GTID position up to which a snapshot that is open has
             what was replicated.
+        lsn_sql: The log sequence number of now; `read_lsn` takes the answer's row.
+        tells_gtid_at: Whether the server tells the GTID state at a place of its binary log.
     """
 
     source_word: str
@@ -279,6 +281,8 @@ class Dialect(abc.ABC):
     forget_source_sql: str
     logs_updates: str
     upstream_gtid_sql: str
+    lsn_sql: str
+    tells_gtid_at: ClassVar[bool]
 
     @property
     def status_sql(self) -> str:
@@ -308,6 +312,14 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the donor's position from the answer to `position_sql`."""
+
+    @abc.abstractmethod
+    def read_lsn(self, row: Mapping[str, str]) -> int:
+        """Return the log sequence number from the answer to `lsn_sql`.
+
+        Raises:
+            VerificationError: It tells none.
+        """
 
     def count_transactions(self, _earlier: str, _later: str) -> int | None:
         """Return how many transactions lie between two GTID positions; None where they do not tell."""
@@ -432,7 +444,6 @@ class Flavor(abc.ABC):
         series_groups: Prefixes of the groups that only servers of a series read.
         client_groups: Groups of option files that the client reads.
         socket_environment: What is set for the client where it connects by socket.
-        makes_increments: Whether incremental backups were tried with its backup tool.
         carries_keys: Whether the backup tool carries the tablespace keys itself, sealed under the
             transition key; otherwise they travel in a bundle of ours.
         prepared_types: What a prepared set may call itself.
@@ -452,7 +463,6 @@ class Flavor(abc.ABC):
     series_groups: ClassVar[tuple[str, ...]]
     client_groups: ClassVar[tuple[str, ...]]
     socket_environment: ClassVar[tuple[str, ...]]
-    makes_increments: ClassVar[bool]
     carries_keys: ClassVar[bool]
     prepared_types: ClassVar[tuple[str, ...]]
     default_event_scheduler: ClassVar[str]
@@ -554,6 +564,7 @@ class Flavor(abc.ABC):
         slave_info: bool,
         extra_dir: str = "",
         from_lsn: int = 0,
+        is_shared: bool = False,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as a stream to stdout.
 
@@ -569,6 +580,7 @@ class Flavor(abc.ABC):
             extra_dir: Where it leaves a copy of the set's checkpoints and information; empty:
                 nowhere.
             from_lsn: Log sequence number from which the changes are wanted; 0 for everything.
+            is_shared: Whether several recipients share the reading, which takes longer then.
         """
 
     @abc.abstractmethod
@@ -586,6 +598,7 @@ class Flavor(abc.ABC):
         memory_bytes: int,
         options_file: str,
         increment_dir: str = "",
+        has_more: bool = False,
     ) -> tuple[str, ...]:
         """Return the command that makes a set consistent.
 
@@ -596,6 +609,7 @@ class Flavor(abc.ABC):
             options_file: Options that a run has written; empty where the tool takes none.
             increment_dir: An incremental set that is put into it, once it is consistent itself;
                 empty for none.
+            has_more: Whether another one comes behind this one.
         """
 
     @abc.abstractmethod

@@ -183,7 +183,6 @@ class MariaDB(Flavor):
     # It speaks TLS by socket too, and would read every CA of the system first, most of its time; it
     # has no use for them there. An account that requires TLS is let in as before.
     socket_environment = ("SSL_CERT_FILE=/dev/null",)
-    makes_increments = True
     carries_keys = False
     prepared_types = ("log-applied", "full-prepared")  # 10.11 was seen to write the first
     default_event_scheduler = "OFF"
@@ -273,6 +272,7 @@ class MariaDB(Flavor):
         slave_info: bool,
         extra_dir: str = "",
         from_lsn: int = 0,
+        is_shared: bool = False,
     ) -> tuple[str, ...]:
         """Return the command that writes a backup as an mbstream to stdout."""
         command = [programs.backup]
@@ -283,10 +283,12 @@ class MariaDB(Flavor):
             "--stream=mbstream",
             f"--target-dir={tmp_dir}",
             f"--parallel={parallel}",
-            # The end waits for the thread that copies the redo log, which looks each second by
-            # default. Loose: a tool of another series may not know it.
-            f"--loose-log-copy-interval={LOG_COPY_MILLISECONDS}",
         ]
+        if not is_shared:
+            # The end waits for the thread that copies the redo log, which looks each second by
+            # default; it reads megabytes of the log each time, which a long reading is not to do
+            # that often. Loose: a tool of another series may not know it.
+            command.append(f"--loose-log-copy-interval={LOG_COPY_MILLISECONDS}")
         if slave_info:
             command.append("--slave-info")
         if extra_dir:
@@ -311,6 +313,7 @@ class MariaDB(Flavor):
         memory_bytes: int,
         options_file: str,
         increment_dir: str = "",
+        has_more: bool = False,
     ) -> tuple[str, ...]:
         """Return the command that makes a set consistent.
 

@@ -181,10 +181,16 @@ class MariaDBDialect(Dialect):
     upstream_gtid_sql = UPSTREAM_GTID_SQL
     fresh_logs_sql = f"STOP SLAVE; FLUSH BINARY LOGS; {_RESET_LOGS}"
     forget_source_sql = "STOP SLAVE; RESET SLAVE ALL"
+    lsn_sql = "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'"
+    tells_gtid_at = True
 
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return the GTID position of the binary log."""
         return row["pos"]
+
+    def read_lsn(self, row: Mapping[str, str]) -> int:
+        """Return the end of InnoDB's redo log."""
+        return numerals.parse_whole(row["Value"])
 
     def count_transactions(self, earlier: str, later: str) -> int | None:
         """Return how many transactions lie between two GTID positions, over all domains.
@@ -260,7 +266,12 @@ class MariaDBDialect(Dialect):
         self, plan: Plan, coordinates: Coordinates, *, use_gtid: bool, user: str, ca_file: str
     ) -> tuple[str, str]:
         """Return the statements that wire replication, before and after the password."""
-        lines = ["SET SESSION sql_log_off = 1", "STOP SLAVE", "RESET SLAVE ALL", RESET_USED_LOGS_SQL]
+        lines = [
+            "SET SESSION sql_log_off = 1",
+            "STOP SLAVE",
+            "RESET SLAVE ALL",
+            RESET_USED_LOGS_SQL,
+        ]
         if coordinates.gtid:
             lines.append(f"SET GLOBAL gtid_slave_pos = {quote_plain(coordinates.gtid)}")
         parts = [

@@ -54,6 +54,8 @@ class MySQLDialect(Dialect):
     events_sql = mysql_sql.EVENTS_SQL
     applied_sql = mysql_sql.APPLIED_SQL
     upstream_gtid_sql = mysql_sql.UPSTREAM_GTID_SQL
+    lsn_sql = "SHOW ENGINE INNODB STATUS"
+    tells_gtid_at = False
 
     def __init__(self, version: str) -> None:
         words = mysql_versions.choose_words(version)
@@ -83,6 +85,10 @@ class MySQLDialect(Dialect):
     def read_position(self, row: Mapping[str, str]) -> str:
         """Return file, offset and GTID set."""
         return mysql_sql.read_position(row)
+
+    def read_lsn(self, row: Mapping[str, str]) -> int:
+        """Return the end of InnoDB's redo log."""
+        return mysql_output.parse_lsn(row["Status"])
 
     def list_outside(self, paths: Iterable[str], *, datadir: str) -> tuple[str, ...]:
         """Return the data files that the tool would put back over whatever lies there."""
@@ -160,7 +166,6 @@ class MySQL(Flavor):
     series_groups = ("mysqld-",)
     client_groups = ("mysql", "client")
     socket_environment = ()
-    makes_increments = False
     carries_keys = True
     prepared_types = ("full-prepared",)  # the tool restores from no other
     default_event_scheduler = "ON"
@@ -245,14 +250,9 @@ class MySQL(Flavor):
         slave_info: bool,
         extra_dir: str = "",
         from_lsn: int = 0,
+        is_shared: bool = False,
     ) -> tuple[str, ...]:
-        """Return the command that writes a backup as an xbstream to stdout.
-
-        Raises:
-            ValueError: Changes alone are wanted; see `makes_increments`.
-        """
-        if from_lsn:
-            raise ValueError("incremental backups of MySQL were not tried")
+        """Return the command that writes a backup as an xbstream to stdout."""
         return mysql_commands.backup_command(
             tool=programs.backup,
             options_file=options_file,
@@ -261,6 +261,7 @@ class MySQL(Flavor):
             socket=socket,
             slave_info=slave_info,
             extra_dir=extra_dir,
+            from_lsn=from_lsn,
         )
 
     def extract_command(
@@ -279,16 +280,15 @@ class MySQL(Flavor):
         memory_bytes: int,
         options_file: str,
         increment_dir: str = "",
+        has_more: bool = False,
     ) -> tuple[str, ...]:
-        """Return the command that makes a set consistent.
-
-        Raises:
-            ValueError: An incremental set is to be put into it; see `makes_increments`.
-        """
-        if increment_dir:
-            raise ValueError("incremental backups of MySQL were not tried")
+        """Return the command that makes a set consistent."""
         return mysql_commands.prepare_command(
-            tool=programs.backup, options_file=options_file, memory_bytes=memory_bytes
+            tool=programs.backup,
+            options_file=options_file,
+            memory_bytes=memory_bytes,
+            increment_dir=increment_dir,
+            has_more=has_more,
         )
 
     def restore_command(

@@ -63,6 +63,7 @@ def backup_command(
     socket: str,
     slave_info: bool,
     extra_dir: str = "",
+    from_lsn: int = 0,
 ) -> tuple[str, ...]:
     """Return the command that writes a backup as an xbstream to stdout.
 
@@ -74,6 +75,7 @@ def backup_command(
         socket: The server's socket; empty for what the option file says.
         slave_info: Whether to record what the donor itself replicates from, and up to where.
         extra_dir: Where it leaves a copy of the set's checkpoints and information; empty: nowhere.
+        from_lsn: Only pages that were changed since this log sequence number; 0: all of them.
     """
     command = [
         tool,
@@ -89,6 +91,8 @@ def backup_command(
         command.append("--slave-info")
     if extra_dir:
         command.append(f"--extra-lsndir={extra_dir}")
+    if from_lsn:
+        command.append(f"--incremental-lsn={from_lsn}")
     if socket:
         command.append(f"--socket={socket}")
     return tuple(command)
@@ -126,19 +130,33 @@ def extract_command(*, tool: str, parallel: int, staging_dir: str) -> tuple[str,
     return (tool, "-x", f"--parallel={parallel}", f"--directory={staging_dir}")
 
 
-def prepare_command(*, tool: str, options_file: str, memory_bytes: int) -> tuple[str, ...]:
+def prepare_command(
+    *,
+    tool: str,
+    options_file: str,
+    memory_bytes: int,
+    increment_dir: str = "",
+    has_more: bool = False,
+) -> tuple[str, ...]:
     """Return the command that makes a set consistent.
 
     It does not name the set: with ``--target-dir`` in its arguments, the tool reads the set's own
     option file and passes over ours without a word.
+
+    Args:
+        tool: Name or path of the tool.
+        options_file: What `prepare_options` gave; it names the set.
+        memory_bytes: What the tool may use.
+        increment_dir: An incremental set that is put into it; empty for none.
+        has_more: Whether another one comes behind this one: then no transaction is rolled back yet,
+            for a set that is past that takes no increment.
     """
-    return (
-        tool,
-        f"--defaults-file={options_file}",
-        "--prepare",
-        "--strict",
-        f"--use-memory={memory_bytes}",
-    )
+    command = [tool, f"--defaults-file={options_file}", "--prepare", "--strict"]
+    if has_more:
+        command.append("--apply-log-only")
+    if increment_dir:
+        command.append(f"--incremental-dir={increment_dir}")
+    return (*command, f"--use-memory={memory_bytes}")
 
 
 def prepare_options(*, staging_dir: str, transition_key: Secret | None) -> Secret:

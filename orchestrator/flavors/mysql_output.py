@@ -7,6 +7,8 @@ import enum
 import re
 from typing import Final
 
+from orchestrator.errors import VerificationError
+
 _VERSION: Final = r"[0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,5}"
 
 
@@ -36,6 +38,18 @@ def parse_tool_version(text: str) -> str:
         rf"\bxtrabackup version ({_VERSION}(?:-[A-Za-z0-9.]{{1,20}})?) based on MySQL", text
     )
     return found.group(1) if found else ""
+
+
+def parse_lsn(status: str) -> int:
+    """Return the log sequence number in the answer to ``SHOW ENGINE INNODB STATUS``.
+
+    Raises:
+        VerificationError: There is none.
+    """
+    found = re.search(r"^Log sequence number\s+([0-9]{1,20})$", status, re.MULTILINE)
+    if found is None:
+        raise VerificationError("InnoDB's status tells no log sequence number")
+    return int(found.group(1))
 
 
 _NEW_KEY: Final = re.compile(

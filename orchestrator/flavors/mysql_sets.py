@@ -20,6 +20,8 @@ FILES: Final = SetFiles(
     slave_info="xtrabackup_slave_info",
     keys="xtrabackup_keys",
 )
+CHANGES: Final = ".delta"
+"""What an incremental set has of a tablespace, whether or not it was changed."""
 TABLESPACES: Final = "xtrabackup_tablespaces"
 """Files outside of the datadir; tools of series 2.4 write none."""
 CARRIED_CONFIGS: Final = (

@@ -70,8 +70,8 @@ class Wanted:
         source: Of the account that works on a host that the new replica follows.
         quiet: Beside those, where that host is a replica itself: it takes no writes, and the account
             that is made there stays out of its binary log.
-        sums: Of the account that works on a donor, where its tables are summed up for a manifest: what
-            shows it the events of the binary log.
+        events: Of the account that works on a donor, where its tables are summed up for a manifest, or
+            the binary log must tell whether it has gone on from an earlier set: what shows the events.
     """
 
     reading: tuple[str, ...]
@@ -79,7 +79,7 @@ class Wanted:
     recipient: tuple[str, ...]
     source: tuple[str, ...]
     quiet: tuple[str, ...]
-    sums: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
 
     @property
     def backup(self) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ _MYSQL_READING = ("PROCESS", "SELECT", "REPLICATION CLIENT")
 _MYSQL_DONOR = (*_MYSQL_READING, "CREATE USER", "LOCK TABLES", "RELOAD", "REPLICATION SLAVE")
 _MYSQL_SOURCE = (*_MYSQL_READING, "CREATE USER", "REPLICATION SLAVE", GRANT_OPTION)
 _MYSQL_RECIPIENT = (*_MYSQL_READING, "EVENT", "RELOAD", "SUPER")
-_MYSQL_SUMS = ("REPLICATION SLAVE",)
+_MYSQL_EVENTS = ("REPLICATION SLAVE",)
 """MariaDB shows them to BINLOG MONITOR, which the backup tool takes anyway."""
 _MYSQL_8 = (8, 0)
 _ONE_DEFINER = (8, 2)
@@ -129,7 +129,7 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
             recipient=_MYSQL_RECIPIENT,
             source=_MYSQL_SOURCE,
             quiet=("RELOAD", "SUPER"),
-            sums=_MYSQL_SUMS,
+            events=_MYSQL_EVENTS,
         )
     definer = "SET_ANY_DEFINER" if read_numbers(version)[:2] >= _ONE_DEFINER else "SET_USER_ID"
     return Wanted(
@@ -145,7 +145,7 @@ def wanted_privileges(flavor: str, version: str) -> Wanted:
         ),
         source=_MYSQL_SOURCE,
         quiet=("CONNECTION_ADMIN", "RELOAD", "SYSTEM_VARIABLES_ADMIN"),
-        sums=_MYSQL_SUMS,
+        events=_MYSQL_EVENTS,
     )
 
 

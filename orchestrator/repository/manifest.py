@@ -130,7 +130,8 @@ class Manifest:
         keyring: The donor's keyring, of those that a backup tool writes to; empty for none.
         key_versions: Newest version of each key id in the donor's mount; of MariaDB only.
         data_bytes: Size of the donor's data, for the space that a restore needs; an estimate.
-        layout: The donor's directories, by the server's own names for them.
+        layout: The donor's directories, by the server's own names for them; of MySQL with its
+            ``server_uuid``.
         checks: What the set was judged by; each of them holds.
         checksums: Tables at the coordinates, where they were asked for.
         binlogs: The binary logs of which the stream is made, one after the other.

@@ -15,7 +15,7 @@ from orchestrator.errors import (
     VerificationError,
 )
 from orchestrator.flavors import backup_sets
-from orchestrator.models import ARCHIVE, BACKUP, STORING, Check, Coordinates, CopyPlan
+from orchestrator.models import ARCHIVE, BACKUP, STORING, BackupPlan, Check, Coordinates, CopyPlan
 from orchestrator.repository import deployment, manifest, names, set_keys, store
 from orchestrator.steps import (
     recorded_sums,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestrator import jobs
-    from orchestrator.models import ArchivePlan, BackupPlan, Secret, StoringPlan
+    from orchestrator.models import ArchivePlan, Secret, StoringPlan
     from orchestrator.repository.manifest import Manifest, StoredFile
 
 MADE = "made"
@@ -127,7 +127,7 @@ def create_set_keys(tools: Tools, plan: StoringPlan) -> SetKeys:
             hint="begin a new run: a backup_id is never used twice",
         )
     if metadata is None or metadata.current_version == 0:
-        key = keys.new_transition_key()
+        key = _read_shared_key(tools, plan) or keys.new_transition_key()
         identity, recipient = keys.new_age_identity()
         record = {
             "kind": BACKUP,
@@ -164,6 +164,26 @@ def create_set_keys(tools: Tools, plan: StoringPlan) -> SetKeys:
         age_recipient=recipient,
         deployment=made.id,
     )
+
+
+def _read_shared_key(tools: Tools, plan: StoringPlan) -> Secret | None:
+    """Return the transition key of the set that a new one builds on; None where it makes one.
+
+    A tool that carries the keys itself opens all sets of a chain with one transition key. What each
+    is decrypted with is its own all the same.
+
+    Raises:
+        SecretError: It was destroyed, or is not there.
+    """
+    if not isinstance(plan, BackupPlan) or not plan.base_backup_id:
+        return None
+    if not flavors.of(plan).carries_keys:
+        return None
+    path = set_keys.path_of(plan.base_backup_id)
+    found = tools.vault.read_secret(tools.config.vault.mount, path)
+    if not found or "key" not in found:
+        raise set_keys.explain_missing(tools.vault, tools.config, plan.base_backup_id)
+    return found["key"]
 
 
 @step(

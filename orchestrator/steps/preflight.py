@@ -152,6 +152,7 @@ def _storing_request(plan: StoringPlan) -> preflight.Request:
         nice=plan.nice,
         relay=plan.relay,
         checksums=plan.checksums if isinstance(plan, BackupPlan) else recorded_sums.NONE,
+        is_incremental=isinstance(plan, BackupPlan) and bool(plan.base_backup_id),
     )
 
 

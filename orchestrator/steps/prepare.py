@@ -68,14 +68,16 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
 
     Raises:
         PreconditionError: There is no backup set in the staging directory.
-        InterruptedWorkError: A prepare of this set was killed, or its lease ran out.
+        InterruptedWorkError: A prepare of this set was killed, or its lease ran out; or one of a chain
+            has failed.
         SecretError: The tool failed for want of its keys.
         CommandError: It failed for another reason.
         VerificationError: It exited 0, but the set does not say that it is prepared.
 
     Repeat:
         Already prepared: changes nothing. Still running: attached to. Cut off half way, in
-        whatever way: raises InterruptedWorkError, and the run goes back to the stream.
+        whatever way, or failed with increments: raises InterruptedWorkError, and the run goes back
+        to the stream.
     """
     name = plan.job_name("prepare-backup-set", tools.attempt)
     if (
@@ -90,12 +92,18 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     state = jobs.read_job(tools.recipient, name)
     _check_cut(state, plan.recipient)
     if state.ended and any(state.statuses):
-        # a prepare that failed may be tried again
+        # A prepare that failed may be tried again, but not one that may have put increments in.
+        if plan.increment_dirs:
+            raise InterruptedWorkError(
+                "the prepare of this chain failed half way, and none of it is put in twice",
+                host=plan.recipient,
+                hint="the run goes back to the stream",
+            )
         jobs.remove_job(tools.recipient, name, fence=tools.fence)
     token_file = ""
     if flavors.needs_transition_mount(plan):
         token_file = tokens.ensure_transition_token(tools, plan)
-        for folder in (plan.staging_dir, *_list_increments(plan)):
+        for folder in (plan.staging_dir, *plan.increment_dirs):
             _retarget(tools, plan, folder)
     flavor, host = flavors.of(plan), tools.config.host(plan.recipient)
     free = hosts.read_brief(tools.recipient, plan.datadir)
@@ -147,6 +155,7 @@ def make_command(
         memory_bytes: What it may use.
         options_file: Options that the run has written; empty where the tool takes none.
     """
+    increments = ("", *plan.increment_dirs)
     commands = [
         flavors.of(plan).prepare_command(
             programs,
@@ -154,16 +163,13 @@ def make_command(
             memory_bytes=memory_bytes,
             options_file=options_file,
             increment_dir=increment_dir,
+            has_more=increment_dir != increments[-1],
         )
-        for increment_dir in ("", *_list_increments(plan))
+        for increment_dir in increments
     ]
     if len(commands) == 1:
         return commands[0]
     return ("sh", "-c", " && ".join(map(shlex.join, commands)))
-
-
-def _list_increments(plan: Plan) -> tuple[str, ...]:
-    return plan.increment_dirs if isinstance(plan, RestorePlan) else ()
 
 
 def _options_file(folder: str) -> str:

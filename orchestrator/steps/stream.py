@@ -435,7 +435,7 @@ def remove_jobs(tools: Tools, send: str, receive: str) -> None:
 def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     """Remove what a stream that is not worth attaching to has left."""
     remove_jobs(tools, send, receive)
-    staged = (plan.staging_dir, *(plan.increment_dirs if isinstance(plan, RestorePlan) else ()))
+    staged = (plan.staging_dir, *plan.increment_dirs)
     tools.recipient.run(["rm", "-rf", "--", *staged], timeout_seconds=600)
     tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
 

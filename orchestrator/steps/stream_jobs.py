@@ -218,6 +218,7 @@ def make_reader(tools: Tools, plan: RunPlan, folder: str) -> tuple[jobs.Stage, .
         slave_info=plan.is_sibling,
         extra_dir=extra_dir,
         from_lsn=plan.from_lsn if isinstance(plan, BackupPlan) else 0,
+        is_shared=bool(plan.group),
     )
     made, *others = read_commands(plan, backup, seal)
     roles = [bottleneck.COMPRESS] * bool(wire.compress_command(plan.compress))

@@ -231,14 +231,19 @@ def finish_restore(
     keyrings.finish_keyring(tools, plan, owner=owner)
 
 
-def read_keys_file(tools: Tools, plan: Plan) -> KeysFile:
+def read_keys_file(tools: Tools, plan: Plan, folder: str = "") -> KeysFile:
     """Read how many keys the set's file of sealed keys holds.
+
+    Args:
+        tools: The door to the recipient.
+        plan: The run's plan.
+        folder: Where the set is; empty for the staging directory, where prepare puts a chain together.
 
     Raises:
         VerificationError: It is not there, or was cut.
     """
     name = flavors.of(plan).set_files(plan.tool_version).keys
-    path = f"{plan.staging_dir}/{name}"
+    path = f"{folder or plan.staging_dir}/{name}"
     if tools.recipient.run(["test", "-s", path], check=False).status != 0:
         raise VerificationError(
             f"the backup set has no {name}, although the donor's tables are encrypted",
@@ -269,7 +274,8 @@ def drop_carried_configs(tools: Tools, plan: Plan) -> None:
     Newer tools put it there; that of a keyring in Vault holds the donor's token.
     """
     if flavors.of(plan).carries_keys:
-        carried = (f"{plan.staging_dir}/{name}" for name in mysql_sets.CARRIED_CONFIGS)
+        folders = (plan.staging_dir, *plan.increment_dirs)
+        carried = (f"{folder}/{name}" for folder in folders for name in mysql_sets.CARRIED_CONFIGS)
         tools.recipient.run(["rm", "-f", "--", *carried])
 
 
@@ -281,7 +287,7 @@ def judge_set(tools: Tools, plan: Plan) -> list[Check]:
     if not flavors.tool_carries_keys(plan):
         return []
     try:
-        count, problem = read_keys_file(tools, plan).count, ""
+        count, problem = read_keys_file(tools, plan, plan.newest_dir).count, ""
     except VerificationError as error:
         count, problem = 0, error.message
     files = parse_files(tools.recipient.read_file(list_path(tools, plan)))
@@ -437,9 +443,10 @@ def _read_files(tools: Tools, plan: RunPlan) -> dict[str, str]:
 
 
 def _list_absent(tools: Tools, plan: Plan, files: dict[str, str]) -> list[str]:
-    inside = {name: path for name, path in files.items() if not path.startswith("/")}
+    changed = mysql_sets.CHANGES if plan.increment_dirs else ""
+    inside = {name: f"{path}{changed}" for name, path in files.items() if not path.startswith("/")}
     result = tools.recipient.run(
-        ["sh", "-c", LIST_ABSENT, "list-absent", plan.staging_dir],
+        ["sh", "-c", LIST_ABSENT, "list-absent", plan.newest_dir],
         stdin="".join(f"{path}\0" for path in inside.values()),
         timeout_seconds=300,
     )

@@ -150,7 +150,7 @@ def test_the_account_of_a_backup_sees_what_cascades(lab: CloneLab, backup_id: st
     lab.sql(
         "master",
         f"CREATE USER least@localhost IDENTIFIED BY 'only-of-this-test'; "
-        f"{grant_sql('least', 'localhost', (*MARIADB.backup, *MARIADB.sums))} "
+        f"{grant_sql('least', 'localhost', (*MARIADB.backup, *MARIADB.events))} "
         "SET NAMES utf8mb4; CREATE DATABASE `Ä/ö.x`; USE `Ä/ö.x`; "
         "CREATE TABLE `pä✓/r` (id INT PRIMARY KEY); "
         "CREATE TABLE `c``h` (p INT, FOREIGN KEY (p) REFERENCES `pä✓/r`(id) ON UPDATE CASCADE); "

@@ -61,7 +61,7 @@ def test_the_account_of_a_backup_sees_what_the_sums_need(lab: CloneLab) -> None:
     lab.sql(
         "master",
         "CREATE USER least@localhost IDENTIFIED BY 'only-of-this-test'; "
-        + grant_sql("least", "localhost", (*wanted.backup, *wanted.sums)),
+        + grant_sql("least", "localhost", (*wanted.backup, *wanted.events)),
     )
     asked = shlex.quote(f"{MySQLDialect(version).cascades_sql}; SHOW BINLOG EVENTS LIMIT 1")
     client = "MYSQL_PWD=only-of-this-test mysql --batch --skip-column-names -uleast"

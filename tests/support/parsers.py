@@ -382,6 +382,9 @@ PARSERS: dict[str, Parser] = {
         *TOOL_LOGS, call=lambda parse, value: parse(value, mysql_output.Phase.RESTORE)
     ),
     "orchestrator.flavors.mysql_output.find_contradictions": text(*TOOL_LOGS),
+    "orchestrator.flavors.mysql_output.parse_lsn": text(
+        "---\nLOG\n---\nLog sequence number          29393291\nLog buffer assigned up to    29393291\n"
+    ),
     "orchestrator.flavors.mysql_output.parse_new_master_key": text(*TOOL_LOGS),
     "orchestrator.flavors.mysql_output.parse_server_version": text(*VERSIONS, MYSQLD),
     "orchestrator.flavors.mysql_output.parse_tool_version": text(*TOOL_LOGS),

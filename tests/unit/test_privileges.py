@@ -187,9 +187,9 @@ def test_sudo_allows_a_login_one_program(host: str, rules: tuple[str, ...]) -> N
 
 def test_the_binary_log_is_shown_to_an_account_that_sums_tables_up() -> None:
     """MariaDB shows it to what every backup takes; MySQL wants one privilege more."""
-    assert database.MARIADB.sums == ()
+    assert database.MARIADB.events == ()
     assert "BINLOG MONITOR" in database.MARIADB.backup
     for version in ("5.7.44", "8.0.40", "9.7.4"):
         wanted = database.wanted_privileges("mysql", version)
-        assert wanted.sums == ("REPLICATION SLAVE",)
+        assert wanted.events == ("REPLICATION SLAVE",)
         assert "REPLICATION SLAVE" not in wanted.backup

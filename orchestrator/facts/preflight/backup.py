@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from orchestrator.config import Config
     from orchestrator.facts.bases import Base
     from orchestrator.facts.hosts import HostFacts
+    from orchestrator.facts.instances import InstanceFacts
     from orchestrator.facts.preflight.findings import Found, Request
     from orchestrator.facts.survey import Survey
     from orchestrator.models import Check
+    from orchestrator.repository.manifest import Manifest
     from orchestrator.repository.sets import SetReport
 
 
@@ -54,6 +56,9 @@ def judge_backup(
         found += named(request.donor, iter([("ssh-keepalive", judge_keepalive(donor))]))
         if base:
             found += named(request.donor, _judge_base(donor, base))
+            if survey.donor.instance and flavors.of(config.host(request.donor)).carries_keys:
+                keyring = _judge_base_keyring(base.document, survey.donor.instance)
+                found += named(request.donor, iter([("base-keyring", keyring)]))
     if store:
         choice = choose_compression(survey, request)
         # What has changed is not known before it was looked for.
@@ -96,6 +101,18 @@ def _judge_base(donor: HostFacts, base: Base) -> Iterator[tuple[str, Found]]:
             "take a full backup: the server was replaced, put back, or its binary log is gone, and "
             "what has changed since that set cannot be told",
         ),
+    )
+
+
+def _judge_base_keyring(document: Manifest, instance: InstanceFacts) -> Found:
+    """Judge whether a tool that carries the keys itself opens both sets with one transition key."""
+    then, now = (
+        "with" if has else "without" for has in (document.has_keyring, instance.has_keyring)
+    )
+    return (
+        then == now,
+        f"{document.backup_id} was made {then} a keyring, and the donor is {now} one now",
+        "take a full backup: the tool opens all sets of a chain with one transition key, or none",
     )
 
 

@@ -57,8 +57,8 @@ def judge_donor(
         names = wanted.backup if request.is_backup else wanted.donor
         if request.form == ARCHIVE:
             names += ("REPLICATION SLAVE",)  # who has it is given binary logs
-        elif request.checksums != "none":
-            names += wanted.sums
+        elif request.checksums != "none" or request.is_incremental:
+            names += wanted.events
         if not request.is_backup and takes_quiet_account(side, request):
             names += wanted.quiet
         yield "donor-privileges", judge_donor_account(side.account, names)

@@ -41,6 +41,7 @@ class Request:
         set_host: Host that a stored set was made of, which is restored.
         flavor: The recipient's, for a stored set.
         checksums: Tables that are summed up for a manifest: ``all``, ``sample`` or ``none``.
+        is_incremental: Whether a backup builds on an earlier one.
     """
 
     donor: str
@@ -60,6 +61,7 @@ class Request:
     set_host: str = ""
     flavor: str = ""
     checksums: str = "none"
+    is_incremental: bool = False
 
     @property
     def is_backup(self) -> bool:

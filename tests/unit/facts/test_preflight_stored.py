@@ -28,16 +28,15 @@ if TYPE_CHECKING:
     from orchestrator.models import Check
     from orchestrator.repository.manifest import Manifest
 
-CONFIG = config_module.parse(
-    {
-        "vault": {"address": "https://vault.example:8200"},
-        "hosts": {
-            "db1": {"address": "192.0.2.1", "vault_mount": "keys/db1"},
-            "db2": {"address": "192.0.2.2", "vault_mount": "keys/db2"},
-        },
-        "repositories": {"store": {"address": "192.0.2.3", "path": "/srv/xbvault"}},
-    }
-)
+TABLES: dict[str, Any] = {
+    "vault": {"address": "https://vault.example:8200"},
+    "hosts": {
+        "db1": {"address": "192.0.2.1", "vault_mount": "keys/db1"},
+        "db2": {"address": "192.0.2.2", "vault_mount": "keys/db2"},
+    },
+    "repositories": {"store": {"address": "192.0.2.3", "path": "/srv/xbvault"}},
+}
+CONFIG = config_module.parse(TABLES)
 BACKUP_REQUEST = Request(
     form=BACKUP,
     donor="db1",
@@ -256,6 +255,21 @@ def test_what_an_incremental_backup_builds_on(
     survey = dataclasses.replace(make_backup_survey(), recipient=small)
     assert bad(preflight.judge_backup(survey, CONFIG, BACKUP_REQUEST, base=base)) == found
     assert bad(preflight.judge_backup(survey, CONFIG, BACKUP_REQUEST)) == [("space", "store")]
+
+
+@pytest.mark.parametrize("then", [True, False])
+def test_a_keyring_that_came_or_went_since_the_base(*, then: bool) -> None:
+    """MySQL's tool opens both sets with one transition key, or with none; MariaDB's has no such file."""
+    document = stored_sets.make_manifest(server_version="10.11.19", has_keyring=then)
+    base = Base(document=document, problem="", evidence="the same")
+    survey = make_backup_survey()
+    assert bad(preflight.judge_backup(survey, CONFIG, BACKUP_REQUEST, base=base)) == []
+    hosts = {"db1": {"address": "192.0.2.1", "flavor": "mysql", "vault_mount": "keys/db1"}}
+    config = config_module.parse({**TABLES, "hosts": hosts})
+    checks = preflight.judge_backup(survey, config, BACKUP_REQUEST, base=base)
+    (found,) = (check for check in checks if check.name == "base-keyring")
+    assert found.ok is then
+    assert found.host == "db1"
 
 
 def test_a_restore_of_a_chain() -> None:

@@ -463,9 +463,10 @@ def test_backup_command() -> None:
         socket="/run/s.sock",
         defaults_file="/root/my.cnf",
         slave_info=True,
+        is_shared=True,
     )
     assert full[1] == "--defaults-extra-file=/root/my.cnf"
-    assert full[-2:] == ("--slave-info", "--socket=/run/s.sock")
+    assert full[-3:] == ("--parallel=4", "--slave-info", "--socket=/run/s.sock")
 
 
 def test_other_commands() -> None:

@@ -57,6 +57,27 @@ def make_sections(server: str, tool: str) -> dict[str, str]:
             options_file="/run/xbvault/r/prepare.cnf",
             memory_bytes=1073741824,
         ),
+        "backup of what has changed": commands.backup_command(
+            tool="xtrabackup",
+            options_file="/run/xbvault/r/backup.cnf",
+            parallel=4,
+            tmp_dir="/tmp/xbvault-r",
+            socket="",
+            slave_info=False,
+            from_lsn=29393291,
+        ),
+        "prepare before increments": commands.prepare_command(
+            tool="xtrabackup",
+            options_file="/run/xbvault/r/prepare.cnf",
+            memory_bytes=1073741824,
+            has_more=True,
+        ),
+        "prepare of the last increment": commands.prepare_command(
+            tool="xtrabackup",
+            options_file="/run/xbvault/r/prepare.cnf",
+            memory_bytes=1073741824,
+            increment_dir="/var/lib/mysql.xbvault-staging-r-increment-2",
+        ),
         "restore": make_restore(rekey=True),
         "restore of a set without keys": make_restore(rekey=False),
     }
