@@ -24,6 +24,7 @@ from orchestrator.privileges import vault as vault_rights
 from orchestrator.privileges.database import wanted_privileges
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from orchestrator.config import Config, HostConfig
@@ -341,16 +342,18 @@ def _read_between(
     with ThreadPoolExecutor(5) as pool:  # each asks somebody else, or something slow
         asked: dict[str, Future[Any]] = {}
         if reads:
-            asked["lock"] = pool.submit(lock.read_lock, recipient)
+            asked["lock"] = pool.submit(look_twice, lock.read_lock, recipient)
         if sees and source:
-            asked["upstream"] = pool.submit(_read_upstream, config, donor, source.name, on_donor)
+            asked["upstream"] = pool.submit(
+                look_twice, _read_upstream, config, donor, source.name, on_donor
+            )
         if sees:
             asked["connection"] = pool.submit(
-                try_connection, recipient, config, followed, on_recipient
+                look_twice, try_connection, recipient, config, followed, on_recipient
             )
-            asked["way"] = pool.submit(ways.read_way, donor, recipient, *at)
+            asked["way"] = pool.submit(look_twice, ways.read_way, donor, recipient, *at)
         if finds_account:
-            asked["arriving"] = pool.submit(_read_arriving, config, donor, recipient)
+            asked["arriving"] = pool.submit(look_twice, _read_arriving, config, donor, recipient)
         found: dict[str, Any] = {}
         for name, answer in asked.items():
             try:
@@ -358,6 +361,14 @@ def _read_between(
             except OrchestratorError as error:
                 errors.append(error)
     return found, errors
+
+
+def look_twice(look: Callable[..., Any], *arguments: Any) -> Any:
+    """Look at something, and once more where the connection broke meanwhile."""
+    try:
+        return look(*arguments)
+    except ConnectionLostError:
+        return look(*arguments)
 
 
 def _read_arriving(config: Config, donor: Remote, recipient: Remote) -> Account:
