@@ -20,7 +20,7 @@ from orchestrator.errors import (
 from orchestrator.facts import instances
 from orchestrator.models import DRILL, DRILLS, Check, DrillPlan, from_json
 from orchestrator.repository import names, set_keys, trial
-from orchestrator.steps import fan_out, records, stream, transition
+from orchestrator.steps import fan_out, records, stream, transition, wrong_key
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -125,10 +125,11 @@ def try_wrong_keys(tools: Tools, plan: DrillPlan) -> Findings:
     """Try to open the beginning of the set with keys that are not its own, which must fail.
 
     Its own keys are tried on the same bytes, so that a refusal can have no other reason. All of it
-    happens in the orchestrator's memory; the repository's host sees no key.
+    happens in the orchestrator's memory; the repository's host sees no key. A tool that carries the
+    keys itself is let prepare them on the recipient, with a transition key made for this.
 
     Args:
-        tools: The doors to the repository's host and to Vault.
+        tools: The doors to both hosts and to Vault.
         plan: The drill.
 
     Returns:
@@ -147,6 +148,8 @@ def try_wrong_keys(tools: Tools, plan: DrillPlan) -> Findings:
     if flavors.needs_transition_mount(plan):
         sealed = tools.donor.read_file(f"{plan.set_dir}/{transition.BUNDLE}")
         checks.append(_judge_key(plan, sealed, records.read_transition_key(tools, plan)))
+    if flavors.tool_carries_keys(plan) and (tried := wrong_key.try_prepare(tools, plan)):
+        checks.append(tried)
     return Findings(checks=all_good(plan.donor, checks))
 
 

@@ -35,7 +35,7 @@ INSERT INTO still.life VALUES (1), (2)"""
 PROVED = {
     *("stream-exit-statuses", "stream-bytes", "closing-files", "checkpoints", "stored-parts"),
     *("sealed-keys", "coordinates", "tables-open", "tablespaces-encrypted", "keys-not-shared"),
-    *("server-isolated", "wrong-identity-refused"),
+    *("server-isolated", "wrong-identity-refused", "wrong-key-refused"),
 }
 
 
