@@ -31,7 +31,7 @@ from orchestrator.errors import (
     SecretStoreUnavailableError,
 )
 from orchestrator.models import Check, backup_lock_dir
-from orchestrator.repository import names, retention, set_keys, store, trial
+from orchestrator.repository import chains, names, retention, set_keys, store, trial
 from orchestrator.repository.sets import SetReport, State
 from orchestrator.steps import backup
 from orchestrator.steps.transition import BUNDLE
@@ -82,6 +82,19 @@ class Removal:
     fate: Fate
     error: OrchestratorError | None = None
     kept_keys: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Sets whose keys are to be destroyed.
+
+    Attributes:
+        sets: They.
+        dependents: Names of other sets, which build on one of them and cannot be restored without it.
+    """
+
+    sets: tuple[StoredSet, ...]
+    dependents: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -351,7 +364,7 @@ def _free_left(config: Config) -> None:
 
 def choose_revoked(
     config: Config, wanted: str, host: str, *, failed: list[OrchestratorError]
-) -> tuple[StoredSet, ...]:
+) -> Chosen:
     """Return the sets whose keys are to be destroyed: one, or all of a host.
 
     A named set's keys are found in Vault, whatever the repositories say: who has taken one away,
@@ -389,7 +402,7 @@ def choose_revoked(
     if wanted and not found:
         state = catalogue.read_keys_of(vault, config, wanted)
         report = SetReport(name=wanted, state=State.NO_MANIFEST)
-        return (StoredSet(repository="", report=report, keys=state),)
+        found = [StoredSet(repository="", report=report, keys=state)]
     # The keys are those of the set, wherever it lies; what a manifest tells can be tried, too.
     proved = sorted(found, key=lambda each: each.report.manifest is not None)
     chosen = {each.report.name: each for each in proved}
@@ -397,7 +410,11 @@ def choose_revoked(
         chosen = {
             name: each for name, each in chosen.items() if set_keys.is_recorded(vault, config, name)
         }
-    return tuple(sorted(chosen.values(), key=lambda each: each.report.name, reverse=True))
+    manifests = [each.report.manifest for each in listed if each.report.manifest]
+    return Chosen(
+        sets=tuple(sorted(chosen.values(), key=lambda each: each.report.name, reverse=True)),
+        dependents=chains.list_dependents(chosen, manifests),
+    )
 
 
 def revoke(config: Config, chosen: Sequence[StoredSet], *, reason: str) -> Iterator[Revocation]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.archives import Archives
     from orchestrator.catalogue import Progress, StoredSet, Verdict
     from orchestrator.config import Config
-    from orchestrator.disposal import Fate, Removal, Revocation
+    from orchestrator.disposal import Chosen, Fate, Removal, Revocation
     from orchestrator.durable import RunRecord
     from orchestrator.errors import OrchestratorError
     from orchestrator.facts.look import Look
@@ -364,7 +364,7 @@ class Backend:
 
     def choose_revoked(
         self, config: Config, wanted: str, host: str, failed: list[OrchestratorError]
-    ) -> Sequence[StoredSet]:
+    ) -> Chosen:
         """Return the backup sets whose keys are to be destroyed, and repositories not read."""
         from orchestrator import disposal
 

@@ -13,7 +13,7 @@ from orchestrator.cli.call import Call, json_option, pass_call, yes_option
 from orchestrator.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from orchestrator.catalogue import StoredSet
     from orchestrator.disposal import Revocation
@@ -114,22 +114,25 @@ def revoke(call: Call, backup: str, *, host: str, reason: str, only_plan: bool, 
     """
     if bool(backup) == bool(host):
         raise click.UsageError("name a backup, or give --host")
-    call.document = {"status": "failed", "sets": []}
+    call.document = {"status": "failed", "sets": [], "dependents": []}
     config = call.load_config()
     if not only_plan:
         output.require_consent(call, yes=yes)
     failed: list[OrchestratorError] = []
-    chosen = call.backend.choose_revoked(config, backup, host, failed)
+    found = call.backend.choose_revoked(config, backup, host, failed)
+    chosen = found.sets
     if not chosen and failed:
         raise failed[0]
     if not chosen:
         raise ConfigError(f"no backups of {host}", hint="`xbvault backups list` shows them")
+    call.document["dependents"] = list(found.dependents)
+    told = [*map(_describe, chosen), *_describe_dependents(found.dependents)]
     if only_plan:
         call.document["sets"] = [build_keys(stored) for stored in chosen]
-        _finish(call, "planned", chosen)
+        _finish(call, "planned", told)
         return
     if not yes:
-        output.talk("\n".join(map(_describe, chosen)))
+        output.talk("\n".join(told))
         output.confirm(f"Make {len(chosen)} backups unreadable for everybody, for good?")
     revoked = [_tell(call, each) for each in call.backend.revoke_keys(config, chosen, reason)]
     doubtful = [check for each in revoked for check in each.checks if not check.ok]
@@ -244,12 +247,18 @@ def _tell(call: Call, revocation: Revocation) -> Revocation:
     return revocation
 
 
-def _finish(call: Call, status: str, chosen: Sequence[StoredSet]) -> None:
+def _describe_dependents(names: Sequence[str]) -> Iterator[str]:
+    """Yield a line about what builds on keys that go, if anything does."""
+    if names:
+        yield f"unreadable with it, for it is built on: {', '.join(names)}"
+
+
+def _finish(call: Call, status: str, lines: Sequence[str]) -> None:
     if call.as_json:
         output.print_document({**call.document, "status": status, "error": None})
         return
-    for stored in chosen:
-        click.echo(_describe(stored))
+    for line in lines:
+        click.echo(line)
 
 
 def build_keys(stored: StoredSet) -> dict[str, Any]:

@@ -64,6 +64,21 @@ def is_whole(backup_id: str, manifests: Mapping[str, Manifest]) -> bool:
     return True
 
 
+def list_dependents(backup_ids: Iterable[str], manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return the sets that cannot be restored without one of others, and are none of those.
+
+    Args:
+        backup_ids: The others.
+        manifests: Of all sets, sound or not.
+    """
+    bases = {each.backup_id: each.base_backup_id for each in manifests}
+    gone = set(backup_ids)
+    found: set[str] = set()
+    while more := {name for name, base in bases.items() if base in gone | found} - gone - found:
+        found |= more
+    return tuple(sorted(found, reverse=True))
+
+
 def find_newest_whole(
     host: str, manifests: Mapping[str, Manifest], *, until: datetime | None = None
 ) -> Manifest | None:

@@ -231,6 +231,8 @@ def test_a_broken_chain_is_named(lab: CloneLab, chain: Chain) -> None:
 
 def test_a_revoked_base_takes_what_builds_on_it_along(lab: CloneLab, chain: Chain) -> None:
     """Of the copy, whose chain is whole: exit 5, with who and when."""
+    planned = lab.run("keys", "revoke", chain.names[0], "--plan", yes=False)
+    assert planned["dependents"] == chain.names[:0:-1]
     lab.run("keys", "revoke", chain.names[0], "--reason", "a test")
     refused = restore(lab, chain.names[1], "--from", "store2", check=False)
     assert refused["exit"] == 5

@@ -135,7 +135,7 @@ def test_a_drill_takes_a_chain(lab: CloneLab, chain: Chain) -> None:
 def test_a_chain_whose_prepare_failed_is_fetched_again(lab: CloneLab, chain: Chain) -> None:
     """No increment is put in twice: exit status 4, nothing swapped, and a resume begins with the stream."""
     with knobs(lab, "replica", fail="prepare"):
-        failed = lab.restore("latest", "replica", "--replace", check=False)
+        failed = lab.restore("latest", "replica", "--replace", "--read-only", check=False)
     assert failed["exit"] == 4
     assert "xtrabackup --prepare" in failed["error"]["message"]
     assert laws.read_digests(lab, "replica", MYSQL) == chain.digests[2]
@@ -166,6 +166,8 @@ def test_what_cannot_be_built_on(lab: CloneLab, chain: Chain) -> None:
 
 def test_a_revoked_base_takes_what_builds_on_it_along(lab: CloneLab, chain: Chain) -> None:
     """All sets have one transition key, and each an identity of its own: exit 5, with who and when."""
+    planned = lab.run("keys", "revoke", chain.names[0], "--plan", yes=False)
+    assert planned["dependents"] == chain.names[:0:-1]
     lab.run("keys", "revoke", chain.names[0], "--reason", "a test")
     refused = lab.restore(chain.names[2], "replica", "--replace", check=False)
     assert refused["exit"] == 5

@@ -90,3 +90,18 @@ def test_sets_are_sorted_by_age() -> None:
     """By the moment whose state they have; then by name, so that the order is always the same."""
     twin = dataclasses.replace(FULL, backup_id=FULL.backup_id[:-1] + "f")
     assert chains.sort_by_age([FULL, SECOND, twin, FIRST]) == [SECOND, FIRST, twin, FULL]
+
+
+def test_what_cannot_be_restored_without_a_set() -> None:
+    """All that builds on it, also behind one that is missing between; nothing of another host."""
+    everything = (FULL, FIRST, SECOND, OTHER)
+    behind = (SECOND.backup_id, FIRST.backup_id)
+    assert chains.list_dependents([FULL.backup_id], everything) == behind
+    assert chains.list_dependents([FIRST.backup_id], [SECOND]) == (SECOND.backup_id,)
+    assert chains.list_dependents([FULL.backup_id, FIRST.backup_id], everything) == behind[:1]
+    assert chains.list_dependents([SECOND.backup_id, OTHER.backup_id], everything) == ()
+    circle = dataclasses.replace(FULL, base_backup_id=SECOND.backup_id)
+    assert chains.list_dependents([FIRST.backup_id], [circle, FIRST, SECOND]) == (
+        SECOND.backup_id,
+        FULL.backup_id,
+    )
