@@ -250,7 +250,7 @@ def _tell(call: Call, revocation: Revocation) -> Revocation:
 def _describe_dependents(names: Sequence[str]) -> Iterator[str]:
     """Yield a line about what builds on keys that go, if anything does."""
     if names:
-        yield f"unreadable with it, for it is built on: {', '.join(names)}"
+        yield f"cannot be restored without that any more: {', '.join(names)}"
 
 
 def _finish(call: Call, status: str, lines: Sequence[str]) -> None:

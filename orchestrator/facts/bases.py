@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 SERVER = "server_uuid"
 """What a server of MySQL is known by; a restored one has another."""
-
-
 _DENIED = "ERROR 1227 "
+"""The client's word for a privilege that is missing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -138,11 +138,9 @@ def read_next_gtid(remote: Remote, host: HostConfig, file: str, position: int) -
         Empty where none begins there, or it has no GTID; None where the server has no such place.
 
     Raises:
-        VerificationError: This is no name of a binary log.
-        CommandError: The server refuses.
+        PreconditionError: It writes no binary log.
+        CommandError: It refuses.
     """
-    if not NAME.fullmatch(file):
-        raise VerificationError(f"no name of a binary log: {file[:80]!r}")
     logs = {log.name: log for log in read_binlogs(remote, host).logs}
     if file not in logs or position > logs[file].bytes:
         return None

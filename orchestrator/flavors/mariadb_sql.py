@@ -125,12 +125,11 @@ EVENTS_SQL = (
 )
 
 
-_RESET_LOGS = "FLUSH LOCAL ENGINE LOGS;\nRESET MASTER"
-"""Without the first, a server that was just started waits up to a second in the other, until InnoDB's
+_FLUSH = "FLUSH LOCAL ENGINE LOGS"
+"""Without it, a server that was just started waits up to a second in RESET MASTER, until InnoDB's
 master thread has flushed its log."""
 RESET_USED_LOGS_SQL = (
-    "FLUSH LOCAL ENGINE LOGS;\n"
-    "EXECUTE IMMEDIATE IF(@@GLOBAL.gtid_binlog_state = '', 'DO 0', 'RESET MASTER')"
+    f"{_FLUSH};\nEXECUTE IMMEDIATE IF(@@GLOBAL.gtid_binlog_state = '', 'DO 0', 'RESET MASTER')"
 )
 """Nothing has a GTID, so nothing was logged: then logs need no reset, which takes half a second while
 InnoDB re-encrypts pages, whatever was flushed before."""
@@ -179,7 +178,7 @@ class MariaDBDialect(Dialect):
     logs_updates = "log_slave_updates"
     sources_sql = "SHOW ALL SLAVES STATUS"
     upstream_gtid_sql = UPSTREAM_GTID_SQL
-    fresh_logs_sql = f"STOP SLAVE; FLUSH BINARY LOGS; {_RESET_LOGS}"
+    fresh_logs_sql = f"STOP SLAVE; FLUSH BINARY LOGS; {_FLUSH};\nRESET MASTER"
     forget_source_sql = "STOP SLAVE; RESET SLAVE ALL"
     lsn_sql = "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'"
     tells_gtid_at = True

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.models import Secret
     from orchestrator.vault import Vault
 
+TRANSITION_KEY: Final = "key"
+"""The field that holds what its keys are sealed under."""
 AGE_IDENTITY: Final = "age_identity"
 """The field that holds what a stored set is decrypted with."""
 AGE_RECIPIENT: Final = "age_recipient"
@@ -44,9 +46,22 @@ def need_identity(vault: Vault, config: Config, backup_id: str) -> Secret:
     Raises:
         SecretError: It was destroyed, or is not there.
     """
+    return _need(vault, config, backup_id, AGE_IDENTITY)
+
+
+def need_transition_key(vault: Vault, config: Config, backup_id: str) -> Secret:
+    """Return what the keys of a set are sealed under.
+
+    Raises:
+        SecretError: It was destroyed, or is not there.
+    """
+    return _need(vault, config, backup_id, TRANSITION_KEY)
+
+
+def _need(vault: Vault, config: Config, backup_id: str, field: str) -> Secret:
     found = vault.read_secret(config.vault.mount, path_of(backup_id))
-    if found and AGE_IDENTITY in found:
-        return found[AGE_IDENTITY]
+    if found and field in found:
+        return found[field]
     raise explain_missing(vault, config, backup_id)
 
 

@@ -141,7 +141,10 @@ def create_set_keys(tools: Tools, plan: StoringPlan) -> SetKeys:
         }
         records.update_record(tools, plan, record)
         tools.vault.write_secret(
-            mount, plan.key_path, {"key": key, set_keys.AGE_IDENTITY: identity}, cas=0
+            mount,
+            plan.key_path,
+            {set_keys.TRANSITION_KEY: key, set_keys.AGE_IDENTITY: identity},
+            cas=0,
         )
     set_keys.hold(tools.vault, tools.config, plan.backup_id, plan.recipient)
     record = records.read_record(tools, plan)
@@ -175,15 +178,10 @@ def _read_shared_key(tools: Tools, plan: StoringPlan) -> Secret | None:
     Raises:
         SecretError: It was destroyed, or is not there.
     """
-    if not isinstance(plan, BackupPlan) or not plan.base_backup_id:
+    base = plan.base_backup_id if isinstance(plan, BackupPlan) else ""
+    if not base or not flavors.of(plan).carries_keys:
         return None
-    if not flavors.of(plan).carries_keys:
-        return None
-    path = set_keys.path_of(plan.base_backup_id)
-    found = tools.vault.read_secret(tools.config.vault.mount, path)
-    if not found or "key" not in found:
-        raise set_keys.explain_missing(tools.vault, tools.config, plan.base_backup_id)
-    return found["key"]
+    return set_keys.need_transition_key(tools.vault, tools.config, base)
 
 
 @step(

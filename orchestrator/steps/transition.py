@@ -324,11 +324,8 @@ def _open_stored(tools: Tools, sealed: bytes, backup_id: str) -> KeyTable:
         SecretError: Its keys were destroyed.
         VerificationError: The bundle was changed.
     """
-    mount, path = tools.config.vault.mount, set_keys.path_of(backup_id)
-    found = tools.vault.read_secret(mount, path)
-    if not found or "key" not in found:
-        raise set_keys.explain_missing(tools.vault, tools.config, backup_id)
-    return bundle.open_bundle(sealed, found["key"], backup_id)
+    key = set_keys.need_transition_key(tools.vault, tools.config, backup_id)
+    return bundle.open_bundle(sealed, key, backup_id)
 
 
 def _check_base_keys(tools: Tools, plan: RunPlan, table: KeyTable) -> None:
