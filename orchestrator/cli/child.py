@@ -15,7 +15,7 @@ import traceback
 import click
 
 from orchestrator import log
-from orchestrator.cli import follow
+from orchestrator.cli import follow, process
 from orchestrator.cli.call import Call
 from orchestrator.errors import OrchestratorError
 
@@ -42,4 +42,8 @@ def _tell(error: OrchestratorError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.begin()
+    try:
+        sys.exit(main())
+    finally:
+        process.end()

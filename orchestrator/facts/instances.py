@@ -10,6 +10,8 @@ from orchestrator.flavors import option_files, versions
 from orchestrator.flavors.quoting import unhex
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from orchestrator.config import HostConfig
     from orchestrator.flavors.interface import Dialect, ReplicationStatus
     from orchestrator.remote import Remote
@@ -207,7 +209,11 @@ def read_replication(
     remote: Remote, config: HostConfig, dialect: Dialect
 ) -> ReplicationStatus | None:
     """Return the state of replication from the default source; None where there is none."""
-    rows = sql.query(remote, config, dialect.status_sql)
+    return find_status(sql.query(remote, config, dialect.status_sql), dialect)
+
+
+def find_status(rows: Sequence[sql.Row], dialect: Dialect) -> ReplicationStatus | None:
+    """Return the state of replication from the default source; None where there is none."""
     ours = [row for row in rows if not row.get("Channel_Name")]
     return dialect.read_status(ours[0]) if ours else None
 

@@ -51,10 +51,15 @@ class SshRemote:
         name: The host's name in the configuration, and for ``ssh -G``.
         host: Its configuration.
         ssh: The configuration of connections.
+
+    Attributes:
+        let_through_at: When the newest command was sent that a fence then let through, in seconds of
+            the monotonic clock; 0 before the first.
     """
 
     def __init__(self, name: str, host: DoorConfig, ssh: SshConfig) -> None:
         self.name = name
+        self.let_through_at = 0.0
         self._host = host
         self._ssh = ssh
         self._guard = threading.Lock()
@@ -68,7 +73,7 @@ class SshRemote:
         Args:
             command: It ends with status `FENCED` and `FENCE_WORDS` to refuse. Empty: no fence.
         """
-        self._fence = tuple(command)
+        self._fence, self.let_through_at = tuple(command), 0.0
 
     def run(
         self,
@@ -79,14 +84,18 @@ class SshRemote:
         timeout_seconds: float = 60.0,
     ) -> Result:
         """Run a command and wait for its end; see `Remote.run`."""
-        command = self._frame(argv, timeout_seconds)
+        command, is_fenced = self._frame(argv, timeout_seconds), bool(self._fence)
         conversation = Conversation(self._open_channel(), timeout_seconds)
         broken: BaseException | None = None
+        sent_at = time.monotonic()
         try:
             conversation.hold(command, as_bytes(stdin))
         except FAILURES as error:
             broken = error
-        return self._judge(argv, conversation, timeout_seconds, broken=broken, check=check)
+        result = self._judge(argv, conversation, timeout_seconds, broken=broken, check=check)
+        if is_fenced:
+            self.let_through_at = sent_at
+        return result
 
     @contextlib.contextmanager
     def open_output(self, argv: Sequence[str], *, timeout_seconds: float) -> Iterator[Output]:

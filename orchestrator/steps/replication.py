@@ -141,8 +141,10 @@ def start_replication(tools: Tools, plan: Plan) -> Replication:
             user=user,
             ca_file=host.server.replication_ca_file,
         )
-        sql.execute(remote, host, Secret.join(before, read_password(tools, plan), after))
-    sql.execute(remote, host, dialect.start_sql)
+        wired = Secret.join(before, read_password(tools, plan), after)
+        sql.execute(remote, host, Secret.join(wired, ";\n", dialect.start_sql))
+    else:
+        sql.execute(remote, host, dialect.start_sql)
     wait_until_connected(tools, plan)
     return read_state(tools, plan)
 
@@ -287,9 +289,13 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     Raises:
         VerificationError: There is no replication.
     """
-    status = read_status(tools, plan)
-    host = tools.config.host(plan.recipient)
-    applied = sql.query_row(tools.recipient, host, flavors.dialect_of(plan).applied_sql)["pos"]
+    dialect = flavors.dialect_of(plan)
+    asked = {"status": dialect.status_sql, "applied": dialect.applied_sql}
+    found = sql.query_all(tools.recipient, tools.config.host(plan.recipient), asked)
+    status = instances.find_status(found["status"], dialect)
+    if status is None:
+        raise VerificationError("replication is not wired", host=plan.recipient)
+    applied = sql.take_one(found["applied"], plan.recipient)["pos"]
     return Replication(
         source=f"{status.host}:{status.port}",
         io_running=status.io == "Yes",

@@ -61,6 +61,8 @@ rm -r -- "$1"
 """
 """Renames the files of a half-moved directory back into the staging directory, if there is one."""
 
+_GIVE_TO = 'chown -R "$1" -- "$3" && chmod "$2" -- "$3"'
+
 STANDING = """\
 set -eu
 run_dir=$1 mark=$2 datadir=$3 old=$4
@@ -263,8 +265,10 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
         _need_new_key(tools, plan, name, words)
         coordinates = stream.read_set_coordinates(tools, plan)
         tool_keys.finish_restore(tools, plan, coordinates=coordinates, owner=owner, words=words)
-        remote.run(["chown", "-R", owner, "--", plan.new_datadir], timeout_seconds=SERVER_SECONDS)
-        remote.run(["chmod", mode, "--", plan.new_datadir])
+        remote.run(
+            ["sh", "-c", _GIVE_TO, "give-to", owner, mode, plan.new_datadir],
+            timeout_seconds=SERVER_SECONDS,
+        )
         places.distribute(tools, plan, owner=owner)
         home = places.find_new_home(plan, "ibdata*")
         found = remote.run(["test", "-s", f"{home}/ibdata1"], check=False)

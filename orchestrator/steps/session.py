@@ -46,6 +46,8 @@ JOB_SECONDS = 30.0
 """How often the leases of remote jobs are renewed, at the least."""
 RENEW_SECONDS = 2.0
 """A step that begins within this of a renewal of the lock does not renew it again, which costs a sync."""
+FENCE_SECONDS = 0.5
+"""So long after a command that the fence let through, it is not asked on its own again."""
 _OLDER = "this journal is older than that end; use the one that the run ended with"
 JOIN_SECONDS = 30.0
 """Longest wait for the threads, of which one may hang at a host that is gone."""
@@ -266,12 +268,15 @@ class Session:
     def _look_at_lock(self) -> None:
         """Renew the lock, unless that was done just now: then see only that it is still ours.
 
+        The fence before a command sees that, so after one that was let through just now, nothing is
+        asked.
+
         Raises:
             LockHeldError: It is not.
         """
         if time.monotonic() - self._renewed_at > RENEW_SECONDS:
             self._renew_lock()
-        else:
+        elif time.monotonic() - self._recipient.let_through_at > FENCE_SECONDS:
             self._recipient.run(["true"])  # which the fence lets through, or does not
 
     def _renew_lock(self) -> None:

@@ -17,7 +17,7 @@ from orchestrator.errors import (
 from orchestrator.flavors import backup_sets
 from orchestrator.models import CLONES, Check, Coordinates, RestorePlan
 from orchestrator.repository import store
-from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, tool_keys
+from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, together, tool_keys
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from orchestrator.models import CopyPlan, Plan, RunPlan
 
 CONNECT_SECONDS = 60
+_LIST_FILLED = """
+cd -- "$1" || exit
+shift
+for name do [ ! -s "$name" ] || printf '%s\\n' "$name"; done
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,15 +82,11 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
         if not is_worth_attaching(tools, plan, send, receive):
             throw_away(tools, plan, send, receive)
             joins = fan_out.choose(tools, plan)
-            stream_jobs.arm_receiver(tools, plan, receive)
-            tool_keys.record_set(tools, plan)
-            stream_jobs.make_credential(tools, plan)
+            before, _ = together.do_both(
+                lambda: _make_ready_to_send(tools, plan, joins=joins),
+                lambda: _make_ready_to_receive(tools, plan, receive),
+            )
             with stream_jobs.open_way(tools, plan) as address:
-                before = (
-                    (fan_out.branch_stage(plan),)
-                    if joins
-                    else stream_jobs.make_reader(tools, plan, plan.run_dir)
-                )
                 stream_jobs.start_sender(tools, plan, send, before, address=address, joins=joins)
                 wait_for_connection(tools, plan, send, receive, reads=not joins)
         else:
@@ -111,6 +112,21 @@ def stream_backup(tools: Tools, plan: Plan) -> stream_ends.Stream:
     stream_ends.check_stages(tools, plan, ends, joins=joins)
     begin_flush(tools, plan)
     return stream_ends.describe_stream(plan, ends)
+
+
+def _make_ready_to_send(tools: Tools, plan: Plan, *, joins: bool) -> tuple[jobs.Stage, ...]:
+    """Make what the donor's end needs; return what gives it the stream, a pipe's stage each."""
+    stream_jobs.make_credential(tools, plan)
+    return (
+        (fan_out.branch_stage(plan),)
+        if joins
+        else stream_jobs.make_reader(tools, plan, plan.run_dir)
+    )
+
+
+def _make_ready_to_receive(tools: Tools, plan: Plan, receive: str) -> None:
+    stream_jobs.arm_receiver(tools, plan, receive)
+    tool_keys.record_set(tools, plan)
 
 
 @step(
@@ -282,12 +298,8 @@ def judge_closing_files(tools: Tools, plan: Plan, folder: str = "") -> Check:
     """
     files = flavors.of(plan).set_files(plan.server_version)
     wanted = (files.info, files.checkpoints, backup_sets.OPTIONS)
-    folder = folder or plan.staging_dir
-    there = [
-        name
-        for name in wanted
-        if tools.recipient.run(["test", "-s", f"{folder}/{name}"], check=False).status == 0
-    ]
+    argv = ["sh", "-c", _LIST_FILLED, "list-filled", folder or plan.staging_dir, *wanted]
+    there = tools.recipient.run(argv, check=False).text.split()
     return Check(
         name="closing-files",
         host=plan.recipient,
@@ -338,8 +350,9 @@ def is_worth_attaching(tools: Tools, plan: RunPlan, send: str, receive: str) -> 
     """Return whether the jobs of a stream go on or have ended well, at both ends."""
     if not fan_out.is_alone(tools, plan) and not fan_out.is_alive(tools, plan):
         return False
-    sender = jobs.read_job(tools.donor, send)
-    receiver = jobs.read_job(tools.recipient, receive)
+    sender, receiver = together.do_both(
+        lambda: jobs.read_job(tools.donor, send), lambda: jobs.read_job(tools.recipient, receive)
+    )
     if any(job.is_cut or any(job.statuses) for job in (sender, receiver)):
         return False
     return (sender.running or sender.ended) and (receiver.running or receiver.ended)
@@ -428,8 +441,10 @@ def _wait_for_ends(
 
 def remove_jobs(tools: Tools, send: str, receive: str) -> None:
     """Remove the jobs of a stream that is not worth attaching to."""
-    for remote, name in ((tools.donor, send), (tools.recipient, receive)):
-        jobs.remove_job(remote, name, fence=tools.fence)
+    together.do_both(
+        lambda: jobs.remove_job(tools.donor, send, fence=tools.fence),
+        lambda: jobs.remove_job(tools.recipient, receive, fence=tools.fence),
+    )
 
 
 def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:

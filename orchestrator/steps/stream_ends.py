@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import jobs, wire
 from orchestrator.errors import CommandError, VerificationError
-from orchestrator.steps import bottleneck, fan_out, outcomes, stream_jobs, tokens
+from orchestrator.steps import bottleneck, fan_out, outcomes, stream_jobs, together, tokens
 
 if TYPE_CHECKING:
     from orchestrator.jobs import JobState
@@ -88,13 +88,13 @@ def reader_name(tools: Tools, plan: RunPlan) -> str:
 def read_ends(tools: Tools, plan: RunPlan) -> Ends:
     """Return the jobs of the stream of this attempt, as they are found."""
     send = plan.job_name(fan_out.SEND, tools.attempt)
+    receive = plan.job_name(fan_out.RECEIVE, tools.attempt)
     reader = reader_name(tools, plan)
-    sent = jobs.read_job(tools.donor, send)
-    return Ends(
-        read=sent if reader == send else jobs.read_job(tools.donor, reader),
-        sent=sent,
-        received=jobs.read_job(tools.recipient, plan.job_name(fan_out.RECEIVE, tools.attempt)),
+    sent, received = together.do_both(
+        lambda: jobs.read_job(tools.donor, send), lambda: jobs.read_job(tools.recipient, receive)
     )
+    read = sent if reader == send else jobs.read_job(tools.donor, reader)
+    return Ends(read=read, sent=sent, received=received)
 
 
 def wait_for_receiver(tools: Tools, receive: str, *, is_whole: bool) -> JobState:

@@ -28,6 +28,13 @@ SEALER, SPLITTER = "age", "store.sh"
 """What encrypts a stored backup on the donor, and what cuts it into parts."""
 READER, CHECKER = "store.sh", "sha256sum"
 """What reads a stored backup, and by what its recipient looks at each part."""
+_MAKE_PAIR = """
+set -eu
+rm -rf -- "$1"
+install -d -m 0700 /run/xbvault "$1"
+ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$1/id" >&2
+cat -- "$1/id.pub"
+"""
 KEEPER = "head"
 """Program by which its recipient keeps the archives of binary logs that come behind it."""
 
@@ -116,10 +123,8 @@ def _arm(tools: Tools, plan: RunPlan, receive: str, stages: tuple[jobs.Stage, ..
 def make_credential(tools: Tools, plan: RunPlan) -> None:
     """Make a key pair on the donor's tmpfs, and have Vault sign it for this recipient alone."""
     key = f"{plan.secret_dir}/id"
-    tools.donor.run(["rm", "-rf", "--", plan.secret_dir])
-    tools.donor.run(["install", "-d", "-m", "0700", "/run/xbvault", plan.secret_dir])
-    tools.donor.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", plan.run_id, "-f", key])
-    public = tools.donor.read_file(f"{key}.pub").decode().strip()
+    made = tools.donor.run(["sh", "-c", _MAKE_PAIR, "make-pair", plan.secret_dir, plan.run_id])
+    public = made.text.strip()
     certificate = tools.vault.sign_ssh_key(
         tools.config.vault.ssh_mount,
         f"xbvault-receive-{plan.recipient}",

@@ -101,6 +101,7 @@ class FakeRemote:
         self.owners = dict.fromkeys(self.files, "root")
         self.answers = dict(answers or {})
         self.calls: list[Call] = []
+        self.let_through_at = 0.0
         self.host_key = HOST_KEY
         self.is_unreachable = False
         self.is_behind_another = False

@@ -67,6 +67,19 @@ def test_a_lock_renewed_just_now_is_only_looked_at(
     ]
 
 
+def test_a_fence_that_let_a_command_through_just_now_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second later it is, although the lock was renewed since."""
+    session, recipient = make_session(tmp_path, monkeypatch)
+    recipient.let_through_at = time.monotonic()
+    begin_step(session)
+    assert recipient.calls == []
+    recipient.let_through_at -= sessions.FENCE_SECONDS + 0.1
+    begin_step(session)
+    assert [call.argv for call in recipient.calls] == [("true",)]
+
+
 def test_a_lock_that_was_lost_ends_the_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
