@@ -41,9 +41,7 @@ list_foreign() {
         *) continue ;;
         esac
         [ "$(readlink "$process/cwd" 2>/dev/null)" != "$datadir" ] || continue
-        for file in "$process"/fd/*; do
-            readlink "$file" 2>/dev/null
-        done
+        find "$process/fd" -type l -printf '%l\n' 2>/dev/null
     done
     set -f
 }
