@@ -84,12 +84,18 @@ class Backend:
         return log.subscribe(listener)
 
     def begin_to_connect(self, config: Config, names: Iterable[str]) -> None:
-        """Begin to connect to the hosts of a clone, which takes as long as loading the rest does."""
+        """Begin to connect to the hosts of a clone, which takes as long as loading the rest does.
+
+        Raises:
+            ConfigError: There is no way to Vault; then no host is asked for anything.
+        """
         import sys
         import threading
 
+        from orchestrator import key_uses
         from orchestrator.remote import Doors
 
+        key_uses.open_vault(config)
         # An import lets others in after so long, each time that an answer has arrived for them.
         sys.setswitchinterval(_SWITCH_SECONDS)
         self._doors = Doors(config)

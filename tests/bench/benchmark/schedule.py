@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def rotate(items: Sequence[T], number: int) -> list[T]:
-    """Return the items begun with another one each round.
+def take_turns(items: Sequence[T], number: int) -> list[T]:
+    """Return the items, each second round backwards, and each two rounds begun with another one.
 
-    What the machine does meanwhile, and what one way leaves in its caches for the next, then falls
-    on a different way each time.
+    What the machine does meanwhile, and what one way leaves in its caches and to its disk for the
+    next, then falls on a different way each time: were they only begun with another one, each would
+    still follow the same.
 
     Args:
         items: In the order of the first round.
@@ -22,8 +23,9 @@ def rotate(items: Sequence[T], number: int) -> list[T]:
     """
     if not items:
         return []
-    shift = (number - 1) % len(items)
-    return [*items[shift:], *items[:shift]]
+    ordered = items if number % 2 else items[::-1]
+    shift = (number - 1) // 2 % len(items)
+    return [*ordered[shift:], *ordered[:shift]]
 
 
 def order_round(
@@ -38,4 +40,4 @@ def order_round(
         slow_rounds: In how many rounds, the first ones, the slow are measured as well.
     """
     wanted = [item for item in items if number <= slow_rounds or not is_slow(item)]
-    return rotate(wanted, number)
+    return take_turns(wanted, number)
