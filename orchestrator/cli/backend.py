@@ -83,25 +83,6 @@ class Backend:
         log.configure()
         return log.subscribe(listener)
 
-    def begin_to_connect(self, config: Config, names: Iterable[str]) -> None:
-        """Begin to connect to the hosts of a clone, which takes as long as loading the rest does.
-
-        Raises:
-            ConfigError: There is no way to Vault; then no host is asked for anything.
-        """
-        import sys
-        import threading
-
-        from orchestrator import key_uses
-        from orchestrator.remote import Doors
-
-        key_uses.open_vault(config)
-        # An import lets others in after so long, each time that an answer has arrived for them.
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        self._doors = Doors(config)
-        for name in names:
-            threading.Thread(target=self._doors.open(name).connect, daemon=True).start()
-
     def load_playbook(self, name_or_path: str) -> Playbook:
         """Read and check a playbook against the registered steps."""
         from orchestrator import playbook, steps
@@ -136,8 +117,7 @@ class Backend:
         from orchestrator import plan
         from orchestrator.remote import Doors
 
-        if self._doors is None:
-            self._doors = Doors(config)
+        self._doors = Doors(config)
         made = plan.make_plan(
             config, donor, recipient, options=plan.CloneOptions(**options), doors=self._doors
         )
@@ -252,7 +232,8 @@ class Backend:
         from orchestrator import plan  # noqa: F401 - see above
         from orchestrator.durable import engine
 
-        sys.setswitchinterval(_SWITCH_SECONDS)  # as in `begin_to_connect`
+        # An import lets others in after so long, each time that an answer has arrived for them.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         threading.Thread(target=engine.load_library, daemon=True).start()
 
     def begin_run(self, config: Config, plan: RunPlan, playbook: Playbook) -> RunRecord:

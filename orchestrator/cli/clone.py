@@ -70,14 +70,18 @@ def clone(
         output.require_consent(call, yes=yes)
         names = ", ".join(recipients)
         call.attempt = f"clone of {donor} to {names}: did not begin" if yes else ""
+    playbook = call.backend.load_playbook(PLAYBOOK)
+    if not only_plan:
+        call.backend.prepare_engine()
+    if len(recipients) > 1:
+        _clone_group(
+            call, config, playbook, donor, recipients, only_plan=only_plan, yes=yes, **options
+        )
+        return
     with contextlib.closing(call.backend):
-        if len(recipients) == 1:
-            call.backend.begin_to_connect(config, (donor, *recipients))
-        playbook = call.backend.load_playbook(PLAYBOOK)
-        if not only_plan:
-            call.backend.prepare_engine()
-        clone_to = _clone_one if len(recipients) == 1 else _clone_group
-        clone_to(call, config, playbook, donor, recipients, only_plan=only_plan, yes=yes, **options)
+        _clone_one(
+            call, config, playbook, donor, *recipients, only_plan=only_plan, yes=yes, **options
+        )
 
 
 def _clone_one(
@@ -85,14 +89,13 @@ def _clone_one(
     config: Config,
     playbook: Playbook,
     donor: str,
-    recipients: Sequence[str],
+    recipient: str,
     *,
     only_plan: bool,
     yes: bool,
     **options: Any,
 ) -> None:
     """Clone to one recipient."""
-    (recipient,) = recipients
     plan, checks = call.backend.make_plan(config, donor, recipient, **options)
     carry_out(
         call,

@@ -16,7 +16,6 @@ from orchestrator.errors import (
     ConnectionLostError,
     HostUnreachableError,
     LockHeldError,
-    OrchestratorError,
     PreconditionError,
 )
 from orchestrator.remote import files, hops, relay, sudo
@@ -65,7 +64,6 @@ class SshRemote:
         self._ssh = ssh
         self._guard = threading.Lock()
         self._link: Link | None = None
-        self._failure: OrchestratorError | None = None
         self._login = name
         self._fence: tuple[str, ...] = ()
 
@@ -195,15 +193,6 @@ class SshRemote:
         with self._guard:
             self._close_link()
 
-    def connect(self) -> None:
-        """Connect now; an error is that of the next use, which does not try again."""
-        with self._guard:
-            if self._link is None:
-                try:
-                    self._link = self._open_link()
-                except OrchestratorError as error:
-                    self._failure = error
-
     def _close_link(self) -> None:
         if self._link is not None:
             self._link.close()
@@ -211,9 +200,6 @@ class SshRemote:
 
     def _find_link(self) -> Link:
         with self._guard:
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                raise failure
             if self._link is None or not self._link.transport.is_active():
                 self._close_link()
                 self._link = self._open_link()

@@ -269,24 +269,6 @@ def test_host_down(own_server: sshd.Sshd, connect: Connect) -> None:
     assert caught.value.__cause__ is not None
 
 
-def test_a_host_that_was_connected_to_beforehand(own_server: sshd.Sshd, connect: Connect) -> None:
-    """Its next use finds the connection; or the error, once, for by then the host may be back."""
-    remote = connect(own_server)
-    remote.connect()
-    assert own_server.log.count("Accepted") == 1
-    remote.run(["true"])
-    assert own_server.log.count("Accepted") == 1
-
-    own_server.stop()
-    other = connect(own_server)
-    other.connect()
-    own_server.start()
-    with pytest.raises(HostUnreachableError) as caught:
-        other.run(["true"])
-    assert f"127.0.0.1 port {own_server.port}" in caught.value.message
-    assert other.run(["true"]).status == 0
-
-
 def test_silent_host(server: sshd.Sshd) -> None:
     """A port that accepts and says nothing is unreachable after the time to connect."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -21,7 +21,7 @@ from orchestrator.playbook import Playbook, PlaybookStep
 from orchestrator.steps.registry import Repeat, StepInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from orchestrator.config import Config
@@ -193,9 +193,6 @@ class FakeBackend(Backend):
 
     def prepare_engine(self) -> None:
         """Load nothing."""
-
-    def begin_to_connect(self, config: Config, names: Iterable[str]) -> None:
-        """Connect to nothing."""
 
     def begin_run(self, config: Config, plan: RunPlan, playbook: Playbook) -> RunRecord:
         return self._do("begin_run", plan.run_id)
