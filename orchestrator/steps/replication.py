@@ -292,9 +292,7 @@ def read_state(tools: Tools, plan: Plan) -> Replication:
     dialect = flavors.dialect_of(plan)
     asked = {"status": dialect.status_sql, "applied": dialect.applied_sql}
     found = sql.query_all(tools.recipient, tools.config.host(plan.recipient), asked)
-    status = instances.find_status(found["status"], dialect)
-    if status is None:
-        raise VerificationError("replication is not wired", host=plan.recipient)
+    status = _need_wired(plan, instances.find_status(found["status"], dialect))
     applied = sql.take_one(found["applied"], plan.recipient)["pos"]
     return Replication(
         source=f"{status.host}:{status.port}",
@@ -313,7 +311,10 @@ def read_status(tools: Tools, plan: Plan) -> ReplicationStatus:
     Raises:
         VerificationError: There is no replication.
     """
-    status = _read_status(tools, plan)
+    return _need_wired(plan, _read_status(tools, plan))
+
+
+def _need_wired(plan: Plan, status: ReplicationStatus | None) -> ReplicationStatus:
     if status is None:
         raise VerificationError("replication is not wired", host=plan.recipient)
     return status

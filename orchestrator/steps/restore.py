@@ -62,6 +62,7 @@ rm -r -- "$1"
 """Renames the files of a half-moved directory back into the staging directory, if there is one."""
 
 _GIVE_TO = 'chown -R "$1" -- "$3" && chmod "$2" -- "$3"'
+"""Gives a data directory its owner and its mode."""
 
 STANDING = """\
 set -eu

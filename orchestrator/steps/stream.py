@@ -33,6 +33,7 @@ cd -- "$1" || exit
 shift
 for name do [ ! -s "$name" ] || printf '%s\\n' "$name"; done
 """
+"""Prints which of some files of a directory are there and hold something."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -350,9 +351,7 @@ def is_worth_attaching(tools: Tools, plan: RunPlan, send: str, receive: str) -> 
     """Return whether the jobs of a stream go on or have ended well, at both ends."""
     if not fan_out.is_alone(tools, plan) and not fan_out.is_alive(tools, plan):
         return False
-    sender, receiver = together.do_both(
-        lambda: jobs.read_job(tools.donor, send), lambda: jobs.read_job(tools.recipient, receive)
-    )
+    sender, receiver = stream_ends.read_jobs(tools, send, receive)
     if any(job.is_cut or any(job.statuses) for job in (sender, receiver)):
         return False
     return (sender.running or sender.ended) and (receiver.running or receiver.ended)

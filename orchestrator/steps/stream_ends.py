@@ -90,11 +90,16 @@ def read_ends(tools: Tools, plan: RunPlan) -> Ends:
     send = plan.job_name(fan_out.SEND, tools.attempt)
     receive = plan.job_name(fan_out.RECEIVE, tools.attempt)
     reader = reader_name(tools, plan)
-    sent, received = together.do_both(
-        lambda: jobs.read_job(tools.donor, send), lambda: jobs.read_job(tools.recipient, receive)
-    )
+    sent, received = read_jobs(tools, send, receive)
     read = sent if reader == send else jobs.read_job(tools.donor, reader)
     return Ends(read=read, sent=sent, received=received)
+
+
+def read_jobs(tools: Tools, send: str, receive: str) -> tuple[JobState, JobState]:
+    """Return the jobs that send and receive, as they are found."""
+    return together.do_both(
+        lambda: jobs.read_job(tools.donor, send), lambda: jobs.read_job(tools.recipient, receive)
+    )
 
 
 def wait_for_receiver(tools: Tools, receive: str, *, is_whole: bool) -> JobState:

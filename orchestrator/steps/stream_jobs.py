@@ -28,6 +28,8 @@ SEALER, SPLITTER = "age", "store.sh"
 """What encrypts a stored backup on the donor, and what cuts it into parts."""
 READER, CHECKER = "store.sh", "sha256sum"
 """What reads a stored backup, and by what its recipient looks at each part."""
+KEEPER = "head"
+"""Program by which its recipient keeps the archives of binary logs that come behind it."""
 _MAKE_PAIR = """
 set -eu
 rm -rf -- "$1"
@@ -35,8 +37,7 @@ install -d -m 0700 /run/xbvault "$1"
 ssh-keygen -q -t ed25519 -N '' -C "$2" -f "$1/id" >&2
 cat -- "$1/id.pub"
 """
-KEEPER = "head"
-"""Program by which its recipient keeps the archives of binary logs that come behind it."""
+"""Makes a new key pair in a directory of its own, and prints the public key."""
 
 
 def arm_receiver(

@@ -16,7 +16,7 @@ def test_no_way_follows_the_same_one_each_time(number: int, expected: str) -> No
     assert "".join(schedule.take_turns(ITEMS, number)) == expected
 
 
-def test_nothing_can_be_rotated() -> None:
+def test_nothing_takes_no_turn() -> None:
     """No way, no order."""
     assert schedule.take_turns([], 3) == []
 
