@@ -263,7 +263,10 @@ count() {
                 widen
                 exec pv -n -b -i 0.5 ${throttle:+-L "$throttle"} 3>&-
             )
-            record "$?" count
+            code=$?
+            # So pv says that it was ended by a signal, where others say 128 and its number.
+            [ "$code" != 32 ] || code=143
+            record "$code" count
         } 2>&1 1>&3 | keep_bytes >/dev/null 3>&-
     } 3>&1
 }

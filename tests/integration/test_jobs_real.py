@@ -309,15 +309,16 @@ def test_a_killed_recorder_is_no_success(host: LocalRemote) -> None:
     assert state.statuses == (137, 137)
 
 
-def test_a_killed_counter_is_no_success(host: LocalRemote) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, 137), (signal.SIGTERM, 143)])
+def test_a_killed_counter_is_no_success(host: LocalRemote, number: int, status: int) -> None:
     """What pv lost is a failure of the stage that it counted, though all stages ended well."""
     spec = make_spec(
         ("sh", "-c", "echo data; sleep 1; exit 0"), ("sh", "-c", "cat; exit 0"), count_after=0
     )
     jobs.start_job(host, spec)
-    kill_in_session(wrapper_pid(host), "pv ", signal.SIGKILL)
+    kill_in_session(wrapper_pid(host), "pv ", number)
     state = jobs.wait_for_job(host, spec.name, deadline_seconds=30)
-    assert state.statuses == (137, 0)
+    assert state.statuses == (status, 0)
 
 
 def test_a_counter_that_cannot_write_is_no_success(host: LocalRemote) -> None:
@@ -644,7 +645,8 @@ def read_quietly(host: LocalRemote, name: str = "run1.step") -> str:
 
 def test_a_job_that_nobody_asks_after_ends_itself(host: LocalRemote) -> None:
     """When its lease has run out, no process of the job is left, and it says why."""
-    spec = make_spec(("yes",), ("sh", "-c", "cat >/dev/null"), count_after=0, lease_seconds=2)
+    # `exec`: a shell that outlives its child says "Terminated".
+    spec = make_spec(("yes",), ("sh", "-c", "exec cat >/dev/null"), count_after=0, lease_seconds=2)
     jobs.start_job(host, spec)
     pid = wrapper_pid(host)
     began = time.monotonic()
