@@ -25,6 +25,9 @@ MARK = "mysql"
 """The schema that every datadir has: its identity tells whose the datadir is, where the datadir
 itself is never renamed."""
 
+IDENTITY = "new-datadir-inode"
+"""File in the run's folder: the identity of the directory that the run made."""
+
 NO_SCHEMAS = (VAULT, "lost+found")
 """The backup tool takes a directory of the donor's datadir for an empty schema."""
 
@@ -101,6 +104,11 @@ def need_whole_swap(tools: Tools, plan: Plan) -> None:
 def mark_path(plan: Plan) -> str:
     """Return the directory in place whose identity tells which run made the datadir."""
     return plan.datadir if plan.swap_places[0].is_whole else f"{plan.datadir}/{MARK}"
+
+
+def swap_record(plan: Plan) -> str:
+    """Return the file on the recipient that holds the new directory's identity."""
+    return f"{plan.run_dir}/{IDENTITY}"
 
 
 def new_mark_path(plan: Plan) -> str:

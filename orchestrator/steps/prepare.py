@@ -19,6 +19,7 @@ from orchestrator.models import COPIES, RestorePlan
 from orchestrator.steps import (
     outcomes,
     records,
+    restarts,
     tokens,
     tool_failures,
     tool_keys,
@@ -52,7 +53,7 @@ class Checkpoints:
     "prepare-backup-set",
     role="recipient",
     repeat=Repeat.BACK,
-    back_to=("stream-backup", "fetch-backup-set"),
+    back_to=restarts.STREAMS,
     deadline_seconds=2 * 86400,
     forms=COPIES,
 )
@@ -69,15 +70,15 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
     Raises:
         PreconditionError: There is no backup set in the staging directory.
         InterruptedWorkError: A prepare of this set was killed, or its lease ran out; or one of a chain
-            has failed.
+            has failed; or the recipient was restarted since it began to receive the set.
         SecretError: The tool failed for want of its keys.
         CommandError: It failed for another reason.
         VerificationError: It exited 0, but the set does not say that it is prepared.
 
     Repeat:
         Already prepared: changes nothing. Still running: attached to. Cut off half way, in
-        whatever way, or failed with increments: raises InterruptedWorkError, and the run goes back
-        to the stream.
+        whatever way, or failed with increments, or of a host that was restarted: raises
+        InterruptedWorkError, and the run goes back to the stream.
     """
     name = plan.job_name("prepare-backup-set", tools.attempt)
     if (
@@ -89,6 +90,7 @@ def prepare_backup_set(tools: Tools, plan: Plan) -> Checkpoints:
             host=plan.recipient,
             hint="`xbvault runs cancel`, then begin a new run",
         )
+    restarts.need_same_boot(tools, plan)
     state = jobs.read_job(tools.recipient, name)
     _check_cut(state, plan.recipient)
     if state.ended and any(state.statuses):

@@ -25,6 +25,7 @@ from orchestrator.steps import (
     outcomes,
     places,
     records,
+    restarts,
     servers,
     stream,
     tokens,
@@ -41,14 +42,11 @@ SERVER_SECONDS = 600
 RANGES = "key-versions.json"
 """File in the run's folder: key versions that the earlier datadir needs, and the first new."""
 
-IDENTITY = "new-datadir-inode"
-"""File in the run's folder: the identity of the directory that the run made."""
-
 WAS_RUNNING = "was-running"
 """File in the run's folder: whether the earlier server ran when the run came to it."""
 
 YES, NO = "yes", "no"
-_STANDING_LINES = 6
+_STANDING_LINES = 8
 
 GATHER = """\
 set -eu
@@ -64,20 +62,22 @@ rm -r -- "$1"
 _GIVE_TO = 'chown -R "$1" -- "$3" && chmod "$2" -- "$3"'
 """Gives a data directory its owner and its mode."""
 
-STANDING = """\
+STANDING = f"""\
 set -eu
 run_dir=$1 mark=$2 datadir=$3 old=$4
-tell() {
+tell() {{
     line=
     if [ -f "$1" ]; then line=$(head -n 1 -- "$1"); fi
     printf '%s\\n' "$line"
-}
-tell "$run_dir/new-datadir-inode"
+}}
+tell "$run_dir/{places.IDENTITY}"
 tell "$run_dir/swap.phase"
 tell "$run_dir/was-running"
 stat -c %i.%W -- "$mark" 2>/dev/null || echo
 if [ -e "$datadir" ]; then echo yes; else echo no; fi
 if [ -d "$old" ]; then echo yes; else echo no; fi
+tell "$run_dir/{restarts.BOOT_FILE}"
+tell {restarts.BOOT_ID}
 echo end
 """
 """Prints how far a swap has come, one line each: `Standing`."""
@@ -109,6 +109,7 @@ class Standing:
         in_place: Identity of the directory in place; empty if there is none.
         has_datadir: Whether there is a datadir.
         has_old: Whether an earlier one was set aside.
+        was_restarted: Whether the recipient was, since it began to receive the set.
     """
 
     recorded: str
@@ -117,12 +118,18 @@ class Standing:
     in_place: str
     has_datadir: bool
     has_old: bool
+    was_restarted: bool
 
     @property
     def is_swapped(self) -> bool:
         """Whether the datadir in place is the one that this run made."""
         is_ours = bool(self.recorded) and self.in_place == self.recorded
         return is_ours and self.phase == places.SWAPPED
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether what waits for the swap may not have reached the disk: the swap sees to that."""
+        return self.was_restarted and self.phase == places.NOT_BEGUN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -209,7 +216,7 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
     """
     flavor = flavors.of(plan)
     remote, host = tools.recipient, tools.config.host(plan.recipient)
-    record = swap_record(plan)
+    record = places.swap_record(plan)
     if remote.run(["test", "-s", record], check=False).status != 0:
         name = plan.job_name("move-backup-set", tools.attempt)
         state = jobs.read_job(remote, name)
@@ -296,7 +303,14 @@ def move_backup_set(tools: Tools, plan: Plan) -> MovedSet:
     return MovedSet(path=at, inode=inode, owner=owner, mode=mode)
 
 
-@step("stop-server", role="recipient", repeat=Repeat.SAFE, deadline_seconds=1800, forms=COPIES)
+@step(
+    "stop-server",
+    role="recipient",
+    repeat=Repeat.BACK,
+    back_to=restarts.STREAMS,
+    deadline_seconds=1800,
+    forms=COPIES,
+)
 def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     """Stop the server that runs in the earlier datadir, just before the swap.
 
@@ -310,9 +324,11 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     Raises:
         PreconditionError: It takes writes now, or has become a source.
         CommandError: It does not stop.
+        InterruptedWorkError: The recipient was restarted since it began to receive the set.
 
     Repeat:
-        What was found at the first time is recorded on the recipient and kept.
+        What was found at the first time is recorded on the recipient and kept. On a host that was
+        restarted, the run goes back to the stream.
     """
     remote, host = tools.recipient, tools.config.host(plan.recipient)
     facts = hosts.read_brief(remote, plan.datadir)
@@ -320,6 +336,8 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     standing = read_standing(tools, plan)
     if standing.is_swapped:
         return StoppedServer(was_running=standing.was_running == YES)
+    if standing.may_be_lost:
+        raise restarts.explain(plan)
     if facts.is_running:
         instance = instances.read_instance(remote, host)
         if instance.replicas or (not instance.is_on("read_only") and instance.user_schemas):
@@ -343,7 +361,7 @@ def stop_server(tools: Tools, plan: Plan) -> StoppedServer:
     return StoppedServer(was_running=was_running(tools, plan))
 
 
-@step("swap-datadir", role="recipient", repeat=Repeat.SAFE, forms=COPIES)
+@step("swap-datadir", role="recipient", repeat=Repeat.BACK, back_to=restarts.STREAMS, forms=COPIES)
 def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     """Set the earlier datadir aside and put the new one in its place, by renames alone.
 
@@ -357,11 +375,15 @@ def swap_datadir(tools: Tools, plan: Plan) -> Swap:
     Raises:
         PreconditionError: A server runs in the datadir.
         CommandError: A rename failed; the earlier datadir is back, and its server runs if it did.
+        InterruptedWorkError: The recipient was restarted since it began to receive the set.
 
     Repeat:
-        A list and a phase on the recipient tell how far it came; the rest is done.
+        A list and a phase on the recipient tell how far it came; the rest is done. On a host that was
+        restarted before the first rename, the run goes back to the stream.
     """
     remote, standing = tools.recipient, read_standing(tools, plan)
+    if standing.may_be_lost:
+        raise restarts.explain(plan)
     if not standing.is_swapped:
         phase = standing.phase
         if phase == places.RESTORED or (phase == places.NOT_BEGUN and standing.was_running == YES):
@@ -440,11 +462,6 @@ def start_server(tools: Tools, plan: Plan) -> StartedServer:
     return _started(facts)
 
 
-def swap_record(plan: Plan) -> str:
-    """Return the file on the recipient that holds the new directory's identity."""
-    return f"{plan.run_dir}/{IDENTITY}"
-
-
 def had_datadir_path(plan: Plan) -> str:
     """Return the file on the recipient that says that there was a datadir before the swap."""
     return f"{plan.run_dir}/had-datadir"
@@ -497,7 +514,7 @@ def parse_standing(text: str) -> Standing:
     lines = text.split("\n")
     if lines[_STANDING_LINES:] != ["end", ""]:
         raise VerificationError(f"cannot read how far the swap is: {text[-80:]!r}")
-    recorded, phase, was_running, in_place, has_datadir, has_old, *_ = lines
+    recorded, phase, was_running, in_place, has_datadir, has_old, noted, now, *_ = lines
     return Standing(
         recorded=recorded.strip(),
         phase=phase.strip(),
@@ -505,6 +522,7 @@ def parse_standing(text: str) -> Standing:
         in_place=in_place,
         has_datadir=has_datadir == YES,
         has_old=has_old == YES,
+        was_restarted=restarts.was_restarted(now.strip(), noted.strip()),
     )
 
 
@@ -542,7 +560,7 @@ def write_drop_in(tools: Tools, plan: Plan, text: str) -> None:
 
 def find_run_in_place(tools: Tools, plan: Plan) -> str:
     """Return the run that made the datadir in place; empty if none did."""
-    words = [places.mark_path(plan), records.RUNS, IDENTITY]
+    words = [places.mark_path(plan), records.RUNS, places.IDENTITY]
     return tools.recipient.run(["sh", "-c", FIND_RUN, "find-run", *words]).text.strip()
 
 

@@ -17,7 +17,15 @@ from orchestrator.errors import (
 from orchestrator.flavors import backup_sets
 from orchestrator.models import CLONES, Check, Coordinates, RestorePlan
 from orchestrator.repository import store
-from orchestrator.steps import bottleneck, fan_out, stream_ends, stream_jobs, together, tool_keys
+from orchestrator.steps import (
+    bottleneck,
+    fan_out,
+    places,
+    stream_ends,
+    stream_jobs,
+    together,
+    tool_keys,
+)
 from orchestrator.steps.registry import Repeat, Tools, step
 
 if TYPE_CHECKING:
@@ -449,9 +457,10 @@ def remove_jobs(tools: Tools, send: str, receive: str) -> None:
 def throw_away(tools: Tools, plan: Plan, send: str, receive: str) -> None:
     """Remove what a stream that is not worth attaching to has left."""
     remove_jobs(tools, send, receive)
-    staged = (plan.staging_dir, *plan.increment_dirs)
+    staged = (plan.staging_dir, *plan.increment_dirs, *places.list_new(plan))
     tools.recipient.run(["rm", "-rf", "--", *staged], timeout_seconds=600)
-    tools.recipient.run(["rm", "-f", "--", _coordinates_copy(tools, plan)])
+    made_of_it = (_coordinates_copy(tools, plan), places.swap_record(plan))
+    tools.recipient.run(["rm", "-f", "--", *made_of_it])
 
 
 def begin_flush(tools: Tools, plan: Plan) -> None:

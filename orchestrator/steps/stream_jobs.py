@@ -10,7 +10,7 @@ from orchestrator.host import script
 from orchestrator.models import ArchivePlan, BackupPlan, CopyPlan, RestorePlan
 from orchestrator.remote import LOOPBACK
 from orchestrator.repository import store
-from orchestrator.steps import bottleneck, places, records, tool_keys
+from orchestrator.steps import bottleneck, places, records, restarts, tool_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,7 @@ def arm_receiver(
         before: What the stream goes through before it is what the backup tool wrote.
     """
     places.make_vaults(tools, plan)
-    tools.recipient.run(
-        ["install", "-d", "-m", "0700", records.RUNS, plan.run_dir, plan.staging_dir]
-    )
+    restarts.make_folders(tools, plan, plan.staging_dir)
     extract = extract_command(tools, plan, plan.staging_dir)
     stages = tuple(
         jobs.Stage(argv=argv, role=role)
@@ -75,9 +73,8 @@ def arm_unpacker(
         before: What the streams go through before they are decrypted.
         listed: File that says how each of them is opened, and where it goes.
     """
-    folders = (plan.staging_dir, *plan.increment_dirs)
     places.make_vaults(tools, plan)
-    tools.recipient.run(["install", "-d", "-m", "0700", records.RUNS, plan.run_dir, *folders])
+    restarts.make_folders(tools, plan, plan.staging_dir, *plan.increment_dirs)
     extract = extract_command(tools, plan, ".")
     argv = ("sh", "-c", script("unpack.sh"), "unpack", listed, *extract)
     _arm(tools, plan, receive, (*before, jobs.Stage(argv=argv, role=bottleneck.WRITE)))

@@ -174,6 +174,8 @@ def test_a_step_goes_back() -> None:
     assert backs == {
         "verify-backup-set": ("stream-backup",),
         "prepare-backup-set": ("stream-backup", "fetch-backup-set"),
+        "stop-server": ("stream-backup", "fetch-backup-set"),
+        "swap-datadir": ("stream-backup", "fetch-backup-set"),
         "verify-stored-set": ("store-backup",),
         "verify-fetched-set": ("fetch-backup-set",),
         "verify-copied-set": ("copy-stored-set",),

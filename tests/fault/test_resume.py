@@ -25,6 +25,8 @@ from lab import product
 from lab.commands import wait_until
 from replicas import show_run
 
+from orchestrator.steps import records, restarts
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -224,6 +226,28 @@ def test_beside_a_live_run_nobody_goes_on_and_a_cut_prepare_is_streamed_again(
     status, document = resume(lab, copied, run_id)
     assert (status, document["error"]["error"]) == (3, "PreconditionError")
     assert "has ended elsewhere" in document["error"]["message"]
+
+
+@pytest.mark.parametrize("point", ["prepare-backup-set", "stop-server", "swap-datadir"])
+def test_what_a_restarted_host_received_is_streamed_again(
+    lab: CloneLab, config: Path, point: str
+) -> None:
+    """Before the swap a set may not be on disk, whatever its files look like; nobody is asked."""
+    before = laws.note(lab)
+    run_id = kill_at(lab, config, f"{point}:before")
+    noted = f"{records.RUNS}/{run_id}/{restarts.BOOT_FILE}"
+    # As the kernel would name another boot: that of this machine cannot be had again.
+    lab.on("replica", f"test -s {noted} && echo 11111111-2222-3333-4444-555555555555 >{noted}")
+    time.sleep(LOCK_SECONDS)
+    status, document = resume(lab, config, run_id)
+    assert status == 0, document
+    check_success(lab, before, document)
+    events = list_events(lab, run_id)
+    assert events.count("step.went_back") == 1
+    for job in ("send-backup", "send-backup.2", "move-backup-set.2"):
+        assert events.count(f"job.started {job}") == 1, job
+    steps = show_run(lab, run_id, config)["steps"]
+    assert [s["name"] for s in steps if s["status"] == "failed"] == [point]
 
 
 def test_who_wakes_up_after_a_takeover_does_no_more_harm(lab: CloneLab, config: Path) -> None:

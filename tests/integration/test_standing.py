@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_lab import make_plan
 from local_remote import LocalRemote
 
-from orchestrator.errors import CommandError, VerificationError
-from orchestrator.steps import places, records, restore
+from orchestrator.errors import CommandError, InterruptedWorkError, VerificationError
+from orchestrator.steps import places, records, restarts, restore
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestrator.models import Plan
     from orchestrator.remote import Remote
 
@@ -58,7 +57,7 @@ def test_swapped(tmp_path: Path) -> None:
     (run_dir / restore.WAS_RUNNING).write_text("yes\n")
     (run_dir / "swap.phase").write_text(f"{places.SWAPPED}\n")
     assert not restore.is_swapped(tools, plan)
-    (run_dir / restore.IDENTITY).write_text(f"{identity(tools, datadir)}\n")
+    (run_dir / places.IDENTITY).write_text(f"{identity(tools, datadir)}\n")
     found = restore.read_standing(tools, plan)
     assert found.is_swapped
     assert found.has_datadir
@@ -68,7 +67,7 @@ def test_swapped(tmp_path: Path) -> None:
     assert not restore.is_swapped(tools, plan)
     (run_dir / "swap.phase").write_text(places.SWAPPED)  # a line without its end is one
     assert restore.is_swapped(tools, plan)
-    (run_dir / restore.IDENTITY).write_text("1.1\n")
+    (run_dir / places.IDENTITY).write_text("1.1\n")
     assert not restore.is_swapped(tools, plan)
 
 
@@ -80,11 +79,40 @@ def test_what_cannot_be_read_is_not_empty(tmp_path: Path) -> None:
         restore.read_standing(tools, plan)
 
 
-@pytest.mark.parametrize("text", ["", "end\n", "a\nb\nc\nd\nyes\nno\n", "a\nb\nc\nd\nyes\nno\nend"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "end\n",
+        "a\nb\nc\nd\nyes\nno\ne\ne\n",
+        "a\nb\nc\nd\nyes\nno\ne\ne\nend",
+        "a\nb\nc\nend\n",
+    ],
+)
 def test_an_answer_that_was_cut(text: str) -> None:
     """It is not taken for a swap that has not begun."""
     with pytest.raises(VerificationError):
         restore.parse_standing(text)
+
+
+def test_a_set_of_an_earlier_boot(tmp_path: Path) -> None:
+    """It may not have reached the disk until the swap begins, which sees to that."""
+    tools, plan, run_dir = make_world(tmp_path)
+    (tmp_path / records.RUNS.removeprefix("/")).mkdir(parents=True, exist_ok=True)
+    restarts.need_same_boot(tools, plan)  # of a run that began before boots were noted
+    restarts.make_folders(tools, plan, plan.run_dir)
+    noted = run_dir / restarts.BOOT_FILE
+    assert noted.read_text() == Path(restarts.BOOT_ID).read_text()
+    restarts.need_same_boot(tools, plan)
+    assert not restore.read_standing(tools, plan).may_be_lost
+    noted.write_text("11111111-2222-3333-4444-555555555555\n")
+    with pytest.raises(InterruptedWorkError, match="was restarted"):
+        restarts.need_same_boot(tools, plan)
+    assert restore.read_standing(tools, plan).may_be_lost
+    (run_dir / "swap.phase").write_text("in\n")
+    assert not restore.read_standing(tools, plan).may_be_lost
+    restarts.make_folders(tools, plan, plan.run_dir)
+    restarts.need_same_boot(tools, plan)
 
 
 def test_the_run_that_made_the_datadir(tmp_path: Path) -> None:
@@ -97,7 +125,7 @@ def test_the_run_that_made_the_datadir(tmp_path: Path) -> None:
     for name, text in {"r0": "", "r1": "1.1\n", "r2 odd": f"{identity(tools, datadir)}\n"}.items():
         folder = run_dir.parent / name
         folder.mkdir()
-        (folder / restore.IDENTITY).write_text(text)
+        (folder / places.IDENTITY).write_text(text)
     (run_dir.parent / "no run").touch()
     assert restore.find_run_in_place(tools, plan) == "r2 odd"
     assert str(run_dir.parent).endswith(records.RUNS)

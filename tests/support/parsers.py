@@ -258,7 +258,7 @@ BRIEF = (
     "memory_available_bytes\t8589934592\ncpus\t4\nserver_pid\t4711\ndatadir_inode\t42\n"
     "datadir_owner\tmysql:mysql\ndatadir_mode\t755\ndatadir_has_data\t1\nend\n"
 )
-STANDING = "2097.1763848000\nswapped\nyes\n2097.1763848000\nyes\nno\nend\n"
+STANDING = "2097.1763848000\nswapped\nyes\n2097.1763848000\nyes\nno\nb1\nb1\nend\n"
 TOOL_LOGS = (
     *(
         samples.read(f"xtrabackup-2.4/{s}")

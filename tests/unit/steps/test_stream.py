@@ -15,7 +15,7 @@ from orchestrator import wire
 from orchestrator.errors import CommandError
 from orchestrator.jobs import JobState
 from orchestrator.remote import Result
-from orchestrator.steps import fan_out, stream_ends, stream_jobs
+from orchestrator.steps import fan_out, restarts, stream_ends, stream_jobs
 from orchestrator.steps.registry import Tools
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def make_tools(words: Mapping[tuple[str, int], str] | None = None) -> Tools:
         answers = cast("FakeRemote", remote)
         for program in ("install", "rm", "test", "ssh-keygen"):
             answers.answer(program)
+        answers.answer("sh", "-c", restarts.MAKE_FOLDERS)
 
         def tell(call: Call, name: str = remote.name) -> Result:
             text = (words or {}).get((name, int(call.argv[6])), "")

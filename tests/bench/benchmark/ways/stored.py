@@ -21,6 +21,7 @@ from orchestrator.steps import stream_jobs
 if TYPE_CHECKING:
     from typing import Any
 
+    from benchmark.hands import Hands
     from benchmark.stand import Stand
 
 SERVER_UP = "start-server"
@@ -38,9 +39,11 @@ def measure_backup(stand: Stand) -> Outcome:
 @way("bare-backup", "backup tool, age, ssh, cat into a file", needs_store=True)
 def measure_bare_backup(stand: Stand) -> Outcome:
     """Store the same stream by hand."""
+    hands = choose_hands(stand)
+    hands.lend_keys()
     recipient = _make_identity(stand)
     clock = stand.start_clock()
-    _back_up_by_hand(stand, recipient)
+    _back_up_by_hand(stand, hands, recipient)
     clock.end_phase("transfer")
     clock.end_whole("stored")
     return Outcome(values=clock.seconds)
@@ -68,7 +71,7 @@ def measure_bare_restore(stand: Stand) -> Outcome:
     """Bring the file that was stored by hand back, by hand."""
     hands = choose_hands(stand)
     hands.lend_keys()
-    _back_up_by_hand(stand, _make_identity(stand))
+    _back_up_by_hand(stand, hands, _make_identity(stand))
     opened = shlex.join(stream_jobs.unseal_command(_IDENTITY))
     clock = stand.start_clock()
     command = f"{opened} | ({hands.extract()})"
@@ -113,9 +116,8 @@ def _make_identity(stand: Stand) -> str:
     ).strip()
 
 
-def _back_up_by_hand(stand: Stand, recipient: str) -> None:
+def _back_up_by_hand(stand: Stand, hands: Hands, recipient: str) -> None:
     seal = shlex.join(stream_jobs.seal_command(recipient))
-    hands = choose_hands(stand)
     to = stand.ssh(f"cat >{_FILE}", stand.store)
     stand.run(stand.donor, f"{hands.backup()} | {seal} | {to}")
     need_completed(stand)
