@@ -323,10 +323,12 @@ def _no_token_file(bench: Bench) -> Iterator[Attempt]:
     status=2,
     error="ConfigError",
     says=[
-        "5 problems",
+        "7 problems",
         "colour: unknown key",
         "steps[0].use: unknown step 'stop-sever'; did you mean 'stop-server'?",
         "steps[1].on: step 'swap-datadir' acts on 'recipient', not on 'donor'",
+        "steps[1].use: step 'swap-datadir' goes back to 'stream-backup'",
+        "steps[2].use: step 'stop-server' goes back to 'stream-backup'",
         "steps[2].with.speed: unknown value",
         "steps[3].use: step 'prepare-backup-set' goes back to 'stream-backup'",
     ],
