@@ -31,7 +31,8 @@ class Repeat(enum.Enum):
     RESTART = "restart"
     """It throws the partial work away and begins again."""
     BACK = "back"
-    """It raises `InterruptedWorkError`, and the run goes back to the step that `back_to` names."""
+    """As `SAFE`; but where what it works on cannot be trusted any more, it raises
+    `InterruptedWorkError`, and the run goes back to the step that `back_to` names."""
     ASK = "ask"
     """It raises `InterruptedWorkError`, and a person decides."""
 
